@@ -1,0 +1,1 @@
+//! fastPort client library for tokio.

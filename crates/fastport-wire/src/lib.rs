@@ -1,0 +1,20 @@
+//! The fastPort wire format: frames, control messages, readings, serial packets.
+//!
+//! It promises: any byte string decodes to values or to one [`WireError`]; nothing here panics,
+//! allocates (without the feature `std`), reads a clock or does I/O. What a frame means is decided
+//! elsewhere. The normative text is `docs/protocol.md`.
+#![no_std]
+
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod control;
+pub mod error;
+pub mod field;
+pub mod frame;
+pub mod topic;
+pub mod varint;
+
+pub use error::WireError;
+pub use frame::{Frame, TopicId};
+pub use topic::{Filter, Topic};

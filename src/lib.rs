@@ -1,0 +1,1 @@
+//! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom.
