@@ -3,8 +3,23 @@
 //!
 //! It promises: no I/O, no clock (`now` is an argument), no tasks, no panic on any input, and no
 //! memory that grows with traffic outside its [`budget`].
+//!
+//! - [`handshake`] takes a link from its first byte to a place in a session;
+//! - [`session`] is the relay of one session: peers, topics, fan-out, retention, timers;
+//! - [`client`] is the other end: what a peer does.
 #![no_std]
 
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
+
+pub mod bucket;
+pub mod budget;
+pub mod ledger;
+pub mod matcher;
+pub mod outbox;
+pub mod proof;
+pub mod retention;
+pub mod rights;
+pub mod time;
+pub mod wheel;

@@ -1,0 +1,187 @@
+//! One budget for all memory that grows with traffic, and the buffers taken from it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// A number of bytes that all parts share. It is never exceeded: who asks for more is refused.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+    refused: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }
+    }
+
+    /// The most bytes that may be in use.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes in use: 0 to [`Budget::limit`].
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How often bytes were refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes`; whether there was room for them.
+    #[must_use]
+    pub fn try_take(&self, bytes: usize) -> bool {
+        let within = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok();
+        if !taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Gives back bytes taken before.
+    pub fn give_back(&self, bytes: usize) {
+        let less = |used: usize| Some(used.saturating_sub(bytes));
+        // the closure never refuses
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_default();
+    }
+}
+
+/// There is no room left in the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoBudget;
+
+/// Buffers charged to a budget by their capacity, with a few warm ones kept for the next reader.
+#[derive(Debug)]
+pub struct Buffers {
+    budget: Arc<Budget>,
+    /// at most [`SPARE_BUFFERS`], each of at most [`SPARE_CAPACITY`] bytes
+    spare: Vec<Vec<u8>>,
+}
+
+impl Buffers {
+    /// Buffers charged to `budget`.
+    #[must_use]
+    pub const fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, spare: Vec::new() }
+    }
+
+    /// The budget.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Makes room for `more` bytes behind those in `buffer`.
+    ///
+    /// # Errors
+    /// [`NoBudget`]; `buffer` is then as it was.
+    #[inline]
+    pub fn reserve(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
+        if buffer.capacity() - buffer.len() >= more {
+            return Ok(());
+        }
+        self.grow(buffer, more)
+    }
+
+    /// Frees `buffer`, or keeps it warm.
+    #[inline]
+    pub fn release(&mut self, buffer: &mut Vec<u8>) {
+        if buffer.capacity() == 0 {
+            return;
+        }
+        let mut freed = core::mem::take(buffer);
+        if freed.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
+            freed.clear();
+            self.spare.push(freed);
+        } else {
+            self.budget.give_back(freed.capacity());
+        }
+    }
+
+    /// Frees the warm buffers: their room is wanted, or nothing happens any more.
+    pub fn trim(&mut self) {
+        for buffer in self.spare.drain(..) {
+            self.budget.give_back(buffer.capacity());
+        }
+    }
+
+    fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
+        if buffer.capacity() == 0 {
+            if let Some(spare) = self.spare.pop() {
+                *buffer = spare;
+                return self.reserve(buffer, more);
+            }
+        }
+        let needed = buffer.len().checked_add(more).ok_or(NoBudget)?;
+        let generous = needed.max(buffer.capacity() * 2).max(LEAST_CAPACITY);
+        self.grow_to(buffer, generous).or_else(|NoBudget| {
+            self.trim();
+            self.grow_to(buffer, needed)
+        })
+    }
+
+    fn grow_to(&self, buffer: &mut Vec<u8>, capacity: usize) -> Result<(), NoBudget> {
+        let before = buffer.capacity();
+        if !self.budget.try_take(capacity - before) {
+            return Err(NoBudget);
+        }
+        if buffer.try_reserve_exact(capacity - buffer.len()).is_err() {
+            self.budget.give_back(capacity - before);
+            return Err(NoBudget);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        self.trim();
+    }
+}
+
+/// Warm buffers kept: a wake-up of many readers fills and empties theirs one after another.
+const SPARE_BUFFERS: usize = 16;
+/// A larger buffer is freed at once: it was an exception.
+const SPARE_CAPACITY: usize = 16 * 1024;
+/// The least worth allocating.
+const LEAST_CAPACITY: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_never_exceeded() {
+        let budget = Budget::new(100);
+        assert!(budget.try_take(60));
+        assert!(!budget.try_take(41));
+        assert!(budget.try_take(40));
+        assert_eq!((budget.used(), budget.refused()), (100, 1));
+        budget.give_back(100);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn buffers_are_charged_by_what_they_hold_in_memory() {
+        let budget = Arc::new(Budget::new(4096));
+        let mut buffers = Buffers::new(Arc::clone(&budget));
+        let mut buffer = Vec::new();
+        assert_eq!(buffers.reserve(&mut buffer, 1000), Ok(()));
+        assert_eq!(budget.used(), buffer.capacity());
+        assert_eq!(buffers.reserve(&mut buffer, 5000), Err(NoBudget));
+        buffers.release(&mut buffer);
+        assert!(budget.used() > 0, "kept warm");
+        buffers.trim();
+        assert_eq!(budget.used(), 0);
+    }
+}

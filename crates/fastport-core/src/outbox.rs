@@ -1,0 +1,722 @@
+//! A reader's outbox: the frames that its link has still to write, and those that it may have to
+//! write again after a reconnect.
+//!
+//! It promises: never more than its limit of message bytes; nothing leaves it unseen (every message
+//! is delivered, queued, or dropped with a cause in the ledger and a GAP frame towards the reader);
+//! control frames are not dropped. It never writes anything itself.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use fastport_wire::control::WhenFull;
+use fastport_wire::field::{MAX_BODY, data_flag, kind};
+use fastport_wire::frame::{self, GapCause, Head};
+use fastport_wire::{Frame, TopicId};
+
+use crate::budget::{Buffers, NoBudget};
+use crate::ledger::Ledger;
+
+/// Published frames of one topic with the same flags, one after another, as they came.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// Whole DATA frames.
+    pub bytes: &'a [u8],
+    /// How many.
+    pub messages: u32,
+    /// Whether they are counted.
+    pub is_counted: bool,
+    /// Their topic.
+    pub topic: TopicId,
+}
+
+/// An ACK for more than was sent, or for less than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadAck;
+
+/// What an outbox holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Bytes in memory that hold frames.
+    pub bytes: usize,
+    /// Messages not yet written, or written and not yet acknowledged where that is awaited.
+    pub queued: u64,
+    /// Counted frames that the reader has acknowledged.
+    pub acked: u64,
+}
+
+/// See the module's text.
+///
+/// ```text
+/// bytes: |  done  | written, unacknowledged | written | not written |
+///        0       kept                    settled     sent          len
+/// ```
+#[derive(Debug)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    /// The first byte that may be needed again; a frame's start. 0 <= kept <= settled
+    kept: usize,
+    /// A frame's start; all before it is written and booked. settled <= sent
+    settled: usize,
+    /// All before it is written; may lie inside a frame. sent <= bytes.len()
+    sent: usize,
+    limit: usize,
+    when_full: WhenFull,
+    is_resumable: bool,
+    is_stalled: bool,
+    has_overflowed: bool,
+    /// messages from `settled` on
+    waiting: u64,
+    waiting_counted: u64,
+    /// counted frames in kept..settled; 0 unless resumable
+    unacked: u64,
+    /// counted frames of the epoch before `kept`
+    released: u64,
+    /// the last count the reader acknowledged: <= released + unacked
+    acked: u64,
+    gaps: Option<Box<Gaps>>,
+}
+
+/// Dropped messages that the reader has not been told of.
+#[derive(Debug, Default)]
+struct Gaps {
+    /// dropped from the front of what waits
+    front: GapCounts,
+    /// dropped instead of being put behind what waits
+    back: GapCounts,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct GapCounts {
+    by_cause: [u64; GapCause::ALL.len()],
+    /// `None`: none dropped yet; `Some(None)`: of several topics
+    topic: Option<Option<TopicId>>,
+}
+
+impl GapCounts {
+    fn add(&mut self, cause: GapCause, topic: Option<TopicId>, count: u64) {
+        self.by_cause[cause as usize] += count;
+        self.topic = match self.topic {
+            None => Some(topic),
+            Some(same) if same == topic => Some(same),
+            Some(_) => Some(None),
+        };
+    }
+
+    fn is_empty(&self) -> bool {
+        self.topic.is_none()
+    }
+
+    /// The GAP frames that say it.
+    fn to_frames(self, out: &mut [u8; GAP_FRAMES_MAX]) -> &[u8] {
+        let mut at = 0;
+        let causes = GapCause::ALL.into_iter().zip(self.by_cause);
+        for (cause, count) in causes.filter(|&(_, count)| count > 0) {
+            let frame = Frame::Gap { topic: self.topic.flatten(), count, cause };
+            let room = out.get_mut(at..).unwrap_or_default();
+            at += frame.encode(room).expect("GAP_FRAMES_MAX is room for all causes");
+        }
+        &out[..at]
+    }
+}
+
+impl Outbox {
+    /// An empty outbox of at most `limit` bytes of messages. One that `is_resumable` keeps counted
+    /// frames until they are acknowledged.
+    #[must_use]
+    pub fn new(limit: usize, when_full: WhenFull, is_resumable: bool) -> Self {
+        Self {
+            bytes: Vec::new(),
+            kept: 0,
+            settled: 0,
+            sent: 0,
+            limit,
+            when_full,
+            is_resumable,
+            is_stalled: false,
+            has_overflowed: false,
+            waiting: 0,
+            waiting_counted: 0,
+            unacked: 0,
+            released: 0,
+            acked: 0,
+            gaps: None,
+        }
+    }
+
+    /// What happens when it is full.
+    #[must_use]
+    pub fn when_full(&self) -> WhenFull {
+        self.when_full
+    }
+
+    /// Bytes that are still to be written.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.sent == self.bytes.len() && self.gaps.is_none()
+    }
+
+    /// Whether more waits than messages alone may: answers pile up at a reader that does not read.
+    #[must_use]
+    pub fn is_choked(&self) -> bool {
+        self.unsent() > self.limit
+    }
+
+    /// Whether a message found no room under [`WhenFull::Close`].
+    #[must_use]
+    pub fn has_overflowed(&self) -> bool {
+        self.has_overflowed
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            bytes: self.bytes.capacity(),
+            queued: self.waiting + self.unacked,
+            acked: self.acked,
+        }
+    }
+
+    /// Puts a frame that is no message behind what waits.
+    ///
+    /// # Errors
+    /// [`NoBudget`]; the frame is then not in.
+    pub fn push_frame(&mut self, buffers: &mut Buffers, frame: &Frame<'_>) -> Result<(), NoBudget> {
+        let length = frame.encoded_len();
+        self.reserve(buffers, length)?;
+        let at = self.bytes.len();
+        self.bytes.resize(at + length, 0);
+        let room = self.bytes.get_mut(at..).unwrap_or_default();
+        frame.encode(room).map_err(|_| NoBudget).map(|_| ())
+    }
+
+    /// Puts messages behind what waits; what finds no room goes by the policy.
+    ///
+    /// # Errors
+    /// [`NoBudget`]: nothing happened; free some memory and try again, or [`Outbox::skip_run`].
+    #[inline]
+    pub fn push_run(
+        &mut self,
+        buffers: &mut Buffers,
+        ledger: &mut Ledger,
+        run: &Run<'_>,
+    ) -> Result<(), NoBudget> {
+        if !self.has_room(run.bytes.len()) && !self.make_room(ledger, run) {
+            if run.messages > 1 {
+                return self.push_one_by_one(buffers, ledger, run);
+            }
+            self.skip_run(ledger, run, GapCause::Overflow);
+            return Ok(());
+        }
+        if self.gaps.is_some() {
+            self.tell_gaps_at_back(buffers)?;
+        }
+        self.reserve(buffers, run.bytes.len())?;
+        self.bytes.extend_from_slice(run.bytes);
+        self.waiting += u64::from(run.messages);
+        if run.is_counted {
+            self.waiting_counted += u64::from(run.messages);
+        }
+        Ok(())
+    }
+
+    /// Books messages as dropped that could not be put in.
+    pub fn skip_run(&mut self, ledger: &mut Ledger, run: &Run<'_>, cause: GapCause) {
+        self.note_missing(ledger, Some(run.topic), run.messages.into(), cause);
+    }
+
+    /// Books messages as dropped that never came this far: the reader is told behind what waits.
+    pub fn note_missing(
+        &mut self,
+        ledger: &mut Ledger,
+        topic: Option<TopicId>,
+        count: u64,
+        cause: GapCause,
+    ) {
+        ledger.drop_messages(cause, count);
+        self.gaps.get_or_insert_default().back.add(cause, topic, count);
+    }
+
+    /// Whether `more` bytes of messages fit without dropping any. Under [`WhenFull::Hold`] a
+    /// publisher is asked to wait when they do not.
+    #[must_use]
+    pub fn room(&mut self, ledger: &mut Ledger) -> usize {
+        self.settle(ledger);
+        self.limit.saturating_sub(self.held())
+    }
+
+    /// Makes sure that a later [`Outbox::push_run`] of `more` bytes will not fail.
+    ///
+    /// # Errors
+    /// [`NoBudget`].
+    pub fn reserve(&mut self, buffers: &mut Buffers, more: usize) -> Result<(), NoBudget> {
+        if self.bytes.capacity() - self.bytes.len() >= more {
+            return Ok(());
+        }
+        if self.kept > self.bytes.len() / 2 {
+            self.compact();
+        }
+        buffers.reserve(&mut self.bytes, more).or_else(|NoBudget| {
+            self.compact();
+            buffers.reserve(&mut self.bytes, more)
+        })
+    }
+
+    /// The bytes to write next. After a stall, [`WhenFull::Latest`] first drops what is out of date.
+    pub fn output(&mut self, buffers: &mut Buffers, ledger: &mut Ledger) -> &[u8] {
+        if self.is_stalled && self.when_full == WhenFull::Latest {
+            self.settle(ledger);
+            self.keep_newest(ledger);
+            self.is_stalled = false;
+        }
+        if self.gaps.is_some() {
+            self.settle(ledger);
+            // without room in the budget the reader is told at the next write
+            self.tell_gaps(buffers).unwrap_or_default();
+        }
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Notes that `written` bytes of [`Outbox::output`] were written.
+    pub fn advance(&mut self, buffers: &mut Buffers, ledger: &mut Ledger, written: usize) {
+        self.sent = self.bytes.len().min(self.sent + written);
+        if self.sent < self.bytes.len() {
+            self.is_stalled = true;
+            return;
+        }
+        self.is_stalled = false;
+        let counted = core::mem::take(&mut self.waiting_counted);
+        let all = core::mem::take(&mut self.waiting);
+        if self.is_resumable {
+            ledger.delivered += all - counted;
+            self.unacked += counted;
+        } else {
+            ledger.delivered += all;
+            self.released += counted;
+        }
+        self.settled = self.sent;
+        if self.unacked == 0 {
+            self.empty(buffers);
+        }
+    }
+
+    /// Notes that the reader has `count` counted frames of the epoch.
+    ///
+    /// # Errors
+    /// [`BadAck`] when it cannot have, or had more before.
+    pub fn acknowledge(
+        &mut self,
+        buffers: &mut Buffers,
+        ledger: &mut Ledger,
+        count: u64,
+    ) -> Result<(), BadAck> {
+        self.settle(ledger);
+        if count < self.acked || count > self.released + self.unacked {
+            return Err(BadAck);
+        }
+        self.acked = count;
+        let newly = count.saturating_sub(self.released);
+        if newly == 0 {
+            return Ok(());
+        }
+        ledger.delivered += newly;
+        self.released = count;
+        if newly == self.unacked {
+            self.unacked = 0;
+            self.kept = self.settled;
+            if self.sent == self.bytes.len() {
+                self.empty(buffers);
+            }
+            return Ok(());
+        }
+        self.unacked -= newly;
+        self.kept = self.start_of_counted(newly);
+        Ok(())
+    }
+
+    /// Makes ready for a new link whose reader has `count` counted frames of the epoch: what it
+    /// lacks will be written again, then what waits. Control frames of the old link are gone.
+    ///
+    /// # Errors
+    /// [`BadAck`]: the reader's state is not the one this outbox belongs to.
+    pub fn resume(&mut self, ledger: &mut Ledger, count: u64) -> Result<(), BadAck> {
+        self.settle(ledger);
+        if count < self.acked || count > self.released + self.unacked {
+            return Err(BadAck);
+        }
+        if let Some(lost) = self.released.checked_sub(count).filter(|&lost| lost > 0) {
+            // forgotten under DropOldest, and booked as delivered then
+            ledger.delivered -= lost;
+            ledger.drop_messages(GapCause::LinkLost, lost);
+            self.gaps.get_or_insert_default().front.add(GapCause::LinkLost, None, lost);
+        } else {
+            let newly = count - self.released;
+            ledger.delivered += newly;
+            self.unacked -= newly;
+            self.kept = self.start_of_counted(newly);
+        }
+        (self.released, self.acked) = (count, count);
+        let settled = self.settled;
+        self.sent = self.kept;
+        self.settled = self.kept;
+        self.retain_frames(self.kept, |offset, head, _| {
+            let is_counted = head.flags() & data_flag::COUNTED != 0;
+            match head.kind() {
+                kind::DATA => offset >= settled || is_counted,
+                kind::TIME => true,
+                kind::GAP => offset >= settled,
+                _ => false,
+            }
+        });
+        self.waiting += self.unacked;
+        self.waiting_counted += self.unacked;
+        self.unacked = 0;
+        self.is_stalled = false;
+        self.compact();
+        Ok(())
+    }
+
+    /// The topics of the messages that wait, each once.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicId> {
+        let mut topics: Vec<_> = self.data_frames(self.settled).map(|(_, topic)| topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
+    /// Puts whole frames that are no messages before all that waits; nothing of it may be written yet.
+    ///
+    /// # Errors
+    /// [`NoBudget`].
+    pub fn push_front(&mut self, buffers: &mut Buffers, frames: &[u8]) -> Result<(), NoBudget> {
+        self.insert(buffers, self.sent, frames)
+    }
+
+    /// Books all that is left as dropped, and frees it.
+    pub fn discard(&mut self, buffers: &mut Buffers, ledger: &mut Ledger, cause: GapCause) {
+        self.settle(ledger);
+        ledger.drop_messages(cause, self.waiting + self.unacked);
+        (self.waiting, self.waiting_counted, self.unacked) = (0, 0, 0);
+        self.gaps = None;
+        self.sent = self.bytes.len();
+        self.empty(buffers);
+    }
+
+    /// Takes all messages out that wait or are unacknowledged, as whole DATA frames: a publisher
+    /// whose epoch ended will publish them again. Not for use with a ledger.
+    #[must_use]
+    pub fn take_messages(&mut self, buffers: &mut Buffers) -> Vec<u8> {
+        self.settle(&mut Ledger::default());
+        let settled = self.settled;
+        self.retain_frames(self.kept, |offset, head, _| {
+            let is_counted = head.flags() & data_flag::COUNTED != 0;
+            head.kind() == kind::DATA && (offset >= settled || is_counted)
+        });
+        let messages = self.bytes.get(self.kept..).unwrap_or_default().to_vec();
+        *self = Self {
+            bytes: core::mem::take(&mut self.bytes),
+            ..Self::new(self.limit, self.when_full, self.is_resumable)
+        };
+        self.empty(buffers);
+        messages
+    }
+
+    fn held(&self) -> usize {
+        self.bytes.len() - self.kept
+    }
+
+    #[inline]
+    fn has_room(&self, more: usize) -> bool {
+        self.held() + more <= self.limit
+    }
+
+    fn empty(&mut self, buffers: &mut Buffers) {
+        self.bytes.clear();
+        buffers.release(&mut self.bytes);
+        (self.kept, self.settled, self.sent) = (0, 0, 0);
+    }
+
+    /// Books the whole frames that were written since the last time.
+    fn settle(&mut self, ledger: &mut Ledger) {
+        while self.settled < self.sent {
+            let Some((head, _)) = self.frame_at(self.settled) else { break };
+            if self.settled + head.total() > self.sent {
+                break;
+            }
+            self.settled += head.total();
+            if head.kind() != kind::DATA {
+                continue;
+            }
+            self.waiting -= 1;
+            let is_counted = head.flags() & data_flag::COUNTED != 0;
+            self.waiting_counted -= u64::from(is_counted);
+            match (is_counted, self.is_resumable) {
+                (true, true) => self.unacked += 1,
+                (true, false) => {
+                    self.released += 1;
+                    ledger.delivered += 1;
+                }
+                (false, _) => ledger.delivered += 1,
+            }
+        }
+        if self.unacked == 0 {
+            self.kept = self.settled;
+        }
+    }
+
+    /// Makes room for a run by the policy; whether there is any now.
+    #[cold]
+    fn make_room(&mut self, ledger: &mut Ledger, run: &Run<'_>) -> bool {
+        self.settle(ledger);
+        if self.has_room(run.bytes.len()) {
+            return true;
+        }
+        if run.bytes.len() > self.limit {
+            return false;
+        }
+        match self.when_full {
+            WhenFull::Hold => return false,
+            WhenFull::Close => {
+                self.has_overflowed = true;
+                return false;
+            }
+            WhenFull::Latest => self.keep_newest(ledger),
+            _ => {}
+        }
+        let wanted = run.bytes.len().max(self.limit / ROOM_SHARE);
+        if !self.has_room(wanted) {
+            self.forget_unacked(ledger);
+        }
+        if !self.has_room(wanted) {
+            self.drop_oldest(ledger, (self.held() + wanted).saturating_sub(self.limit));
+        }
+        self.has_room(run.bytes.len())
+    }
+
+    /// A run longer than the outbox, or than its room under `Hold`: each message for itself.
+    #[cold]
+    fn push_one_by_one(
+        &mut self,
+        buffers: &mut Buffers,
+        ledger: &mut Ledger,
+        run: &Run<'_>,
+    ) -> Result<(), NoBudget> {
+        let mut rest = run.bytes;
+        while let Ok(Some((head, _))) = frame::split(rest, MAX_BODY) {
+            let Some((bytes, after)) = rest.split_at_checked(head.total()) else { break };
+            rest = after;
+            let one = Run { bytes, messages: 1, ..*run };
+            // part of the run may be in by now, so a later refusal is booked here
+            if self.push_run(buffers, ledger, &one).is_err() {
+                self.skip_run(ledger, &one, GapCause::Budget);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was written and not acknowledged: if the link is lost, so is it.
+    fn forget_unacked(&mut self, ledger: &mut Ledger) {
+        self.released += self.unacked;
+        ledger.delivered += self.unacked;
+        self.unacked = 0;
+        self.kept = self.settled;
+    }
+
+    /// Drops the oldest messages until at least `wanted` bytes are free.
+    fn drop_oldest(&mut self, ledger: &mut Ledger, wanted: usize) {
+        let mut freed = 0;
+        self.drop_messages(ledger, GapCause::Overflow, |_, frame_bytes, _| {
+            let is_dropped = freed < wanted;
+            freed += if is_dropped { frame_bytes } else { 0 };
+            is_dropped
+        });
+    }
+
+    /// Drops every message that a newer one of its topic follows.
+    fn keep_newest(&mut self, ledger: &mut Ledger) {
+        let newest: BTreeMap<TopicId, usize> =
+            self.data_frames(self.boundary()).map(|(offset, topic)| (topic, offset)).collect();
+        self.drop_messages(ledger, GapCause::Superseded, |offset, _, topic| {
+            newest.get(&topic).is_some_and(|&newest| newest != offset)
+        });
+    }
+
+    /// Drops those waiting messages that `is_dropped` (offset, bytes, topic) names.
+    fn drop_messages(
+        &mut self,
+        ledger: &mut Ledger,
+        cause: GapCause,
+        mut is_dropped: impl FnMut(usize, usize, TopicId) -> bool,
+    ) {
+        let mut gaps = GapCounts::default();
+        let (mut dropped, mut dropped_counted) = (0, 0);
+        self.retain_frames(self.boundary(), |offset, head, body| {
+            let Some(topic) = data_topic(head, body) else { return true };
+            if !is_dropped(offset, head.total(), topic) {
+                return true;
+            }
+            gaps.add(cause, Some(topic), 1);
+            dropped += 1;
+            dropped_counted += u64::from(head.flags() & data_flag::COUNTED != 0);
+            false
+        });
+        if dropped == 0 {
+            return;
+        }
+        self.waiting -= dropped;
+        self.waiting_counted -= dropped_counted;
+        ledger.drop_messages(cause, dropped);
+        let front = &mut self.gaps.get_or_insert_default().front;
+        front.add(cause, gaps.topic.flatten(), dropped);
+    }
+
+    /// Tells of all drops: those from the front before what waits, those at the back behind it when
+    /// nothing else will come there.
+    fn tell_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        let at = self.boundary();
+        self.absorb_gaps(at);
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        let front = gaps.front;
+        if !front.is_empty() {
+            self.insert(buffers, at, front.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+            if let Some(gaps) = &mut self.gaps {
+                gaps.front = GapCounts::default();
+            }
+        }
+        if self.waiting == 0 {
+            self.tell_gaps_at_back(buffers)?;
+        }
+        if self.gaps.as_ref().is_some_and(|gaps| gaps.back.is_empty()) {
+            self.gaps = None;
+        }
+        Ok(())
+    }
+
+    fn tell_gaps_at_back(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        let back = gaps.back;
+        if back.is_empty() {
+            return Ok(());
+        }
+        self.insert(buffers, self.bytes.len(), back.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+        if let Some(gaps) = &mut self.gaps {
+            gaps.back = GapCounts::default();
+        }
+        Ok(())
+    }
+
+    /// Takes unwritten GAP frames at `at` back into the counts, so that a reader that does not read
+    /// gets one and not many.
+    fn absorb_gaps(&mut self, at: usize) {
+        let mut end = at;
+        while let Some((head, body)) = self.frame_at(end) {
+            let Ok(Frame::Gap { topic, count, cause }) = Frame::from_parts(head, body) else {
+                break;
+            };
+            if self.gaps.as_ref().is_none_or(|gaps| gaps.front.is_empty()) {
+                return;
+            }
+            self.gaps.get_or_insert_default().front.add(cause, topic, count);
+            end += head.total();
+        }
+        self.bytes.drain(at..end);
+    }
+
+    fn insert(&mut self, buffers: &mut Buffers, at: usize, frames: &[u8]) -> Result<(), NoBudget> {
+        let behind = self.bytes.len() - at;
+        self.reserve(buffers, frames.len())?;
+        // reserving may have moved all to the front
+        let at = self.bytes.len() - behind;
+        self.bytes.splice(at..at, frames.iter().copied());
+        Ok(())
+    }
+
+    /// The start of the first frame of which nothing is written. Settle first.
+    fn boundary(&self) -> usize {
+        if self.sent == self.settled {
+            return self.settled;
+        }
+        self.frame_at(self.settled)
+            .map_or(self.bytes.len(), |(head, _)| self.settled + head.total())
+    }
+
+    /// Where the frame behind the first `count` counted ones from `kept` on starts.
+    fn start_of_counted(&self, count: u64) -> usize {
+        let (mut at, mut left) = (self.kept, count);
+        while left > 0 && at < self.settled {
+            let Some((head, _)) = self.frame_at(at) else { break };
+            at += head.total();
+            let is_counted = head.kind() == kind::DATA && head.flags() & data_flag::COUNTED != 0;
+            left -= u64::from(is_counted);
+        }
+        at
+    }
+
+    /// Keeps only those frames from `from` on that `is_kept` (offset, head, body) names; of several
+    /// TIME frames with nothing between them, the last.
+    fn retain_frames(&mut self, from: usize, mut is_kept: impl FnMut(usize, Head, &[u8]) -> bool) {
+        let (mut read, mut write) = (from, from);
+        let mut last_time = None;
+        while let Some((head, body)) = self.frame_at(read) {
+            let total = head.total();
+            if is_kept(read, head, body) {
+                let is_time = head.kind() == kind::TIME;
+                if let Some(start) = last_time.take().filter(|_| is_time) {
+                    write = start;
+                }
+                last_time = is_time.then_some(write);
+                self.bytes.copy_within(read..read + total, write);
+                write += total;
+            }
+            read += total;
+        }
+        self.bytes.truncate(write);
+    }
+
+    fn compact(&mut self) {
+        self.bytes.drain(..self.kept);
+        self.settled -= self.kept;
+        self.sent -= self.kept;
+        self.kept = 0;
+    }
+
+    fn data_frames(&self, from: usize) -> impl Iterator<Item = (usize, TopicId)> {
+        let mut at = from;
+        core::iter::from_fn(move || {
+            let (head, body) = self.frame_at(at)?;
+            let offset = at;
+            at += head.total();
+            Some(data_topic(head, body).map(|topic| (offset, topic)))
+        })
+        .flatten()
+    }
+
+    /// The frame at `at`, if there is one; all that is in here was checked when it came in.
+    fn frame_at(&self, at: usize) -> Option<(Head, &[u8])> {
+        frame::split(self.bytes.get(at..)?, MAX_BODY).ok().flatten()
+    }
+}
+
+fn data_topic(head: Head, body: &[u8]) -> Option<TopicId> {
+    match Frame::from_parts(head, body) {
+        Ok(Frame::Data { topic, .. }) => Some(topic),
+        _ => None,
+    }
+}
+
+/// Dropping makes room for an eighth of the outbox at once, so that its cost is spread.
+const ROOM_SHARE: usize = 8;
+/// Bytes of one GAP frame: 2 before the body, id, count, cause.
+const GAP_FRAME_MAX: usize = 2 + 5 + 10 + 1;
+const GAP_FRAMES_MAX: usize = GAP_FRAME_MAX * GapCause::ALL.len();
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! What an identity may publish and read.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use fastport_wire::topic::TopicError;
+use fastport_wire::{Filter, Topic};
+
+/// Filters for publishing and for reading. Nobody but the daemon publishes on `$` topics.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rights {
+    publish: Vec<Box<str>>,
+    read: Vec<Box<str>>,
+}
+
+impl Rights {
+    /// Rights by filters.
+    ///
+    /// # Errors
+    /// [`TopicError`] of the first text that is not a filter.
+    pub fn new<'a>(
+        publish: impl IntoIterator<Item = &'a str>,
+        read: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, TopicError> {
+        let check = |text: &str| Filter::parse(text).map(|filter| filter.as_str().into());
+        Ok(Self {
+            publish: publish.into_iter().map(check).collect::<Result<_, _>>()?,
+            read: read.into_iter().map(check).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Everything that a peer can be allowed: all topics, and reading the daemon's own.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self {
+            publish: [Box::from("#")].into(),
+            read: [Box::from("#"), Box::from("$board/#")].into(),
+        }
+    }
+
+    /// Whether publishing on `topic` is allowed.
+    #[must_use]
+    pub fn may_publish(&self, topic: Topic<'_>) -> bool {
+        !topic.is_reserved() && filters(&self.publish).any(|filter| filter.matches(topic))
+    }
+
+    /// Whether reading `topic` is allowed.
+    #[must_use]
+    pub fn may_read(&self, topic: Topic<'_>) -> bool {
+        filters(&self.read).any(|filter| filter.matches(topic))
+    }
+
+    /// Whether some topic that `wanted` selects may be read.
+    #[must_use]
+    pub fn may_subscribe(&self, wanted: Filter<'_>) -> bool {
+        filters(&self.read).any(|filter| filter.overlaps(wanted))
+    }
+}
+
+fn filters(texts: &[Box<str>]) -> impl Iterator<Item = Filter<'_>> {
+    // checked when the rights were made, so none is left out
+    texts.iter().filter_map(|text| Filter::parse(text).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> Topic<'_> {
+        Topic::parse(name).expect("a topic")
+    }
+
+    #[test]
+    fn the_daemons_topics_are_read_only() {
+        let rights = Rights::everything();
+        assert!(rights.may_read(topic("$board/load")));
+        assert!(!rights.may_publish(topic("$board/load")));
+        let greedy = Rights::new(["$board/#"], []).expect("filters");
+        assert!(!greedy.may_publish(topic("$board/load")));
+    }
+
+    #[test]
+    fn a_subscription_needs_a_readable_topic() {
+        let rights = Rights::new([], ["plant/+/out"]).expect("filters");
+        assert!(rights.may_subscribe(Filter::parse("#").expect("a filter")));
+        assert!(!rights.may_subscribe(Filter::parse("plant/+/in").expect("a filter")));
+    }
+}

@@ -1,0 +1,203 @@
+//! One timer wheel for many things that each want a look at some time: peers, topics.
+//!
+//! A thing is a number. It has at most one deadline that counts; asking for a later one costs
+//! nothing, since the owner looks at the earlier one and asks again.
+
+use alloc::vec::Vec;
+
+use crate::time::Instant;
+
+/// A wheel of [`SLOTS`] slots of `tick` milliseconds. Deadlines fire up to a tick late, never early.
+#[derive(Debug)]
+pub struct Wheel {
+    tick: u64,
+    slots: [Vec<(u32, Instant)>; SLOTS],
+    /// The deadline that counts for each thing; [`NEVER`]: none.
+    deadlines: Vec<Instant>,
+    /// Ticks passed: everything before it has fired.
+    passed: u64,
+    entries: usize,
+}
+
+impl Wheel {
+    /// An empty wheel.
+    #[must_use]
+    pub fn new(tick_ms: u64, now: Instant) -> Self {
+        let tick = tick_ms.max(1);
+        Self {
+            tick,
+            slots: core::array::from_fn(|_| Vec::new()),
+            deadlines: Vec::new(),
+            passed: now.as_millis() / tick,
+            entries: 0,
+        }
+    }
+
+    /// Wants `thing` to fire at `at`, unless it fires earlier already.
+    pub fn schedule(&mut self, thing: u32, at: Instant) {
+        let index = thing as usize;
+        if index >= self.deadlines.len() {
+            self.deadlines.resize(index + 1, NEVER);
+        }
+        let Some(deadline) = self.deadlines.get_mut(index) else { return };
+        if *deadline <= at {
+            return;
+        }
+        *deadline = at;
+        self.insert(thing, at);
+    }
+
+    /// The next thing whose deadline is past, taken off the wheel.
+    pub fn poll(&mut self, now: Instant) -> Option<u32> {
+        if self.entries == 0 {
+            self.passed = now.as_millis() / self.tick;
+            return None;
+        }
+        let current = now.as_millis() / self.tick;
+        loop {
+            if let Some(thing) = self.poll_slot(now) {
+                return Some(thing);
+            }
+            if self.passed >= current {
+                return None;
+            }
+            // after a long sleep one turn sees every slot
+            self.passed = (self.passed + 1).max(current.saturating_sub(SLOTS as u64));
+        }
+    }
+
+    /// When to poll next; `None`: not before something is scheduled.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.entries == 0 {
+            return None;
+        }
+        let turn = self.passed..self.passed + SLOTS as u64;
+        let filled = turn.clone().find(|&tick| !self.slot(tick).is_empty());
+        let tick = filled.unwrap_or(turn.end);
+        Some(Instant::from_millis((tick + 1) * self.tick))
+    }
+
+    /// Takes the thing with about the earliest deadline off the wheel, whether it is past or not.
+    pub fn pop_earliest(&mut self) -> Option<u32> {
+        for tick in self.passed..self.passed + SLOTS as u64 {
+            while let Some((thing, at)) = self.slot_mut(tick).pop() {
+                self.entries -= 1;
+                if self.take_if_current(thing, at) {
+                    return Some(thing);
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_slot(&mut self, now: Instant) -> Option<u32> {
+        let tick = self.passed;
+        let mut index = 0;
+        while let Some(&(thing, at)) = self.slot(tick).get(index) {
+            let is_current = self.deadlines.get(thing as usize) == Some(&at);
+            if is_current && at > now {
+                index += 1;
+                // of a later turn, or of this very tick
+                continue;
+            }
+            self.slot_mut(tick).swap_remove(index);
+            self.entries -= 1;
+            if is_current && self.take_if_current(thing, at) {
+                return Some(thing);
+            }
+        }
+        None
+    }
+
+    fn take_if_current(&mut self, thing: u32, at: Instant) -> bool {
+        match self.deadlines.get_mut(thing as usize) {
+            Some(deadline) if *deadline == at => {
+                *deadline = NEVER;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn insert(&mut self, thing: u32, at: Instant) {
+        let tick = (at.as_millis() / self.tick).max(self.passed);
+        // beyond one turn it lies in its slot and is passed over until its time
+        self.slot_mut(tick).push((thing, at));
+        self.entries += 1;
+    }
+
+    fn slot(&self, tick: u64) -> &Vec<(u32, Instant)> {
+        &self.slots[Self::index(tick)]
+    }
+
+    fn slot_mut(&mut self, tick: u64) -> &mut Vec<(u32, Instant)> {
+        &mut self.slots[Self::index(tick)]
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "less than SLOTS")]
+    const fn index(tick: u64) -> usize {
+        (tick % SLOTS as u64) as usize
+    }
+}
+
+/// Enough that a minute in ticks of 250 ms is one turn.
+pub const SLOTS: usize = 256;
+const NEVER: Instant = Instant::from_millis(u64::MAX);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn a_thing_fires_once_at_its_earliest_deadline() {
+        let mut wheel = Wheel::new(10, at(0));
+        wheel.schedule(7, at(50));
+        wheel.schedule(7, at(30));
+        wheel.schedule(7, at(90));
+        assert_eq!(wheel.poll(at(29)), None);
+        assert_eq!(wheel.poll(at(41)), Some(7));
+        assert_eq!(wheel.poll(at(5000)), None);
+        assert_eq!(wheel.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_deadline_beyond_one_turn_waits_for_its_time() {
+        let mut wheel = Wheel::new(1, at(0));
+        wheel.schedule(1, at(1000));
+        for now in 0..1000 {
+            assert_eq!(wheel.poll(at(now)), None, "{now}");
+        }
+        assert_eq!(wheel.poll(at(1001)), Some(1));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_early_nothing_is_forgotten(
+            steps in proptest::collection::vec((0u32..20, 0u64..3000, 0u64..400), 1..200),
+        ) {
+            let mut wheel = Wheel::new(7, at(0));
+            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut now = 0;
+            for (thing, ahead, passes) in steps {
+                let deadline = now + ahead;
+                model.entry(thing).and_modify(|old| *old = deadline.min(*old)).or_insert(deadline);
+                wheel.schedule(thing, at(deadline));
+                now += passes;
+                while let Some(fired) = wheel.poll(at(now)) {
+                    let deadline = model.remove(&fired);
+                    prop_assert!(deadline.is_some_and(|deadline| deadline <= now));
+                }
+                prop_assert!(model.values().all(|&deadline| deadline + 7 > now), "late: {:?} at {}", model, now);
+            }
+        }
+    }
+}
