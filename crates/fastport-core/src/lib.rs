@@ -15,11 +15,13 @@ extern crate std;
 
 pub mod bucket;
 pub mod budget;
+pub mod handshake;
 pub mod ledger;
 pub mod matcher;
 pub mod outbox;
 pub mod proof;
 pub mod retention;
 pub mod rights;
+pub mod session;
 pub mod time;
 pub mod wheel;

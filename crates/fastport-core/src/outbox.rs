@@ -162,6 +162,12 @@ impl Outbox {
         self.sent == self.bytes.len() && self.gaps.is_none()
     }
 
+    /// How many counted frames of the epoch have come in, written or not.
+    #[must_use]
+    pub fn counted_total(&self) -> u64 {
+        self.released + self.unacked + self.waiting_counted
+    }
+
     /// Whether more waits than messages alone may: answers pile up at a reader that does not read.
     #[must_use]
     pub fn is_choked(&self) -> bool {

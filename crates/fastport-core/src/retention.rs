@@ -82,10 +82,14 @@ impl TopicLog {
         now: Now,
         run: &Run<'_>,
     ) -> Result<(), NoBudget> {
-        let (frames, messages) = newest(run.bytes, run.messages, limits.messages);
+        let (mut frames, mut messages) = newest(run.bytes, run.messages, limits.messages);
+        while messages > 0 && ENTRY_HEAD + frames.len() > limits.bytes {
+            (frames, messages) = newest(frames, messages, messages - 1);
+        }
         let needed = ENTRY_HEAD + frames.len();
         let Ok(length) = u32::try_from(frames.len()) else { return Ok(()) };
-        if messages == 0 || needed > limits.bytes {
+        if messages == 0 {
+            self.drop_front(self.messages);
             return Ok(());
         }
         self.drop_front((self.messages + messages).saturating_sub(limits.messages));
@@ -136,7 +140,7 @@ impl TopicLog {
     }
 
     /// The newest messages, oldest first: at most `count`, and none from before `since`.
-    pub fn replay(&self, count: u64, since: u64, mut found: impl FnMut(Entry<'_>)) {
+    pub fn replay<'a>(&'a self, count: u64, since: u64, mut found: impl FnMut(Entry<'a>)) {
         let mut skipped = u64::from(self.messages).saturating_sub(count);
         let mut at = self.start;
         while let Some((head, frames)) = self.entry_at(at) {

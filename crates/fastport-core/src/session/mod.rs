@@ -1,0 +1,718 @@
+//! The relay of one session: its peers, its topics, and what goes between them.
+//!
+//! It promises: a published frame's bytes are what every reader gets; what a reader does not take
+//! costs only its own outbox; all memory is charged to the budget; every message is in the ledger.
+//! The caller brings bytes and time in ([`Session::handle_bytes`], [`Session::handle_timeout`]) and
+//! takes out bytes ([`Session::output`]), peers to wake ([`Session::poll_wake`]) and questions that
+//! concern more than the session ([`Session::poll_ask`]).
+
+mod peer;
+mod publish;
+mod requests;
+mod timers;
+mod topics;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Tier, WhenFull, features};
+use fastport_wire::frame::GapCause;
+use fastport_wire::{Frame, TopicId};
+use hashbrown::HashMap;
+
+use self::peer::{Link, Peer};
+use self::topics::Topics;
+use crate::budget::{Budget, Buffers, NoBudget};
+use crate::ledger::Ledger;
+use crate::matcher::Matcher;
+use crate::outbox::Outbox;
+use crate::proof::PROOF_BYTES;
+use crate::retention::Retention;
+use crate::rights::Rights;
+use crate::time::{Instant, Now};
+use crate::wheel::Wheel;
+
+/// What a session and its peers may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Peers at once, those that may come back included.
+    pub peers: usize,
+    /// Topics at once.
+    pub topics: usize,
+    /// Bytes of messages in a peer's outbox.
+    pub outbox: usize,
+    /// Bytes of a payload.
+    pub payload: usize,
+    /// Subscriptions of a peer.
+    pub subscriptions: usize,
+    /// Topics a peer has open for publishing.
+    pub open_topics: usize,
+    /// Seconds between signs of life of a peer that states no wish; 0: none needed.
+    pub keepalive: u32,
+    /// The most seconds for which a peer's state is held after its link is gone.
+    pub linger: u32,
+    /// Milliseconds after which a link that takes no bytes is closed; 0: never.
+    pub stall_ms: u64,
+    /// What of each topic's past is kept.
+    pub retention: Retention,
+    /// What happens at a full outbox whose peer states no wish.
+    pub when_full: WhenFull,
+}
+
+/// Names a peer's link: after a reconnect the key of the old one is stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PeerKey {
+    index: u32,
+    generation: u32,
+}
+
+impl PeerKey {
+    /// The peer's place, for tables beside the session's: less than the number of peers there ever
+    /// were at once.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// A peer whose handshake is done.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// Whose credential it proved to have; empty in an open session.
+    pub identity: Box<str>,
+    /// What it calls itself; empty: nothing.
+    pub name: Box<str>,
+    /// What it may publish and read.
+    pub rights: Arc<Rights>,
+    /// Of its HELLO.
+    pub epoch: u64,
+    /// Counted frames of the epoch that it has.
+    pub taken: u64,
+    /// [`features`] of its HELLO.
+    pub flags: u32,
+    /// Its wish.
+    pub when_full: Option<WhenFull>,
+    /// Its wish, in seconds.
+    pub keepalive: Option<u32>,
+    /// Its wish, in seconds.
+    pub linger: Option<u32>,
+    /// The relay's proof for it.
+    pub proof: Option<[u8; PROOF_BYTES]>,
+}
+
+/// What became of bytes that a peer sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Bytes that are done with. The rest is the start of a frame, or waits for room.
+    pub consumed: usize,
+    /// Messages among them.
+    pub messages: u32,
+    /// The rest waits until the peer is woken: a reader that must not lose has no room.
+    pub is_blocked: bool,
+}
+
+/// What a peer's link should do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Output<'a> {
+    /// Write these.
+    pub bytes: &'a [u8],
+    /// Then close the link.
+    pub is_last: bool,
+}
+
+/// The peer's link was replaced or its session ended: close it without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// Why a peer is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachError {
+    /// The session is full.
+    TooManyPeers,
+    /// The memory budget is used up.
+    NoBudget,
+}
+
+/// A question of a peer that the session cannot answer itself; answer by [`Session::answer`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Who asks.
+    pub peer: PeerKey,
+    /// To be repeated in the answer.
+    pub request: u32,
+    /// What is asked.
+    pub about: About,
+}
+
+/// See [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// The relay's figures.
+    Status,
+    /// To make a session.
+    CreateSession {
+        /// Its name.
+        session: Box<str>,
+        /// Its first identity.
+        identity: Option<Box<str>>,
+        /// That identity's password.
+        password: Option<Box<[u8]>>,
+    },
+}
+
+/// Figures of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Peers with a link.
+    pub peers: usize,
+    /// Peers that may come back.
+    pub lingering: usize,
+    /// Topics.
+    pub topics: usize,
+    /// Retained messages.
+    pub retained: u64,
+    /// Retained messages that made room for newer ones before their time.
+    pub evicted: u64,
+    /// Messages.
+    pub ledger: Ledger,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Session {
+    limits: Limits,
+    buffers: Buffers,
+    peers: Vec<Slot>,
+    free: Vec<u32>,
+    attached: usize,
+    lingering: usize,
+    /// peers whose state outlives their link
+    by_epoch: HashMap<u64, u32>,
+    /// peers with a name: identity, name
+    by_name: HashMap<(Box<str>, Box<str>), u32>,
+    topics: Topics,
+    matcher: Matcher,
+    peer_wheel: Wheel,
+    topic_wheel: Wheel,
+    /// peers whose link has something to do, each once
+    wakes: VecDeque<u32>,
+    /// publishers that wait for room at a reader
+    blocked: Vec<u32>,
+    asks: VecDeque<Ask>,
+    ledger: Ledger,
+    evicted: u64,
+    members: Vec<(u32, Tier)>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    peer: Option<Box<Peer>>,
+}
+
+impl Session {
+    /// An empty session.
+    #[must_use]
+    pub fn new(limits: Limits, budget: Arc<Budget>, now: Instant) -> Self {
+        Self {
+            limits,
+            buffers: Buffers::new(budget),
+            peers: Vec::new(),
+            free: Vec::new(),
+            attached: 0,
+            lingering: 0,
+            by_epoch: HashMap::new(),
+            by_name: HashMap::new(),
+            topics: Topics::default(),
+            matcher: Matcher::default(),
+            peer_wheel: Wheel::new(PEER_TICK_MS, now),
+            topic_wheel: Wheel::new(TOPIC_TICK_MS, now),
+            wakes: VecDeque::new(),
+            blocked: Vec::new(),
+            asks: VecDeque::new(),
+            ledger: Ledger::default(),
+            evicted: 0,
+            members: Vec::new(),
+        }
+    }
+
+    /// Applies other limits; they hold for what comes from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Its figures.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            peers: self.attached,
+            lingering: self.lingering,
+            topics: self.topics.len(),
+            retained: self.topics.retained(),
+            evicted: self.evicted,
+            ledger: self.ledger,
+        }
+    }
+
+    /// Lets a peer in. Its WELCOME is the first of its output; a peer whose state is still here goes
+    /// on where it was.
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn attach(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
+        if let Some(index) = self.find_resumable(&admission) {
+            if let Some(key) = self.try_resume(now, index, &admission) {
+                return Ok(key);
+            }
+            self.remove(index, GapCause::LinkLost);
+        }
+        if let Some(&index) =
+            self.by_name.get(&(admission.identity.clone(), admission.name.clone()))
+        {
+            self.remove(index, GapCause::ReaderGone);
+        }
+        self.attach_new(now, admission)
+    }
+
+    /// The peer's link is gone. Its state stays for a while if it may come back.
+    pub fn detach(&mut self, now: Instant, key: PeerKey) {
+        let Ok(peer) = self.peer_mut(key) else { return };
+        if peer.linger == 0 || peer.is_leaving {
+            self.remove(key.index, GapCause::ReaderGone);
+            return;
+        }
+        let until = now.after(u64::from(peer.linger) * 1000);
+        peer.link = Link::Lingering { until };
+        self.attached -= 1;
+        self.lingering += 1;
+        if let Some(slot) = self.peers.get_mut(key.index()) {
+            slot.generation = slot.generation.wrapping_add(1);
+        }
+        self.peer_wheel.schedule(key.index, until);
+        self.wake_blocked();
+    }
+
+    /// What the peer's link should write. Call [`Session::advance`] with what it wrote.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn output(&mut self, key: PeerKey) -> Result<Output<'_>, Gone> {
+        let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
+        let peer = slot.and_then(|slot| slot.peer.as_mut()).ok_or(Gone)?;
+        peer.is_woken = false;
+        let is_last = matches!(peer.link, Link::Closing);
+        Ok(Output { bytes: peer.outbox.output(&mut self.buffers, &mut self.ledger), is_last })
+    }
+
+    /// Notes that the peer's link wrote `written` bytes of its output.
+    pub fn advance(&mut self, key: PeerKey, written: usize) {
+        let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        let was_choked = peer.outbox.is_choked();
+        peer.written = peer.written.wrapping_add(written as u64);
+        peer.outbox.advance(&mut self.buffers, &mut self.ledger, written);
+        let is_unchoked = was_choked && !peer.outbox.is_choked();
+        let frees_others = peer.outbox.when_full() == WhenFull::Hold;
+        if frees_others || is_unchoked {
+            self.wake_blocked();
+        }
+    }
+
+    /// Whether the peer has bytes to write or is to be closed.
+    #[must_use]
+    pub fn has_output(&self, key: PeerKey) -> bool {
+        let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
+        slot.and_then(|slot| slot.peer.as_ref())
+            .is_none_or(|peer| !peer.outbox.is_drained() || matches!(peer.link, Link::Closing))
+    }
+
+    /// The index ([`PeerKey::index`]) of a peer whose link should look at its output, and at input
+    /// that it held back.
+    pub fn poll_wake(&mut self) -> Option<usize> {
+        self.wakes.pop_front().map(|index| index as usize)
+    }
+
+    /// A question that concerns more than this session.
+    pub fn poll_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
+    }
+
+    /// Answers a question; `Ok` with the text for [`About::Status`].
+    pub fn answer(&mut self, peer: PeerKey, request: u32, answer: Result<Option<&str>, ErrorCode>) {
+        if self.peer_mut(peer).is_err() {
+            return;
+        }
+        match answer {
+            Ok(text) => {
+                self.send(peer.index, &control::Ok { request, text, ..Default::default() }.into());
+            }
+            Err(code) => self.refuse(peer.index, request, code),
+        }
+    }
+
+    /// Closes the link of every peer, for `reason`; their state stays as after a lost link.
+    pub fn close_all(&mut self, reason: ByeReason, retry_ms: Option<u32>) {
+        for index in 0..self.peers.len() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let is_attached =
+                self.at(index).is_some_and(|peer| matches!(peer.link, Link::Attached { .. }));
+            if is_attached {
+                self.say_bye(index, reason, retry_ms);
+            }
+        }
+    }
+
+    /// Closes the link of a peer that did what it may not; its state ends with it.
+    pub fn close_for_error(&mut self, key: PeerKey, code: ErrorCode, text: &str) {
+        if self.peer_mut(key).is_ok() {
+            self.fail(key.index, code, text);
+        }
+    }
+
+    fn find_resumable(&self, admission: &Admission) -> Option<u32> {
+        let &index = self.by_epoch.get(&admission.epoch)?;
+        let peer = self.at(index)?;
+        (peer.identity == admission.identity && peer.name == admission.name).then_some(index)
+    }
+
+    /// Gives a peer's state a new link; `None` when that cannot go on where it was.
+    fn try_resume(&mut self, now: Now, index: u32, admission: &Admission) -> Option<PeerKey> {
+        let slot = self.peers.get_mut(index as usize)?;
+        let peer = slot.peer.as_mut()?;
+        if peer.is_leaving {
+            return None;
+        }
+        peer.outbox.resume(&mut self.ledger, admission.taken).ok()?;
+        peer.rights = Arc::clone(&admission.rights);
+        peer.announced = peer.announced.wrapping_add(1).max(1);
+        peer.flags = admission.flags;
+        peer.last_time = None;
+        if matches!(peer.link, Link::Lingering { .. }) {
+            self.lingering -= 1;
+            self.attached += 1;
+        }
+        peer.link = Link::attached(now.mono);
+        slot.generation = slot.generation.wrapping_add(1);
+        let key = PeerKey { index, generation: slot.generation };
+        let mut front = Vec::new();
+        welcome(&mut front, now, &self.limits, peer, true, admission.proof.as_ref());
+        for id in peer.outbox.topics() {
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            topic.announce(id, &mut front);
+            if let Some(reader) = topic.readers.iter_mut().find(|reader| reader.peer == index) {
+                reader.announced = peer.announced;
+            }
+        }
+        peer.outbox.push_front(&mut self.buffers, &front).ok()?;
+        // the old link, if it is still there, finds itself gone
+        self.wake(index);
+        self.schedule_look(now.mono, index);
+        Some(key)
+    }
+
+    fn attach_new(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
+        if self.attached + self.lingering >= self.limits.peers {
+            return Err(AttachError::TooManyPeers);
+        }
+        if !self.make_room(PEER_BYTES) {
+            return Err(AttachError::NoBudget);
+        }
+        let linger = admission.linger.unwrap_or(0).min(self.limits.linger);
+        let when_full = admission.when_full.unwrap_or(self.limits.when_full);
+        let keepalive = match admission.keepalive {
+            None => self.limits.keepalive,
+            Some(0) => 0,
+            Some(wish) => wish.clamp(LEAST_KEEPALIVE, MOST_KEEPALIVE),
+        };
+        let mut peer = Box::new(Peer {
+            outbox: Outbox::new(self.limits.outbox, when_full, linger > 0),
+            keepalive,
+            linger,
+            ..Peer::new(admission.identity, admission.name, admission.rights, now.mono)
+        });
+        peer.epoch = admission.epoch;
+        peer.flags = admission.flags;
+        let mut front = Vec::new();
+        welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
+        if peer.outbox.push_front(&mut self.buffers, &front).is_err() {
+            self.buffers.budget().give_back(PEER_BYTES);
+            return Err(AttachError::NoBudget);
+        }
+        let index = self.place(peer, linger > 0);
+        self.attached += 1;
+        self.schedule_look(now.mono, index);
+        let generation = self.peers.get(index as usize).map_or(0, |slot| slot.generation);
+        Ok(PeerKey { index, generation })
+    }
+
+    fn place(&mut self, peer: Box<Peer>, is_resumable: bool) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.peers.push(Slot::default());
+            u32::try_from(self.peers.len() - 1).unwrap_or(u32::MAX)
+        });
+        if is_resumable {
+            self.by_epoch.insert(peer.epoch, index);
+        }
+        if !peer.name.is_empty() {
+            self.by_name.insert((peer.identity.clone(), peer.name.clone()), index);
+        }
+        if let Some(slot) = self.peers.get_mut(index as usize) {
+            slot.peer = Some(peer);
+        }
+        index
+    }
+
+    /// Ends a peer: what it did not get is booked, all it had is freed.
+    fn remove(&mut self, index: u32, cause: GapCause) {
+        let Some(slot) = self.peers.get_mut(index as usize) else { return };
+        let Some(mut peer) = slot.peer.take() else { return };
+        slot.generation = slot.generation.wrapping_add(1);
+        match peer.link {
+            Link::Lingering { .. } => self.lingering -= 1,
+            Link::Attached { .. } | Link::Closing => self.attached -= 1,
+        }
+        peer.outbox.discard(&mut self.buffers, &mut self.ledger, cause);
+        for subscription in core::mem::take(&mut peer.subscriptions) {
+            self.buffers.budget().give_back(subscription.charge());
+            self.stop_reading(index, &subscription, &[]);
+        }
+        for &id in &peer.open_topics {
+            self.topics.close(id);
+        }
+        self.members.retain(|&(member, _)| member != index);
+        if self.by_epoch.get(&peer.epoch) == Some(&index) {
+            self.by_epoch.remove(&peer.epoch);
+        }
+        let name = (core::mem::take(&mut peer.identity), core::mem::take(&mut peer.name));
+        if self.by_name.get(&name) == Some(&index) {
+            self.by_name.remove(&name);
+        }
+        self.buffers.budget().give_back(PEER_BYTES + peer.open_topics_charge());
+        // its link, if there is one, finds itself gone
+        self.wakes.push_back(index);
+        self.free.push(index);
+        self.wake_blocked();
+    }
+
+    /// Charges `bytes`, evicting retained messages where that helps.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        loop {
+            if self.buffers.budget().try_take(bytes) {
+                return true;
+            }
+            if !self.evict_oldest() {
+                return false;
+            }
+        }
+    }
+
+    /// Frees some memory that is only nice to have; whether there was any.
+    pub fn evict_oldest(&mut self) -> bool {
+        self.buffers.trim();
+        while let Some(index) = self.topic_wheel.pop_earliest() {
+            let Some(id) = TopicId::new(index) else { continue };
+            let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut()) else {
+                continue;
+            };
+            let before = log.messages();
+            let has_evicted = log.evict(&mut self.buffers);
+            let after = log.messages();
+            self.buffers.trim();
+            self.evicted += u64::from(before - after);
+            self.topics.note_retained(before, after);
+            self.schedule_expiry(id);
+            if has_evicted {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Runs `push`, and again after evicting retained messages, until it has room or there is
+    /// nothing left to evict.
+    fn with_room(
+        &mut self,
+        index: u32,
+        mut push: impl FnMut(&mut Peer, &mut Buffers, &mut Ledger) -> Result<(), NoBudget>,
+    ) -> Result<(), NoBudget> {
+        loop {
+            let slot = self.peers.get_mut(index as usize);
+            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
+            let pushed = push(peer, &mut self.buffers, &mut self.ledger);
+            if pushed.is_ok() || !self.evict_oldest() {
+                return pushed;
+            }
+        }
+    }
+
+    /// Puts a control message into a peer's outbox. Without memory for even that the link is closed:
+    /// a peer that waits for an answer must not wait for ever.
+    fn send(&mut self, index: u32, message: &Control<'_>) {
+        let mut body = [0; CONTROL_MAX];
+        let length = match message.encode(&mut body) {
+            Ok(length) => length,
+            Err(_) => return self.send_long(index, message),
+        };
+        self.send_frame(index, &Frame::Control(body.get(..length).unwrap_or_default()));
+    }
+
+    #[cold]
+    fn send_long(&mut self, index: u32, message: &Control<'_>) {
+        let mut body = alloc::vec![0; CONTROL_LONG];
+        match message.encode(&mut body) {
+            Ok(length) => {
+                self.send_frame(index, &Frame::Control(body.get(..length).unwrap_or_default()));
+            }
+            Err(_) => self.drop_link(index),
+        }
+    }
+
+    fn send_frame(&mut self, index: u32, frame: &Frame<'_>) {
+        let pushed =
+            self.with_room(index, |peer, buffers, _| peer.outbox.push_frame(buffers, frame));
+        match pushed {
+            Ok(()) => self.wake(index),
+            Err(NoBudget) => self.drop_link(index),
+        }
+    }
+
+    fn drop_link(&mut self, index: u32) {
+        if let Some(peer) = self.at_mut(index) {
+            peer.link = Link::Closing;
+        }
+        self.wake(index);
+    }
+
+    fn refuse(&mut self, index: u32, request: u32, code: ErrorCode) {
+        let request = Some(request);
+        let message = control::Error { request, code: code.number(), ..Default::default() };
+        self.send(index, &message.into());
+    }
+
+    /// Tells a peer what it did wrong and closes its link; its state ends with it.
+    fn fail(&mut self, index: u32, code: ErrorCode, text: &str) {
+        let message =
+            control::Error { code: code.number(), text: Some(text), ..Default::default() };
+        self.send(index, &message.into());
+        if let Some(peer) = self.at_mut(index) {
+            peer.link = Link::Closing;
+            peer.is_leaving = true;
+        }
+    }
+
+    fn say_bye(&mut self, index: u32, reason: ByeReason, retry: Option<u32>) {
+        let message = control::Bye { code: reason.number(), retry, ..Default::default() };
+        self.send(index, &message.into());
+        if let Some(peer) = self.at_mut(index) {
+            peer.link = Link::Closing;
+        }
+    }
+
+    fn wake(&mut self, index: u32) {
+        let slot = self.peers.get_mut(index as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        if !peer.is_woken {
+            peer.is_woken = true;
+            self.wakes.push_back(index);
+        }
+    }
+
+    fn wake_blocked(&mut self) {
+        if self.blocked.is_empty() {
+            return;
+        }
+        for index in core::mem::take(&mut self.blocked) {
+            if let Some(peer) = self.at_mut(index) {
+                peer.is_blocked = false;
+            }
+            self.wake(index);
+        }
+    }
+
+    fn peer_mut(&mut self, key: PeerKey) -> Result<&mut Peer, Gone> {
+        let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
+        slot.and_then(|slot| slot.peer.as_deref_mut()).ok_or(Gone)
+    }
+
+    fn at(&self, index: u32) -> Option<&Peer> {
+        self.peers.get(index as usize)?.peer.as_deref()
+    }
+
+    fn at_mut(&mut self, index: u32) -> Option<&mut Peer> {
+        self.peers.get_mut(index as usize)?.peer.as_deref_mut()
+    }
+}
+
+fn welcome(
+    out: &mut Vec<u8>,
+    now: Now,
+    limits: &Limits,
+    peer: &Peer,
+    resumed: bool,
+    proof: Option<&[u8; PROOF_BYTES]>,
+) {
+    let message = control::Welcome {
+        version: control::VERSION,
+        resumed,
+        taken: peer.taken,
+        keepalive: Some(peer.keepalive),
+        linger: Some(peer.linger),
+        payload_limit: u32::try_from(limits.payload).unwrap_or(u32::MAX),
+        clock: Some(now.unix_ms),
+        proof: proof.map(|proof| &proof[..]),
+        text: Some(SOFTWARE),
+        ..Default::default()
+    };
+    push_control(out, &message.into());
+}
+
+/// Appends a control message of bounded size to frames that are made up outside an outbox.
+pub(crate) fn push_control(out: &mut Vec<u8>, message: &Control<'_>) {
+    let mut body = [0; CONTROL_MAX];
+    let length = message.encode(&mut body).unwrap_or_default();
+    push_frame(out, &Frame::Control(body.get(..length).unwrap_or_default()));
+}
+
+/// Appends a frame to frames that are made up outside an outbox.
+pub(crate) fn push_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
+    let at = out.len();
+    out.resize(at + frame.encoded_len(), 0);
+    // room was just made; a frame over the wire's limit is none
+    let length = frame.encode(out.get_mut(at..).unwrap_or_default()).unwrap_or_default();
+    out.truncate(at + length);
+}
+
+/// What WELCOME calls the relay.
+const SOFTWARE: &str = concat!("fastport ", env!("CARGO_PKG_VERSION"));
+/// Room for any control message but STATUS's answer: texts are at most 255 bytes, proofs 32.
+pub(crate) const CONTROL_MAX: usize = 768;
+/// Room for STATUS's answer.
+const CONTROL_LONG: usize = 32 * 1024;
+/// Peers are looked at every few seconds; a quarter of one more does not matter.
+const PEER_TICK_MS: u64 = 250;
+/// Retained messages expire after tens of seconds.
+const TOPIC_TICK_MS: u64 = 500;
+/// Seconds. Shorter ones would cost more than they find.
+const LEAST_KEEPALIVE: u32 = 2;
+/// Seconds. Longer ones outlast the tables of address translators.
+const MOST_KEEPALIVE: u32 = 3600;
+/// What a peer costs beside its outbox, subscriptions and topics.
+const PEER_BYTES: usize = size_of::<Peer>() + size_of::<Slot>() + 128;
+
+/// Whether TIME frames are wanted.
+fn wants_time(flags: u32) -> bool {
+    flags & features::TIME != 0
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,446 @@
+//! From a publisher's bytes to its readers' outboxes.
+
+use alloc::vec::Vec;
+
+use fastport_wire::control::{ByeReason, ErrorCode, Tier, WhenFull, features};
+use fastport_wire::field::kind;
+use fastport_wire::frame::{self, DataFlags, GapCause, Head};
+use fastport_wire::topic::TopicError;
+use fastport_wire::{Frame, Topic as TopicName, TopicId, WireError};
+
+use super::peer::{Link, Mark, Peer};
+use super::topics::Reader;
+use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
+use crate::budget::NoBudget;
+use crate::outbox::Run;
+use crate::time::Now;
+
+/// What a run of DATA frames came to.
+enum Taken {
+    /// So many bytes and messages are done with.
+    Some(usize, u32),
+    /// A reader that must not lose has no room.
+    Blocked,
+    /// The publisher did what it may not; its link is being closed.
+    Failed,
+}
+
+/// Why the daemon's own message is not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishError {
+    /// The name is no topic.
+    BadTopic(TopicError),
+    /// The session has no room for another topic.
+    LimitReached,
+}
+
+impl Session {
+    /// Takes bytes that a peer sent; what is not consumed is to be given again with what comes
+    /// after it, once more has come or, where that is said, once the peer is woken.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn handle_bytes(&mut self, now: Now, key: PeerKey, input: &[u8]) -> Result<Progress, Gone> {
+        // an EMIT carries a topic and a payload in one control message
+        let max_body = self.limits.payload.saturating_add(CONTROL_ROOM);
+        let peer = self.peer_mut(key)?;
+        if !matches!(peer.link, Link::Attached { .. }) {
+            return Ok(Progress { consumed: input.len(), ..Progress::default() });
+        }
+        peer.link = Link::attached(now.mono);
+        let mut progress = Progress::default();
+        while progress.consumed < input.len() && !progress.is_blocked {
+            let rest = input.get(progress.consumed..).unwrap_or_default();
+            let (head, body) = match frame::split(rest, max_body) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    self.fail_wire(key.index, error);
+                    progress.consumed = input.len();
+                    break;
+                }
+            };
+            if head.kind() == kind::DATA {
+                match self.handle_run(now, key.index, rest, head, body) {
+                    Taken::Some(bytes, messages) => {
+                        progress.consumed += bytes;
+                        progress.messages += messages;
+                    }
+                    Taken::Blocked => progress.is_blocked = true,
+                    Taken::Failed => progress.consumed = input.len(),
+                }
+            } else if self.handle_frame(now, key, head, body) {
+                progress.consumed += head.total();
+            } else {
+                progress.is_blocked = true;
+            }
+            if self.at(key.index).is_none_or(|peer| matches!(peer.link, Link::Closing)) {
+                progress.consumed = input.len();
+            }
+        }
+        if progress.is_blocked {
+            self.block(key.index);
+        }
+        self.pay_ack(key.index);
+        Ok(progress)
+    }
+
+    /// Publishes a message of the daemon's own.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn publish_own(
+        &mut self,
+        now: Now,
+        name: &str,
+        schema: Option<&[u8]>,
+        flags: DataFlags,
+        payload: &[u8],
+    ) -> Result<(), PublishError> {
+        let name = TopicName::parse(name).map_err(PublishError::BadTopic)?;
+        let id = self.find_or_make_topic(name).ok_or(PublishError::LimitReached)?;
+        self.set_schema(id, schema);
+        let mut bytes = Vec::new();
+        push_frame(&mut bytes, &Frame::Data { flags, topic: id, payload });
+        let is_counted = flags.contains(DataFlags::COUNTED);
+        let run = Run { bytes: &bytes, messages: 1, is_counted, topic: id };
+        self.publish(now, None, &run, flags);
+        Ok(())
+    }
+
+    /// Says that a reader keeps what it reads, or sends it on: its ACKs speak for `tier`.
+    pub fn make_member(&mut self, key: PeerKey, tier: Tier) {
+        if self.peer_mut(key).is_ok() {
+            self.members.push((key.index, tier));
+        }
+    }
+
+    fn handle_run(&mut self, now: Now, from: u32, rest: &[u8], head: Head, body: &[u8]) -> Taken {
+        let Ok(Frame::Data { flags, topic, payload }) = Frame::from_parts(head, body) else {
+            self.fail(from, ErrorCode::BadFrame, "DATA without a topic id");
+            return Taken::Failed;
+        };
+        if !self.at(from).is_some_and(|peer| peer.has_open(topic)) {
+            self.fail(from, ErrorCode::UnknownId, "DATA on a topic that was not opened");
+            return Taken::Failed;
+        }
+        if payload.len() > self.limits.payload {
+            self.fail(from, ErrorCode::PayloadTooLong, "payload over the session's limit");
+            return Taken::Failed;
+        }
+        let prefix = body.len() - payload.len();
+        let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
+        let is_counted = flags.contains(DataFlags::COUNTED);
+        if is_counted {
+            let room = self.room_at_holders(from, topic, length);
+            if room < length {
+                (length, messages) = whole_frames(rest.get(..room).unwrap_or_default());
+            }
+            if messages == 0 {
+                return Taken::Blocked;
+            }
+        }
+        let bytes = rest.get(..length).unwrap_or_default();
+        let run = Run { bytes, messages, is_counted, topic };
+        if is_counted {
+            if let Some(peer) = self.at_mut(from) {
+                peer.taken += u64::from(messages);
+                peer.owes_ack = true;
+            }
+        }
+        self.publish(now, Some(from), &run, flags);
+        Taken::Some(length, messages)
+    }
+
+    /// How many bytes of counted frames all readers that must not lose can take; that much is
+    /// reserved at them.
+    pub(super) fn room_at_holders(&mut self, from: u32, id: TopicId, wanted: usize) -> usize {
+        let Some(topic) = self.topics.get_mut(id) else { return wanted };
+        if topic.holders == 0 {
+            return wanted;
+        }
+        let readers = core::mem::take(&mut topic.readers);
+        let mut room = wanted;
+        for reader in readers
+            .iter()
+            .filter(|reader| reader.holds && !(reader.no_local && reader.peer == from))
+        {
+            let slot = self.peers.get_mut(reader.peer as usize);
+            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { continue };
+            room = room.min(peer.outbox.room(&mut self.ledger));
+            let with_extras = room + READER_EXTRAS;
+            let reserved = self.with_room(reader.peer, |peer, buffers, _| {
+                peer.outbox.reserve(buffers, with_extras)
+            });
+            if reserved.is_err() {
+                room = 0;
+            }
+        }
+        if let Some(topic) = self.topics.get_mut(id) {
+            topic.readers = readers;
+        }
+        room
+    }
+
+    /// Gives a run to every reader of its topic, and to the topic's past.
+    pub(super) fn publish(&mut self, now: Now, from: Option<u32>, run: &Run<'_>, flags: DataFlags) {
+        self.ledger.published += u64::from(run.messages);
+        let Some(topic) = self.topics.get_mut(run.topic) else { return };
+        let mut readers = core::mem::take(&mut topic.readers);
+        for reader in
+            readers.iter_mut().filter(|reader| !(reader.no_local && Some(reader.peer) == from))
+        {
+            self.deliver(now, reader, run);
+        }
+        if let Some(topic) = self.topics.get_mut(run.topic) {
+            topic.readers = readers;
+        }
+        if let Some(from) = from.filter(|_| run.is_counted && !self.members.is_empty()) {
+            self.mark_members(from, run.topic);
+        }
+        self.remember(now, run, flags);
+    }
+
+    fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>) {
+        self.ledger.routed += u64::from(run.messages);
+        while let Err(NoBudget) = self.try_deliver(now, reader, run) {
+            if self.evict_oldest() {
+                continue;
+            }
+            let slot = self.peers.get_mut(reader.peer as usize);
+            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+            peer.outbox.skip_run(&mut self.ledger, run, GapCause::Budget);
+            break;
+        }
+        self.wake(reader.peer);
+    }
+
+    #[inline]
+    fn try_deliver(
+        &mut self,
+        now: Now,
+        reader: &mut Reader,
+        run: &Run<'_>,
+    ) -> Result<(), NoBudget> {
+        let slot = self.peers.get_mut(reader.peer as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
+        if reader.announced != peer.announced {
+            if let Some(topic) = self.topics.get(run.topic) {
+                peer.outbox.push_frame(&mut self.buffers, &topic.frame(run.topic))?;
+            }
+            reader.announced = peer.announced;
+        }
+        if wants_time(peer.flags) && peer.last_time != Some(now.unix_ms) {
+            let time = Frame::Time { unix_ms: now.unix_ms };
+            peer.outbox.push_frame(&mut self.buffers, &time)?;
+            peer.last_time = Some(now.unix_ms);
+        }
+        peer.outbox.push_run(&mut self.buffers, &mut self.ledger, run)?;
+        if peer.outbox.has_overflowed() && matches!(peer.link, Link::Attached { .. }) {
+            peer.is_leaving = true;
+            self.say_bye(reader.peer, ByeReason::TooSlow, None);
+        }
+        Ok(())
+    }
+
+    /// Notes at each member that read the run what its commit will mean to the publisher.
+    fn mark_members(&mut self, from: u32, id: TopicId) {
+        let Some(publisher) = self.at(from) else { return };
+        let (count, epoch) = (publisher.taken, publisher.epoch);
+        for at in 0..self.members.len() {
+            let Some(&(member, tier)) = self.members.get(at) else { break };
+            let reads = self
+                .topics
+                .get(id)
+                .is_some_and(|topic| topic.readers.iter().any(|reader| reader.peer == member));
+            let Some(peer) = self.at_mut(member).filter(|_| reads) else { continue };
+            let at = peer.outbox.counted_total();
+            let mark = Mark { at, publisher: from, epoch, count, tier };
+            match peer.marks.back_mut() {
+                Some(last) if last.publisher == from && last.epoch == epoch => *last = mark,
+                _ => peer.marks.push_back(mark),
+            }
+        }
+    }
+
+    /// A member has committed the first `count` counted frames of its epoch.
+    pub(super) fn commit(&mut self, member: u32, count: u64) {
+        while let Some(peer) = self.at_mut(member) {
+            let Some(mark) = peer.marks.front().filter(|mark| mark.at <= count).copied() else {
+                break;
+            };
+            peer.marks.pop_front();
+            let publisher = self.at_mut(mark.publisher).filter(|peer| peer.epoch == mark.epoch);
+            let Some(publisher) = publisher else { continue };
+            let (held, wanted) = match mark.tier {
+                Tier::Central => (&mut publisher.central, features::ACK_CENTRAL),
+                _ => (&mut publisher.durable, features::ACK_DURABLE),
+            };
+            *held = mark.count.max(*held);
+            if publisher.flags & wanted != 0 {
+                publisher.owes_ack = true;
+                self.pay_ack(mark.publisher);
+            }
+        }
+    }
+
+    pub(super) fn pay_ack(&mut self, index: u32) {
+        let Some(peer) = self.at_mut(index).filter(|peer| peer.owes_ack) else { return };
+        peer.owes_ack = false;
+        let asked = |flag: u32, count: u64| {
+            (peer.flags & flag != 0 && count != peer.taken).then_some(count)
+        };
+        let ack = Frame::Ack {
+            taken: peer.taken,
+            durable: asked(features::ACK_DURABLE, peer.durable),
+            central: asked(features::ACK_CENTRAL, peer.central),
+        };
+        self.send_frame(index, &ack);
+    }
+
+    fn remember(&mut self, now: Now, run: &Run<'_>, flags: DataFlags) {
+        let limits = self.limits.retention;
+        let keeps = flags.contains(DataFlags::KEEP);
+        if limits.messages == 0 && !keeps {
+            return;
+        }
+        let Some(topic) = self.topics.get_mut(run.topic) else { return };
+        let before = topic.log.as_ref().map_or(0, |log| log.messages());
+        let had_oldest = topic.log.as_ref().is_some_and(|log| log.oldest().is_some());
+        loop {
+            let Some(topic) = self.topics.get_mut(run.topic) else { return };
+            let log = topic.log.get_or_insert_default();
+            let mut remembered = log.push(&mut self.buffers, &limits, now, run);
+            if let (Ok(()), Some((last, has_payload))) =
+                (remembered, last_frame(run).filter(|_| keeps))
+            {
+                remembered = log.keep(self.buffers.budget(), now, last, has_payload);
+            }
+            if remembered.is_ok() || !self.evict_oldest() {
+                self.evicted += if remembered.is_err() { u64::from(run.messages) } else { 0 };
+                break;
+            }
+        }
+        let after = self.topics.get(run.topic).and_then(|topic| topic.log.as_ref());
+        let after = after.map_or(0, |log| log.messages());
+        self.topics.note_retained(before, after);
+        if !had_oldest {
+            self.schedule_expiry(run.topic);
+        }
+    }
+
+    /// A frame that is no message; whether it is done with.
+    fn handle_frame(&mut self, now: Now, key: PeerKey, head: Head, body: &[u8]) -> bool {
+        if head.kind() == kind::PADDING {
+            return true;
+        }
+        let index = key.index;
+        let frame = match Frame::from_parts(head, body) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.fail_wire(index, error);
+                return true;
+            }
+        };
+        let is_choked = self.at(index).is_some_and(|peer| peer.outbox.is_choked());
+        match frame {
+            Frame::Control(_) | Frame::Ping { .. } if is_choked => return false,
+            Frame::Control(body) => return self.handle_control(now, key, body),
+            Frame::Ack { taken, .. } => self.handle_ack(index, taken),
+            Frame::Ping { token } => self.send_frame(index, &Frame::Pong { token }),
+            Frame::Pong { .. } => {}
+            Frame::Chunk { .. } | Frame::Credit { .. } => {
+                self.fail(index, ErrorCode::UnknownId, "no such stream");
+            }
+            _ => self.fail(index, ErrorCode::Unexpected, "this frame goes from relay to peer"),
+        }
+        true
+    }
+
+    fn handle_ack(&mut self, index: u32, count: u64) {
+        let slot = self.peers.get_mut(index as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        if peer.outbox.acknowledge(&mut self.buffers, &mut self.ledger, count).is_err() {
+            self.fail(index, ErrorCode::BadAck, "more than was sent, or less than before");
+            return;
+        }
+        if !peer.marks.is_empty() {
+            self.commit(index, count);
+        }
+        self.wake_blocked();
+    }
+
+    fn block(&mut self, index: u32) {
+        let Some(peer) = self.at_mut(index) else { return };
+        if !peer.is_blocked {
+            peer.is_blocked = true;
+            self.blocked.push(index);
+        }
+    }
+
+    fn fail_wire(&mut self, index: u32, error: WireError) {
+        let code = match error {
+            WireError::TooLong => ErrorCode::FrameTooLong,
+            WireError::BadControl => ErrorCode::BadControl,
+            WireError::BadTopic(_) => ErrorCode::BadTopic,
+            WireError::BadReadings => ErrorCode::BadReadings,
+            WireError::BadJson => ErrorCode::BadJson,
+            _ => ErrorCode::BadFrame,
+        };
+        self.fail(index, code, &alloc::format!("{error}"));
+    }
+}
+
+impl Peer {
+    /// Whether counted messages wait for it, rather than being dropped.
+    pub(super) fn must_not_lose(&self) -> bool {
+        self.outbox.when_full() == WhenFull::Hold
+    }
+}
+
+/// How far the frames with the first one's type, flags and topic reach, and how many they are.
+/// `prefix` is the length of the topic id.
+fn measure_run(bytes: &[u8], first: Head, prefix: usize, payload: usize) -> (usize, u32) {
+    let id = bytes.get(first.head..first.head + prefix).unwrap_or_default();
+    let (mut length, mut messages) = (first.total(), 1);
+    while let Some(rest) = bytes.get(length..).filter(|rest| rest.first() == Some(&first.first)) {
+        let Ok(Some((head, body))) = frame::split(rest, payload + prefix) else { break };
+        if !body.starts_with(id) {
+            break;
+        }
+        length += head.total();
+        messages += 1;
+    }
+    (length, messages)
+}
+
+/// The length of the whole frames at the front of `bytes`, and how many they are.
+fn whole_frames(bytes: &[u8]) -> (usize, u32) {
+    let (mut length, mut messages) = (0, 0);
+    while let Some(Ok(Some((head, _)))) =
+        bytes.get(length..).map(|rest| frame::split(rest, rest.len()))
+    {
+        length += head.total();
+        messages += 1;
+    }
+    (length, messages)
+}
+
+/// The last frame of a run, and whether it has a payload.
+fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
+    let mut rest = run.bytes;
+    for _ in 1..run.messages {
+        let head = frame::head(rest, rest.len()).ok()??;
+        rest = rest.get(head.total()..)?;
+    }
+    let (head, body) = frame::split(rest, rest.len()).ok()??;
+    match Frame::from_parts(head, body) {
+        Ok(Frame::Data { payload, .. }) => Some((rest, !payload.is_empty())),
+        _ => None,
+    }
+}
+
+/// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
+const CONTROL_ROOM: usize = 512;
+/// What may go before a message into an outbox: a TOPIC frame, a TIME frame, a GAP frame.
+const READER_EXTRAS: usize = 640;

@@ -1,0 +1,145 @@
+//! The topics of a session: an id is an index, and stays its topic's for good.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use fastport_wire::{Frame, Topic as TopicName, TopicId};
+use hashbrown::HashMap;
+
+use super::push_frame;
+use crate::retention::TopicLog;
+
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    /// id - 1 to topic; what was removed leaves a hole
+    by_id: Vec<Option<Box<Topic>>>,
+    by_name: HashMap<Box<str>, TopicId>,
+    retained: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: Box<str>,
+    pub(super) schema: Option<Box<[u8]>>,
+    pub(super) readers: Vec<Reader>,
+    /// Of the readers, how many must not lose.
+    pub(super) holders: u32,
+    pub(super) publishers: u32,
+    pub(super) log: Option<Box<TopicLog>>,
+}
+
+/// A peer that reads a topic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader {
+    pub(super) peer: u32,
+    /// The peer's count of links when the topic was announced to it; 0: not yet.
+    pub(super) announced: u16,
+    pub(super) no_local: bool,
+    /// It must not lose counted messages.
+    pub(super) holds: bool,
+}
+
+impl Topic {
+    /// Appends the TOPIC frame that says what `id` stands for.
+    pub(super) fn announce(&self, id: TopicId, out: &mut Vec<u8>) {
+        push_frame(out, &self.frame(id));
+    }
+
+    pub(super) fn frame(&self, id: TopicId) -> Frame<'_> {
+        Frame::Topic { id, name: &self.name, schema: self.schema.as_deref() }
+    }
+
+    pub(super) fn name(&self) -> Option<TopicName<'_>> {
+        TopicName::parse(&self.name).ok()
+    }
+
+    fn is_unused(&self) -> bool {
+        let is_quiet = self.log.as_ref().is_none_or(|log| log.is_empty());
+        is_quiet && self.readers.is_empty() && self.publishers == 0
+    }
+}
+
+impl Topics {
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn retained(&self) -> u64 {
+        self.retained
+    }
+
+    pub(super) fn note_retained(&mut self, before: u32, after: u32) {
+        self.retained = self.retained + u64::from(after) - u64::from(before);
+    }
+
+    #[inline]
+    pub(super) fn get(&self, id: TopicId) -> Option<&Topic> {
+        self.by_id.get(id.get() as usize - 1)?.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: TopicId) -> Option<&mut Topic> {
+        self.by_id.get_mut(id.get() as usize - 1)?.as_deref_mut()
+    }
+
+    pub(super) fn find(&self, name: TopicName<'_>) -> Option<TopicId> {
+        self.by_name.get(name.as_str()).copied()
+    }
+
+    /// The topics with their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
+        (1..)
+            .zip(&self.by_id)
+            .filter_map(|(number, topic)| Some((TopicId::new(number)?, topic.as_deref()?)))
+    }
+
+    /// Whether the session has no more ids to give.
+    pub(super) fn is_out_of_ids(&self, topics: usize) -> bool {
+        self.by_id.len() >= topics.saturating_mul(IDS_PER_TOPIC)
+    }
+
+    pub(super) fn insert(&mut self, name: TopicName<'_>) -> Option<TopicId> {
+        let id = TopicId::new(u32::try_from(self.by_id.len() + 1).ok()?)?;
+        self.by_name.insert(name.as_str().into(), id);
+        self.by_id.push(Some(Box::new(Topic {
+            name: name.as_str().into(),
+            schema: None,
+            readers: Vec::new(),
+            holders: 0,
+            publishers: 0,
+            log: None,
+        })));
+        Some(id)
+    }
+
+    /// A publisher no longer has the topic open.
+    pub(super) fn close(&mut self, id: TopicId) {
+        if let Some(topic) = self.get_mut(id) {
+            topic.publishers = topic.publishers.saturating_sub(1);
+        }
+    }
+
+    /// Removes all topics that nobody reads, publishes or remembers; returns what they were charged.
+    pub(super) fn sweep(&mut self) -> usize {
+        let mut freed = 0;
+        for place in &mut self.by_id {
+            if let Some(topic) = place.take_if(|topic| topic.is_unused()) {
+                freed +=
+                    charge(&topic.name) + topic.schema.as_ref().map_or(0, |schema| schema.len());
+                self.by_name.remove(&topic.name);
+            }
+        }
+        freed
+    }
+}
+
+/// What a topic of that name is charged with.
+pub(super) fn charge(name: &str) -> usize {
+    size_of::<Topic>() + 2 * name.len() + TOPIC_OVERHEAD
+}
+
+/// A topic's share of the tables.
+const TOPIC_OVERHEAD: usize = 64;
+/// An id is not given twice, so a session's ids can be used up by topics that come and go: this
+/// many times the topics it may have at once.
+const IDS_PER_TOPIC: usize = 64;
