@@ -116,11 +116,11 @@ impl Buffers {
     }
 
     fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
-        if buffer.capacity() == 0 {
-            if let Some(spare) = self.spare.pop() {
-                *buffer = spare;
-                return self.reserve(buffer, more);
-            }
+        if buffer.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            *buffer = spare;
+            return self.reserve(buffer, more);
         }
         let needed = buffer.len().checked_add(more).ok_or(NoBudget)?;
         let generous = needed.max(buffer.capacity() * 2).max(LEAST_CAPACITY);

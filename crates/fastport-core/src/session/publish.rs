@@ -142,11 +142,9 @@ impl Session {
         }
         let bytes = rest.get(..length).unwrap_or_default();
         let run = Run { bytes, messages, is_counted, topic };
-        if is_counted {
-            if let Some(peer) = self.at_mut(from) {
-                peer.taken += u64::from(messages);
-                peer.owes_ack = true;
-            }
+        if let Some(peer) = self.at_mut(from).filter(|_| is_counted) {
+            peer.taken += u64::from(messages);
+            peer.owes_ack = true;
         }
         self.publish(now, Some(from), &run, flags);
         Taken::Some(length, messages)

@@ -497,10 +497,10 @@ impl Session {
             let Some(peer) = self.at(index).filter(|peer| peer.rights.may_read(name)) else {
                 continue;
             };
-            let selecting = peer.subscriptions.iter().filter(|subscription| {
+            let mut selecting = peer.subscriptions.iter().filter(|subscription| {
                 subscription.filter().is_some_and(|filter| filter.matches(name))
             });
-            let no_local = selecting.fold(true, |all, subscription| all && subscription.no_local);
+            let no_local = selecting.all(|subscription| subscription.no_local);
             self.add_reader(index, id, no_local);
         }
         Some(id)
