@@ -15,6 +15,7 @@ extern crate std;
 
 pub mod bucket;
 pub mod budget;
+pub mod client;
 pub mod handshake;
 pub mod ledger;
 pub mod matcher;

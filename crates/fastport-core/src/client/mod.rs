@@ -1,0 +1,689 @@
+//! The other end of a link: what a peer does, from HELLO on, over as many links as it takes.
+//!
+//! It promises: a counted message is held until the relay has it, and published again, in order,
+//! after a reconnect; what was asked for (topics, subscriptions, requests without an answer) is
+//! asked for again. The caller brings bytes, time and randomness in, writes what
+//! [`Client::output`] gives, and gets [`Event`]s.
+
+mod requests;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Method, WhenFull};
+use fastport_wire::frame::{self, DataFlags, GapCause};
+use fastport_wire::{Frame, TopicId, WireError};
+use hashbrown::HashMap;
+
+use crate::budget::{Budget, Buffers};
+use crate::ledger::Ledger;
+use crate::outbox::{Outbox, Run};
+use crate::proof::{self, KEY_BYTES, NONCE_BYTES, Side, Transcript};
+use crate::session::{push_control, push_frame};
+use crate::time::Instant;
+
+/// How a client shows who it is.
+#[derive(Clone)]
+pub enum Secret {
+    /// Not at all.
+    None,
+    /// A password; goes over the link as it is.
+    Password(Box<[u8]>),
+    /// A device key; does not go over the link.
+    Key(Box<[u8; KEY_BYTES]>),
+    /// The client certificate of the TLS connection.
+    Certificate,
+}
+
+/// What a client wants to be.
+#[derive(Clone)]
+pub struct Options {
+    /// The session to join.
+    pub session: Box<str>,
+    /// Whose credential it has; empty: none.
+    pub identity: Box<str>,
+    /// What it calls itself; empty: nothing.
+    pub name: Box<str>,
+    /// How it shows who it is.
+    pub secret: Secret,
+    /// A random number, new for each client.
+    pub epoch: u64,
+    /// What the relay does when the client reads too slowly; `None`: what the relay thinks best.
+    pub when_full: Option<WhenFull>,
+    /// Seconds between signs of life; `None`: what the relay thinks best.
+    pub keepalive: Option<u32>,
+    /// Seconds for which the relay should hold the client's state after its link is gone; 0: the
+    /// client does not resume.
+    pub linger: u32,
+    /// [`control::features`].
+    pub flags: u32,
+    /// Bytes of messages that may wait for the link or for an acknowledgement.
+    pub outbox: usize,
+}
+
+/// Something that came from the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The client is in its session.
+    Welcome {
+        /// The relay still had its state.
+        resumed: bool,
+        /// The most bytes a payload may have.
+        payload_limit: u32,
+    },
+    /// A message.
+    Message(Message<'a>),
+    /// Messages that will not come.
+    Gap {
+        /// Of that topic; `None`: of several.
+        topic: Option<&'a str>,
+        /// How many.
+        count: u64,
+        /// Why.
+        cause: GapCause,
+    },
+    /// A request succeeded.
+    Done {
+        /// The request.
+        request: u32,
+        /// OPEN: the topic id.
+        id: Option<TopicId>,
+        /// SUBSCRIBE, HISTORY: how many retained messages came before this.
+        count: Option<u64>,
+        /// STATUS: JSON.
+        text: Option<&'a str>,
+    },
+    /// A request failed.
+    Failed {
+        /// The request.
+        request: u32,
+        /// Why.
+        code: Option<ErrorCode>,
+        /// The relay's words.
+        text: Option<&'a str>,
+    },
+    /// Counted messages up to this number, see [`Client::publish`], are with the relay.
+    Acked {
+        /// In its memory.
+        taken: u64,
+        /// On its disk; at most `taken`.
+        durable: u64,
+        /// At the central instance; at most `taken`.
+        central: u64,
+    },
+    /// Messages were not published, since their topic could not be opened again.
+    Unpublished {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// A message from the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// The schema of its readings.
+    pub schema: Option<&'a [u8]>,
+    /// The topic's id.
+    pub id: TopicId,
+    /// Counted, keep, sealed, readings.
+    pub flags: DataFlags,
+    /// What was published.
+    pub payload: &'a [u8],
+    /// The relay's clock, where [`control::features::TIME`] was asked for.
+    pub unix_ms: Option<u64>,
+}
+
+/// Why the link cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The relay sent bytes that are not the protocol's.
+    Wire(WireError),
+    /// The relay sent a message that may not come now.
+    Unexpected,
+    /// The relay did not show that it has the device key.
+    RelayNotProven,
+    /// The relay wants a proof of another kind than the client has.
+    WrongMethod,
+    /// The relay refused, and closes the link.
+    Refused {
+        /// Why; `None`: a code not known here.
+        code: Option<ErrorCode>,
+        /// Its words.
+        text: Option<Box<str>>,
+        /// Milliseconds after which trying again may help; `None`: it will not.
+        retry_ms: Option<u32>,
+    },
+    /// The relay closes the link in good order.
+    Bye {
+        /// Why; `None`: a reason not known here.
+        reason: Option<ByeReason>,
+        /// Milliseconds to wait before coming back.
+        retry_ms: Option<u32>,
+    },
+    /// The relay acknowledged what was not sent.
+    BadAck,
+    /// Nothing came for twice the keepalive time.
+    Silent,
+}
+
+/// Why a message is not published now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishError {
+    /// What waits for the link or an acknowledgement fills the outbox: try again after an
+    /// [`Event::Acked`] or when output was written.
+    Full,
+    /// The topic is not open (yet, or again).
+    NotOpen,
+    /// The payload is over the relay's limit.
+    TooLong,
+}
+
+/// See the module's text.
+pub struct Client {
+    options: Options,
+    phase: Phase,
+    /// written before the outbox; holds the handshake
+    prologue: Vec<u8>,
+    outbox: Outbox,
+    buffers: Buffers,
+    /// of no interest here: the outbox books into it
+    ledger: Ledger,
+    payload_limit: usize,
+    keepalive_ms: u64,
+    heard: Instant,
+    is_asked: bool,
+    /// counted frames of the epoch that came from the relay
+    taken: u64,
+    owes_ack: bool,
+    clock: Option<u64>,
+    names: HashMap<TopicId, Name>,
+    /// open for publishing, by name
+    open: BTreeMap<Box<str>, OpenTopic>,
+    subscriptions: BTreeMap<Box<str>, (u32, u32)>,
+    /// requests without an answer, to be sent again after a reconnect
+    pending: BTreeMap<u32, Box<[u8]>>,
+    next_request: u32,
+    /// counted messages published before the epoch's first
+    before_epoch: u64,
+    published: u64,
+    /// messages of a lost epoch, with their topics' names, to be published again
+    orphans: Vec<Orphan>,
+}
+
+struct Name {
+    name: Arc<str>,
+    schema: Option<Box<[u8]>>,
+}
+
+#[derive(Clone)]
+struct OpenTopic {
+    id: Option<TopicId>,
+    schema: Option<Box<[u8]>>,
+    tier: Option<u8>,
+    request: u32,
+    has_failed: bool,
+}
+
+struct Orphan {
+    topic: Arc<str>,
+    flags: DataFlags,
+    payload: Box<[u8]>,
+}
+
+enum Phase {
+    Unlinked,
+    ExpectWelcome {
+        nonce: [u8; NONCE_BYTES],
+        /// of the relay's CHALLENGE, for checking its proof
+        relay_nonce: Option<Box<[u8]>>,
+    },
+    Ready,
+}
+
+impl Client {
+    /// A client without a link.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let budget = Arc::new(Budget::new(options.outbox * 4 + CONTROL_ROOM));
+        let outbox = Outbox::new(options.outbox, WhenFull::Hold, true);
+        Self {
+            phase: Phase::Unlinked,
+            prologue: Vec::new(),
+            outbox,
+            buffers: Buffers::new(budget),
+            ledger: Ledger::default(),
+            payload_limit: usize::MAX,
+            keepalive_ms: 0,
+            heard: Instant::default(),
+            is_asked: false,
+            taken: 0,
+            owes_ack: false,
+            clock: None,
+            names: HashMap::new(),
+            open: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next_request: 1,
+            before_epoch: 0,
+            published: 0,
+            orphans: Vec::new(),
+            options,
+        }
+    }
+
+    /// There is a link: begins the handshake. `nonce` is fresh random bytes.
+    pub fn connected(&mut self, now: Instant, nonce: [u8; NONCE_BYTES]) {
+        self.prologue.clear();
+        let options = &self.options;
+        let some = |text: &'_ str| (!text.is_empty()).then(|| Box::<str>::from(text));
+        let (identity, name) = (some(&options.identity), some(&options.name));
+        let method = match options.secret {
+            Secret::None => Method::Open,
+            Secret::Password(_) => Method::Password,
+            Secret::Key(_) => Method::DeviceKey,
+            Secret::Certificate => Method::Certificate,
+        };
+        let hello = control::Hello {
+            version: control::VERSION,
+            session: &options.session,
+            method: Some(method.number()),
+            identity: identity.as_deref(),
+            nonce: (method == Method::DeviceKey).then_some(&nonce),
+            epoch: options.epoch,
+            taken: Some(self.taken),
+            flags: Some(options.flags),
+            when_full: options.when_full.map(WhenFull::number),
+            keepalive: options.keepalive,
+            linger: Some(options.linger),
+            name: name.as_deref(),
+            ..Default::default()
+        };
+        push_control(&mut self.prologue, &hello.into());
+        self.phase = Phase::ExpectWelcome { nonce, relay_nonce: None };
+        (self.heard, self.is_asked, self.clock) = (now, false, None);
+        // a relay that says nothing is found out by the caller's deadline for connecting
+        self.keepalive_ms = 0;
+    }
+
+    /// The link is gone.
+    pub fn disconnected(&mut self) {
+        self.phase = Phase::Unlinked;
+        self.prologue.clear();
+    }
+
+    /// Whether the client is in its session.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+
+    /// The bytes to write next.
+    pub fn output(&mut self) -> &[u8] {
+        if !self.prologue.is_empty() {
+            return &self.prologue;
+        }
+        match self.phase {
+            Phase::Ready => self.outbox.output(&mut self.buffers, &mut self.ledger),
+            _ => &[],
+        }
+    }
+
+    /// Notes that `written` bytes of [`Client::output`] were written.
+    pub fn advance(&mut self, written: usize) {
+        if self.prologue.is_empty() {
+            self.outbox.advance(&mut self.buffers, &mut self.ledger, written);
+        } else {
+            self.prologue.drain(..written.min(self.prologue.len()));
+        }
+    }
+
+    /// Takes bytes from the relay and tells what they mean; returns how many are done with. The
+    /// rest is the start of a frame, to be given again with what comes after it.
+    ///
+    /// # Errors
+    /// [`Fault`]: the link is of no more use.
+    pub fn handle_bytes(
+        &mut self,
+        now: Instant,
+        input: &[u8],
+        mut tell: impl FnMut(Event<'_>),
+    ) -> Result<usize, Fault> {
+        (self.heard, self.is_asked) = (now, false);
+        let mut consumed = 0;
+        while let Some(rest) = input.get(consumed..).filter(|rest| !rest.is_empty()) {
+            let split = frame::split(rest, fastport_wire::field::MAX_BODY).map_err(Fault::Wire)?;
+            let Some((head, body)) = split else { break };
+            consumed += head.total();
+            if head.kind() == fastport_wire::field::kind::PADDING {
+                continue;
+            }
+            let frame = Frame::from_parts(head, body).map_err(Fault::Wire)?;
+            self.handle_frame(&frame, &mut tell)?;
+        }
+        if core::mem::take(&mut self.owes_ack) {
+            let ack = Frame::Ack { taken: self.taken, durable: None, central: None };
+            self.push(&ack);
+        }
+        Ok(consumed)
+    }
+
+    /// Publishes on an open topic. A counted message's number is returned: once
+    /// [`Event::Acked`] has come so far, it is with the relay. Others are sent once, if at all.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the message is then not published.
+    pub fn publish(
+        &mut self,
+        topic: &str,
+        flags: DataFlags,
+        payload: &[u8],
+    ) -> Result<u64, PublishError> {
+        if payload.len() > self.payload_limit {
+            return Err(PublishError::TooLong);
+        }
+        let id = self.open.get(topic).and_then(|open| open.id).ok_or(PublishError::NotOpen)?;
+        if !self.orphans.is_empty() {
+            return Err(PublishError::NotOpen);
+        }
+        self.put_message(id, flags, payload)
+    }
+
+    /// How many counted messages the relay does not have yet, and how many others are not written.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.outbox.figures().queued + self.orphans.len() as u64
+    }
+
+    /// Bytes of output that are not written.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.prologue.len() + if self.is_ready() { self.outbox.unsent() } else { 0 }
+    }
+
+    /// When to call [`Client::handle_timeout`] next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let turns = if self.is_asked { 2 } else { 1 };
+        (self.keepalive_ms > 0 && self.is_ready())
+            .then(|| self.heard.after(turns * self.keepalive_ms))
+    }
+
+    /// Asks a silent relay whether it is there.
+    ///
+    /// # Errors
+    /// [`Fault::Silent`].
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
+        if self.keepalive_ms == 0 || !self.is_ready() {
+            return Ok(());
+        }
+        let silent_ms = now.since(self.heard);
+        if silent_ms >= 2 * self.keepalive_ms {
+            return Err(Fault::Silent);
+        }
+        if silent_ms >= self.keepalive_ms && !self.is_asked {
+            self.is_asked = true;
+            self.push(&Frame::Ping { token: &[] });
+        }
+        Ok(())
+    }
+
+    fn put_message(
+        &mut self,
+        topic: TopicId,
+        flags: DataFlags,
+        payload: &[u8],
+    ) -> Result<u64, PublishError> {
+        let mut bytes = Vec::new();
+        push_frame(&mut bytes, &Frame::Data { flags, topic, payload });
+        if self.outbox.room(&mut self.ledger) < bytes.len() {
+            return Err(PublishError::Full);
+        }
+        let is_counted = flags.contains(DataFlags::COUNTED);
+        let run = Run { bytes: &bytes, messages: 1, is_counted, topic };
+        self.outbox
+            .push_run(&mut self.buffers, &mut self.ledger, &run)
+            .map_err(|_| PublishError::Full)?;
+        self.published += u64::from(is_counted);
+        Ok(self.published)
+    }
+
+    fn push(&mut self, frame: &Frame<'_>) {
+        // the budget has room for the outbox four times over; a client that outgrows it with
+        // requests is told by their silence and its own deadline
+        self.outbox.push_frame(&mut self.buffers, frame).unwrap_or_default();
+    }
+
+    fn handle_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        tell: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), Fault> {
+        if let Frame::Control(body) = *frame {
+            let message = match Control::decode(body) {
+                Ok(message) => message,
+                // a newer relay may say what this client does not know
+                Err(WireError::UnknownOp(_)) => return Ok(()),
+                Err(error) => return Err(Fault::Wire(error)),
+            };
+            return self.handle_control(&message, tell);
+        }
+        if !self.is_ready() {
+            return Err(Fault::Unexpected);
+        }
+        match *frame {
+            Frame::Data { flags, topic, payload } => {
+                self.handle_data(topic, flags, payload, tell)?;
+            }
+            Frame::Ack { taken, durable, central } => {
+                self.handle_ack(taken, durable, central, tell)?;
+            }
+            Frame::Time { unix_ms } => self.clock = Some(unix_ms),
+            Frame::Ping { token } => self.push(&Frame::Pong { token }),
+            Frame::Topic { id, name, schema } => {
+                let schema = schema.map(Box::from);
+                self.names.insert(id, Name { name: name.into(), schema });
+            }
+            Frame::Gap { topic, count, cause } => {
+                let topic = topic.and_then(|id| self.names.get(&id)).map(|topic| &*topic.name);
+                tell(Event::Gap { topic, count, cause });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn handle_data(
+        &mut self,
+        id: TopicId,
+        flags: DataFlags,
+        payload: &[u8],
+        tell: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), Fault> {
+        let Some(topic) = self.names.get(&id) else { return Err(Fault::Unexpected) };
+        if flags.contains(DataFlags::COUNTED) {
+            self.taken += 1;
+            self.owes_ack = true;
+        }
+        tell(Event::Message(Message {
+            topic: &topic.name,
+            schema: topic.schema.as_deref(),
+            id,
+            flags,
+            payload,
+            unix_ms: self.clock,
+        }));
+        Ok(())
+    }
+
+    fn handle_ack(
+        &mut self,
+        taken: u64,
+        durable: Option<u64>,
+        central: Option<u64>,
+        tell: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), Fault> {
+        self.outbox
+            .acknowledge(&mut self.buffers, &mut self.ledger, taken)
+            .map_err(|_| Fault::BadAck)?;
+        let number = |count: u64| self.before_epoch + count.min(taken);
+        tell(Event::Acked {
+            taken: number(taken),
+            durable: number(durable.unwrap_or(taken)),
+            central: number(central.unwrap_or(taken)),
+        });
+        Ok(())
+    }
+
+    fn handle_control(
+        &mut self,
+        message: &Control<'_>,
+        tell: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), Fault> {
+        match (message, &self.phase) {
+            (Control::Challenge(challenge), Phase::ExpectWelcome { relay_nonce: None, nonce }) => {
+                let nonce = *nonce;
+                self.answer(challenge, nonce)
+            }
+            (Control::Welcome(welcome), Phase::ExpectWelcome { .. }) => {
+                self.check_relay(welcome)?;
+                self.begin(welcome, tell)
+            }
+            (Control::Ok(ok), Phase::Ready) => {
+                self.finish(ok.request, ok.id.and_then(TopicId::new), tell);
+                let id = ok.id.and_then(TopicId::new);
+                tell(Event::Done { request: ok.request, id, count: ok.count, text: ok.text });
+                Ok(())
+            }
+            (Control::Error(error), _) => self.handle_error(error, tell),
+            (Control::Bye(bye), _) => {
+                let reason = ByeReason::from_number(bye.code);
+                Err(Fault::Bye { reason, retry_ms: bye.retry })
+            }
+            // answers to streams that this client does not have
+            (Control::Cancel(_) | Control::Decline(_) | Control::Offer(_), Phase::Ready) => Ok(()),
+            _ => Err(Fault::Unexpected),
+        }
+    }
+
+    fn handle_error(
+        &mut self,
+        error: &control::Error<'_>,
+        tell: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), Fault> {
+        let code = ErrorCode::from_number(error.code);
+        let Some(request) = error.request else {
+            let text = error.text.map(Box::from);
+            return Err(Fault::Refused { code, text, retry_ms: error.retry });
+        };
+        self.finish(request, None, tell);
+        tell(Event::Failed { request, code, text: error.text });
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        challenge: &control::Challenge<'_>,
+        nonce: [u8; NONCE_BYTES],
+    ) -> Result<(), Fault> {
+        let relay_nonce = challenge.nonce.unwrap_or_default();
+        let options = &self.options;
+        let proof: Box<[u8]> = match (Method::from_number(challenge.method), &options.secret) {
+            (Some(Method::Password), Secret::Password(password)) => password.clone(),
+            (Some(Method::DeviceKey), Secret::Key(key)) => {
+                let transcript = transcript(options, &nonce, relay_nonce);
+                Box::from(proof::prove(key, Side::Peer, &transcript))
+            }
+            _ => return Err(Fault::WrongMethod),
+        };
+        push_control(
+            &mut self.prologue,
+            &control::Proof { proof: &proof, ..Default::default() }.into(),
+        );
+        self.phase = Phase::ExpectWelcome { nonce, relay_nonce: Some(relay_nonce.into()) };
+        Ok(())
+    }
+
+    fn check_relay(&self, welcome: &control::Welcome<'_>) -> Result<(), Fault> {
+        let Secret::Key(key) = &self.options.secret else { return Ok(()) };
+        let Phase::ExpectWelcome { nonce, relay_nonce: Some(relay_nonce) } = &self.phase else {
+            return Err(Fault::RelayNotProven);
+        };
+        let transcript = transcript(&self.options, nonce, relay_nonce);
+        let is_proven =
+            proof::verify(key, Side::Relay, &transcript, welcome.proof.unwrap_or_default());
+        if is_proven { Ok(()) } else { Err(Fault::RelayNotProven) }
+    }
+
+    fn begin(
+        &mut self,
+        welcome: &control::Welcome<'_>,
+        tell: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), Fault> {
+        self.phase = Phase::Ready;
+        self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
+        self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
+        if welcome.resumed {
+            self.outbox.resume(&mut self.ledger, welcome.taken).map_err(|_| Fault::BadAck)?;
+        } else {
+            self.start_over();
+        }
+        let resumed = welcome.resumed;
+        tell(Event::Welcome { resumed, payload_limit: welcome.payload_limit });
+        if welcome.resumed {
+            let taken = self.before_epoch + welcome.taken;
+            tell(Event::Acked { taken, durable: self.before_epoch, central: self.before_epoch });
+        }
+        self.ask_again(resumed);
+        Ok(())
+    }
+
+    /// The relay knows nothing of this client: what it does not have is set aside until its topics
+    /// are open again.
+    fn start_over(&mut self) {
+        let messages = self.outbox.take_messages(&mut self.buffers);
+        let mut rest = &messages[..];
+        let mut orphans = Vec::new();
+        while let Ok(Some((Frame::Data { flags, topic, payload }, length))) =
+            Frame::decode(rest, fastport_wire::field::MAX_BODY)
+        {
+            rest = rest.get(length..).unwrap_or_default();
+            let open = self.open.iter().find(|(_, open)| open.id == Some(topic));
+            if let Some((name, _)) = open {
+                orphans.push(Orphan { topic: (&**name).into(), flags, payload: payload.into() });
+            }
+        }
+        // those of an epoch before the lost one are older
+        self.orphans.extend(orphans);
+        let is_counted = |orphan: &&Orphan| orphan.flags.contains(DataFlags::COUNTED);
+        let counted = self.orphans.iter().filter(is_counted).count() as u64;
+        self.published -= counted;
+        self.before_epoch = self.published;
+        self.taken = 0;
+        self.names.clear();
+        for open in self.open.values_mut() {
+            (open.id, open.has_failed) = (None, false);
+        }
+    }
+}
+
+fn transcript<'a>(options: &'a Options, nonce: &'a [u8], relay_nonce: &'a [u8]) -> Transcript<'a> {
+    Transcript {
+        session: &options.session,
+        identity: &options.identity,
+        epoch: options.epoch,
+        peer_nonce: nonce,
+        relay_nonce,
+    }
+}
+
+/// Room for requests beside the messages.
+const CONTROL_ROOM: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
