@@ -1,1 +1,3 @@
+//! `fastportd`, the gateway daemon.
+
 fn main() {}

@@ -1,1 +1,3 @@
+//! `fastport`, the command-line tool.
+
 fn main() {}

@@ -1,0 +1,59 @@
+# `make help` lists the words. Every one works in a fresh checkout; CI (.ci/run) uses the same ones.
+
+CARGO ?= cargo
+# seconds for each fuzz target
+FUZZ_SECONDS ?= 60
+# the Python that the WebSocket tests run; it has the client library `websockets`
+export FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
+
+CHECKS := fmt lint imports doc no-std deny
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check checks $(CHECKS) bench fuzz clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+# The dev profile: half the wait of a release build in a fresh checkout, a fraction of it after a
+# change, and `make test` uses the same artefacts. Figures in CONTRIBUTING.md.
+run: ## build the daemon and the tool, and start the daemon with its defaults
+	@$(CARGO) build --locked --bins
+	@$(CARGO) run --locked --bin fastportd
+
+test: ## install what the tests need, then run all of them
+	@tools/install-test-needs.sh
+	$(CARGO) test --workspace --locked
+
+check: $(CHECKS) ## all that must hold before review
+
+# for .ci/run, which times each
+checks:
+	@echo $(CHECKS)
+
+fmt: ## the format of the source
+	$(CARGO) fmt --all -- --check
+
+lint: ## clippy, every warning an error
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+imports: ## who may name whom (ARCHITECTURE.md)
+	$(CARGO) test --quiet --locked --test import_rules
+
+doc: ## the API documentation, every warning an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --lib --no-deps --locked
+
+no-std: ## fastport-wire without alloc, fastport-core without std, on a bare-metal target
+	@tools/check-no-std.sh
+
+deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
+	@tools/check-deny.sh
+
+bench: ## the benchmarks
+	$(CARGO) bench --locked
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (60)
+	@tools/fuzz.sh $(FUZZ_SECONDS)
+
+clean: ## remove all that was built, and the tests' tools
+	$(CARGO) clean
+	rm -rf target fuzz/target dist

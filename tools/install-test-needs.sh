@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Install what the build and the tests need beside Rust; quiet when everything is there.
+#
+#   a C compiler and linker      for ring, and for every Rust program
+#   python3 with venv            the WebSocket tests talk to the daemon with a client that we did not
+#                                write: the Python package `websockets`, in a venv of this checkout,
+#                                target/test-venv
+#
+# Debian packages are installed only when something is missing, and only by root or through sudo;
+# otherwise the script names them and ends with status 69.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+websockets=17.4                         # the release that the tests were written against
+venv=$PWD/target/test-venv
+mark=$venv/websockets-$websockets
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v python3 >/dev/null || missing+=(python3)
+# Debian splits venv off python3; ensurepip is the part that is left out
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+
+if [ ${#missing[@]} -gt 0 ]; then
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
+    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
+        echo "the tests need: ${missing[*]} (names of Debian packages); install them as root" >&2
+        exit 69
+    fi
+    echo "installing for the tests: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! [ -e "$mark" ]; then
+    echo "installing for the tests: websockets $websockets from PyPI into target/test-venv"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets"
+    "$venv/bin/python" -c 'import websockets'
+    touch "$mark"
+fi
