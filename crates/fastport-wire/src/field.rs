@@ -36,12 +36,14 @@ pub mod data_flag {
     pub const READINGS: u8 = 0x8;
 }
 
-/// ACK flags: which counts follow the first.
+/// ACK flags: which counts follow the first, and what is asked.
 pub mod ack_flag {
     /// The count of frames durable at the relay follows.
     pub const DURABLE: u8 = 0x1;
     /// The count of frames held by the central instance follows.
     pub const CENTRAL: u8 = 0x2;
+    /// What was counted beyond the first count is to be sent again; on serial lines only.
+    pub const REPEAT: u8 = 0x4;
 }
 
 /// PING flags.

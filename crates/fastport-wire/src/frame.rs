@@ -155,6 +155,8 @@ pub enum Frame<'a> {
         durable: Option<u64>,
         /// At the central instance; sent where it was asked for.
         central: Option<u64>,
+        /// Counted frames beyond `taken` are to be sent again; on serial lines only.
+        repeat: bool,
     },
     /// The relay's clock, for the data frames after it.
     Time {
@@ -321,7 +323,7 @@ impl<'a> Frame<'a> {
     pub fn from_parts(head: Head, body: &'a [u8]) -> Result<Self, WireError> {
         let allowed = match head.kind() {
             kind::DATA => 0xf,
-            kind::ACK => ack_flag::DURABLE | ack_flag::CENTRAL,
+            kind::ACK => ack_flag::DURABLE | ack_flag::CENTRAL | ack_flag::REPEAT,
             kind::PING => ping_flag::PONG,
             kind::TOPIC => topic_flag::READINGS,
             kind::CHUNK => chunk_flag::LAST | chunk_flag::SEALED,
@@ -344,7 +346,7 @@ impl<'a> Frame<'a> {
                     |flag: u8| (flags & flag != 0).then(|| varint::take(&mut rest)).transpose();
                 let durable = count_if(ack_flag::DURABLE)?;
                 let central = count_if(ack_flag::CENTRAL)?;
-                Self::Ack { taken, durable, central }
+                Self::Ack { taken, durable, central, repeat: flags & ack_flag::REPEAT != 0 }
             }
             kind::TIME => Self::Time { unix_ms: varint::take(&mut rest)? },
             kind::PING if body.len() > MAX_TOKEN => return Err(WireError::TooLong),
@@ -412,7 +414,7 @@ impl<'a> Frame<'a> {
                 out.number(topic.get().into())?;
                 out.bytes(payload)?;
             }
-            Self::Ack { taken, durable, central } => {
+            Self::Ack { taken, durable, central, .. } => {
                 out.number(taken)?;
                 for count in [durable, central].into_iter().flatten() {
                     out.number(count)?;
@@ -450,10 +452,11 @@ impl<'a> Frame<'a> {
         let (kind, flags) = match self {
             Self::Control(_) => (kind::CONTROL, 0),
             Self::Data { flags, .. } => (kind::DATA, flags.bits()),
-            Self::Ack { durable, central, .. } => (
+            Self::Ack { durable, central, repeat, .. } => (
                 kind::ACK,
                 flag_if(durable.is_some(), ack_flag::DURABLE)
-                    | flag_if(central.is_some(), ack_flag::CENTRAL),
+                    | flag_if(central.is_some(), ack_flag::CENTRAL)
+                    | flag_if(*repeat, ack_flag::REPEAT),
             ),
             Self::Time { .. } => (kind::TIME, 0),
             Self::Ping { .. } => (kind::PING, 0),
@@ -478,7 +481,7 @@ impl<'a> Frame<'a> {
                 bytes.len()
             }
             Self::Data { topic, payload, .. } => number(topic.get()) + payload.len(),
-            Self::Ack { taken, durable, central } => {
+            Self::Ack { taken, durable, central, .. } => {
                 varint::len(taken) + durable.map_or(0, varint::len) + central.map_or(0, varint::len)
             }
             Self::Time { unix_ms } => varint::len(unix_ms),
@@ -559,12 +562,11 @@ mod tests {
         let flags = DataFlags::COUNTED.with(DataFlags::READINGS);
         round_trip(Frame::Control(&[0xa0]), &[0x10, 1, 0xa0]);
         round_trip(Frame::Data { flags, topic: id(5), payload: &[1, 2] }, &[0x29, 3, 5, 1, 2]);
-        round_trip(Frame::Ack { taken: 300, durable: None, central: None }, &[0x30, 2, 0xac, 2]);
-        round_trip(
-            Frame::Ack { taken: 3, durable: Some(2), central: Some(1) },
-            &[0x33, 3, 3, 2, 1],
-        );
-        round_trip(Frame::Ack { taken: 3, durable: None, central: Some(1) }, &[0x32, 2, 3, 1]);
+        let ack = |taken, durable, central, repeat| Frame::Ack { taken, durable, central, repeat };
+        round_trip(ack(300, None, None, false), &[0x30, 2, 0xac, 2]);
+        round_trip(ack(3, Some(2), Some(1), false), &[0x33, 3, 3, 2, 1]);
+        round_trip(ack(3, None, Some(1), false), &[0x32, 2, 3, 1]);
+        round_trip(ack(3, None, None, true), &[0x34, 1, 3]);
         round_trip(Frame::Time { unix_ms: 128 }, &[0x40, 2, 0x80, 1]);
         round_trip(Frame::Ping { token: &[] }, &[0x50, 0]);
         round_trip(Frame::Pong { token: &[9] }, &[0x51, 1, 9]);

@@ -8,10 +8,14 @@
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod accumulator;
 pub mod control;
 pub mod error;
 pub mod field;
 pub mod frame;
+#[cfg(feature = "std")]
+pub mod json;
+pub mod packet;
 pub mod topic;
 pub mod varint;
 
