@@ -12,9 +12,17 @@ pub mod control;
 pub mod error;
 pub mod field;
 pub mod frame;
+pub mod readings;
+pub mod schema;
+#[cfg(feature = "std")]
+pub mod senml;
 pub mod topic;
+pub mod value;
 pub mod varint;
 
 pub use error::WireError;
 pub use frame::{Frame, TopicId};
+pub use readings::{Reading, Readings, ReadingsEncoder, Stamp};
+pub use schema::Schema;
 pub use topic::{Filter, Topic};
+pub use value::{Decimal, Value};
