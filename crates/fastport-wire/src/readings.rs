@@ -299,7 +299,7 @@ impl<'o> ReadingsEncoder<'o> {
         let bits = value.to_bits(self.kind).ok_or(Refusal::WrongKind)?;
         let number = match self.kind {
             Kind::Int { .. } => varint::zigzag(bits.wrapping_sub(self.before).cast_signed()),
-            Kind::F32 => u64::from(((bits ^ self.before) as u32).swap_bytes()),
+            Kind::F32 => (bits ^ self.before).swap_bytes() >> 32,
             Kind::F64 => (bits ^ self.before).swap_bytes(),
             Kind::Bool => bits ^ self.before,
         };

@@ -10,6 +10,7 @@
 
 use core::fmt;
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 use crate::readings::{Readings, ReadingsEncoder, Refusal, Stamp};
@@ -329,8 +330,7 @@ impl Run {
             (true, _) if has_unix || message_us.is_some() => Stamp::Unix(in_units(last)?),
             _ => return Err(SenmlError::NoMessageTime),
         };
-        let mut out = Vec::new();
-        out.resize((2 * samples.len() + 1) * varint::MAX_LEN, 0);
+        let mut out = vec![0; (2 * samples.len() + 1) * varint::MAX_LEN];
         let mut encoder = ReadingsEncoder::new(schema, &mut out);
         for (time, value) in samples {
             let value = number::convert(value, schema.kind).ok_or(SenmlError::NotExact(value))?;

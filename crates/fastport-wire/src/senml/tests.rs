@@ -1,5 +1,4 @@
 use std::string::{String, ToString};
-use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
