@@ -1,1 +1,3 @@
 //! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom.
+
+pub mod board;
