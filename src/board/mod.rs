@@ -19,7 +19,7 @@ mod source;
 
 /// Samples after which a sensor is published though its value stayed the same.
 pub const DEFAULT_REFRESH: u32 = 30;
-/// The most sensors a board has: enough for every board seen, and 20 KiB of memory.
+/// The most sensors a board has, so that a host of many devices does not fill a session with topics.
 pub const MAX_SENSORS: usize = 128;
 
 /// The sensors of one board.
