@@ -367,7 +367,7 @@ impl Client {
             self.handle_frame(&frame, &mut tell)?;
         }
         if core::mem::take(&mut self.owes_ack) {
-            let ack = Frame::Ack { taken: self.taken, durable: None, central: None };
+            let ack = Frame::Ack { taken: self.taken, durable: None, central: None, repeat: false };
             self.push(&ack);
         }
         Ok(consumed)
@@ -480,7 +480,7 @@ impl Client {
             Frame::Data { flags, topic, payload } => {
                 self.handle_data(topic, flags, payload, tell)?;
             }
-            Frame::Ack { taken, durable, central } => {
+            Frame::Ack { taken, durable, central, .. } => {
                 self.handle_ack(taken, durable, central, tell)?;
             }
             Frame::Time { unix_ms } => self.clock = Some(unix_ms),

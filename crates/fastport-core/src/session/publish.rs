@@ -292,6 +292,7 @@ impl Session {
             taken: peer.taken,
             durable: asked(features::ACK_DURABLE, peer.durable),
             central: asked(features::ACK_CENTRAL, peer.central),
+            repeat: false,
         };
         self.send_frame(index, &ack);
     }

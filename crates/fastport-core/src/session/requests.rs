@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use fastport_wire::control::{self, Control, ErrorCode, Tier, options};
 use fastport_wire::field::data_flag;
 use fastport_wire::frame::{DataFlags, GapCause};
-use fastport_wire::{Filter, Frame, Topic as TopicName, TopicId, WireError};
+use fastport_wire::{Filter, Frame, Schema, Topic as TopicName, TopicId, WireError};
 
 use super::peer::{Peer, Subscription};
 use super::topics::{self, Reader};
@@ -106,7 +106,7 @@ impl Session {
         if tier != Tier::Taken && !self.members.iter().any(|&(_, offered)| offered == tier) {
             return Err(ErrorCode::TierNotOffered);
         }
-        if open.schema.is_some_and(|schema| !is_schema(schema)) {
+        if open.schema.is_some_and(|schema| Schema::decode(schema).is_err()) {
             return Err(ErrorCode::BadReadings);
         }
         let id = self.open_topic(index, name)?;
@@ -523,11 +523,3 @@ fn push_past(
     }
     peer.outbox.push_run(buffers, ledger, run).is_ok()
 }
-
-/// Whether bytes can be a schema; what they say is between publisher and readers.
-fn is_schema(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.len() <= SCHEMA_MAX
-}
-
-/// Name, unit and four numbers.
-const SCHEMA_MAX: usize = 128;
