@@ -1,1 +1,5 @@
 //! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom.
+
+pub mod board;
+pub mod hub;
+pub mod status;
