@@ -6,14 +6,22 @@ use fastport_wire::control::Control;
 use fastport_wire::frame::{Frame, GapCause};
 use fastport_wire::json::{JsonMessage, to_json};
 use fastport_wire::packet::{self, Checked, PacketAccumulator};
-use fastport_wire::{Filter, Topic, WireError, field};
+use fastport_wire::schema::MAX_SCHEMA;
+use fastport_wire::{
+    Filter, Readings, ReadingsEncoder, Schema, Stamp, Topic, WireError, field, senml, varint,
+};
 
 /// What a target does with one input.
 pub(crate) type Check = fn(&[u8]);
 
 /// The targets by name.
-pub(crate) const ALL: &[(&str, Check)] =
-    &[("decode", decode), ("accumulator", accumulator), ("control", control), ("filter", filter)];
+pub(crate) const ALL: &[(&str, Check)] = &[
+    ("decode", decode),
+    ("accumulator", accumulator),
+    ("control", control),
+    ("filter", filter),
+    ("readings", readings),
+];
 
 /// Input: frames. Each decodes to what encodes to the same bytes.
 pub(crate) fn decode(data: &[u8]) {
@@ -87,6 +95,61 @@ pub(crate) fn filter(data: &[u8]) {
         if let Some(only) = filter.as_topic() {
             assert_eq!(filter.matches(topic), only == topic);
         }
+    }
+}
+
+/// Input: a schema behind its length, then a payload; or a SenML pack in JSON or CBOR. A payload that
+/// is well formed packs to the same bytes and survives SenML; a pack that is understood becomes
+/// readings that say the same.
+pub(crate) fn readings(data: &[u8]) {
+    if let Some((&length, rest)) = data.split_first()
+        && let Some((schema, payload)) = rest.split_at_checked(length.into())
+        && let Ok(decoded) = Schema::decode(schema)
+    {
+        let mut out = [0; MAX_SCHEMA];
+        let length = decoded.encode(&mut out).expect("MAX_SCHEMA bytes are enough");
+        assert_eq!(&out[..length], schema);
+        packs_again(&decoded, payload);
+    }
+    let runs = senml::from_cbor(data).or_else(|error| {
+        let text = std::str::from_utf8(data).map_err(|_| error)?;
+        senml::from_json(text)
+    });
+    for run in runs.unwrap_or_default() {
+        let Ok(schema) = run.infer_schema() else { continue };
+        let Ok(payload) = run.encode(&schema, Some(MESSAGE_MS)) else { continue };
+        let readings = Readings::decode(&schema, &payload).expect("what was packed is well formed");
+        assert_eq!(readings.len(), run.samples.len());
+        packs_again(&schema, &payload);
+    }
+}
+
+/// A time for messages, in 2025.
+const MESSAGE_MS: u64 = 1_764_000_000_500;
+
+fn packs_again(schema: &Schema<'_>, payload: &[u8]) {
+    let Ok(readings) = Readings::decode(schema, payload) else { return };
+    let mut out = vec![0; payload.len() + varint::MAX_LEN];
+    let mut encoder = ReadingsEncoder::new(schema, &mut out);
+    for reading in readings.iter() {
+        let time = readings.span() - reading.before_last;
+        encoder.push(time, reading.value).expect("the value came from this schema");
+    }
+    let length = encoder.finish(readings.stamp()).expect("the stamp came from this schema");
+    if readings.stamp() != Stamp::Age(0) {
+        // an age of 0 may be left out
+        assert_eq!(&out[..length], payload);
+    }
+
+    let Ok(json) = senml::to_json(schema, "t", payload, Some(MESSAGE_MS)) else { return };
+    let cbor = senml::to_cbor(schema, "t", payload, Some(MESSAGE_MS)).expect("as in JSON");
+    let from_json = senml::from_json(&json).expect("what was written is well formed");
+    let from_cbor = senml::from_cbor(&cbor).expect("what was written is well formed");
+    for runs in [from_json, from_cbor] {
+        assert_eq!(runs.len(), 1);
+        let again = runs[0].encode(schema, Some(MESSAGE_MS)).expect("the schema held it");
+        let again = senml::to_json(schema, "t", &again, Some(MESSAGE_MS));
+        assert_eq!(again.as_ref(), Ok(&json));
     }
 }
 

@@ -16,9 +16,17 @@ pub mod frame;
 #[cfg(feature = "std")]
 pub mod json;
 pub mod packet;
+pub mod readings;
+pub mod schema;
+#[cfg(feature = "std")]
+pub mod senml;
 pub mod topic;
+pub mod value;
 pub mod varint;
 
 pub use error::WireError;
 pub use frame::{Frame, TopicId};
+pub use readings::{Reading, Readings, ReadingsEncoder, Stamp};
+pub use schema::Schema;
 pub use topic::{Filter, Topic};
+pub use value::{Decimal, Value};

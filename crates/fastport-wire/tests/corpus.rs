@@ -18,6 +18,7 @@ const MAX_FILES: usize = 250;
 fn every_input_of_every_corpus_passes_its_check() {
     if std::env::var_os("UPDATE").is_some() {
         write_seeds();
+        write_readings_seeds();
     }
     for &(target, check) in checks::ALL {
         let mut count = 0;
@@ -63,6 +64,31 @@ fn write_seeds() {
         ["a/+/c\na/b/c", "a/#\na", "#\n$board/load", "+/load\na/load", "$board/#\n$board/load"]
     {
         seed("filter", pair.as_bytes());
+    }
+}
+
+/// A schema behind its length, then a payload; and SenML packs.
+fn write_readings_seeds() {
+    let readings = vectors("readings");
+    let with_length = |schema: &[u8]| {
+        let length = u8::try_from(schema.len()).expect("schemas are short");
+        [&[length], schema].concat()
+    };
+    let hex = |value: &Value| unhex(value.as_str().expect("hex"));
+    for vector in list(&readings["readings"]) {
+        let schema = with_length(&hex(&vector["schema"]["hex"]));
+        seed("readings", &[schema, hex(&vector["payload"])].concat());
+        if let Some(senml) = vector.get("senml") {
+            seed("readings", senml["json"].as_str().expect("a text").as_bytes());
+            seed("readings", &hex(&senml["cbor"]));
+        }
+    }
+    for vector in list(&readings["refused_schemas"]) {
+        seed("readings", &with_length(&hex(&vector["hex"])));
+    }
+    for vector in list(&readings["refused_payloads"]) {
+        let schema = with_length(&hex(&vector["schema"]));
+        seed("readings", &[schema, hex(&vector["payload"])].concat());
     }
 }
 
