@@ -1,5 +1,8 @@
 //! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom.
 
 pub mod board;
+pub mod config;
+pub mod guard;
 pub mod hub;
+pub mod link;
 pub mod status;

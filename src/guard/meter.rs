@@ -83,9 +83,8 @@ mod tests {
             bytes: Bytes(bytes),
             burst: Duration::from_secs(1),
         };
-        let meter = |rate: &config::Rate| {
-            Arc::new(Meter::new(Rates::new(rate).expect("a limit"), at(0)))
-        };
+        let meter =
+            |rate: &config::Rate| Arc::new(Meter::new(Rates::new(rate).expect("a limit"), at(0)));
         let meters = Meters { meters: vec![meter(&rate(10, 0)), meter(&rate(0, 100))] };
         assert_eq!(meters.spend(at(0), 10, 100), 0);
         assert_eq!(meters.spend(at(0), 1, 0), 100);

@@ -22,7 +22,13 @@ impl Origin {
     /// The other end of a network link without encryption.
     #[must_use]
     pub const fn network(address: SocketAddr, transport: &'static str) -> Self {
-        Self { address: Some(address), transport, is_encrypted: false, uid: None, certificate: None }
+        Self {
+            address: Some(address),
+            transport,
+            is_encrypted: false,
+            uid: None,
+            certificate: None,
+        }
     }
 
     /// The other end of a link that does not leave the machine.

@@ -16,6 +16,7 @@ use fastport_core::handshake::Refusal;
 use fastport_core::session::{Admission, AttachError, Limits};
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, ErrorCode};
+use tokio::sync::mpsc;
 
 pub use self::room::Room;
 pub use self::seat::{Seat, Taken};
@@ -30,6 +31,16 @@ pub struct Hub {
     status: Arc<Status>,
     /// Peers of all sessions at once.
     peers_max: AtomicUsize,
+    /// Sessions at once, and what those may use that peers make.
+    made: Mutex<MadeLimits>,
+    /// Tells the owner of the timers' tasks of new sessions.
+    opened: mpsc::Sender<Arc<Room>>,
+}
+
+#[derive(Debug)]
+struct MadeLimits {
+    rooms: usize,
+    limits: Limits,
 }
 
 /// The clocks that core is told of.
@@ -67,19 +78,34 @@ impl Clock {
 
 /// A session cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoomExists;
+pub enum RoomError {
+    /// There is one of that name.
+    Exists,
+    /// There are as many as there may be.
+    TooMany,
+}
 
 impl Hub {
-    /// A hub without sessions, whose traffic lives within `memory` bytes.
+    /// A hub without sessions, whose traffic lives within `memory` bytes; sessions that peers make
+    /// get the limits `made`. Who holds the receiver runs the timer of every session it gives.
     #[must_use]
-    pub fn new(memory: usize, peers: usize, status: Arc<Status>) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(
+        memory: usize,
+        peers: usize,
+        made: Limits,
+        status: Arc<Status>,
+    ) -> (Arc<Self>, mpsc::Receiver<Arc<Room>>) {
+        let (opened, rooms) = mpsc::channel(ROOMS_AT_ONCE);
+        let hub = Arc::new(Self {
             rooms: Mutex::default(),
             budget: Arc::new(Budget::new(memory)),
             clock: Clock::start(),
             status,
             peers_max: AtomicUsize::new(peers),
-        })
+            made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
+            opened,
+        });
+        (hub, rooms)
     }
 
     /// The clock that all sessions are told of.
@@ -103,22 +129,45 @@ impl Hub {
     /// Makes a session.
     ///
     /// # Errors
-    /// [`RoomExists`] when there is one of that name.
-    pub fn open_room(&self, name: &str, limits: Limits) -> Result<Arc<Room>, RoomExists> {
+    /// [`RoomError`].
+    pub fn open_room(&self, name: &str, limits: Limits) -> Result<Arc<Room>, RoomError> {
         let mut rooms = self.rooms();
         if rooms.contains_key(name) {
-            return Err(RoomExists);
+            return Err(RoomError::Exists);
         }
+        // it sends no more than fit; a full channel means that nobody runs the timers
+        let place = self.opened.try_reserve().map_err(|_| RoomError::TooMany)?;
         let room = Room::new(name, limits, Arc::clone(&self.budget), self.clock);
         rooms.insert(name.into(), Arc::clone(&room));
+        place.send(Arc::clone(&room));
         Ok(room)
+    }
+
+    /// Makes a session that a peer asked for.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub fn open_made_room(&self, name: &str) -> Result<(), RoomError> {
+        let limits = {
+            let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.rooms().len() >= made.rooms {
+                return Err(RoomError::TooMany);
+            }
+            made.limits
+        };
+        self.open_room(name, limits).map(|_| ())
+    }
+
+    /// Applies other limits: sessions at once, and what those may use that peers make.
+    pub fn set_made_limits(&self, rooms: usize, limits: Limits) {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = MadeLimits { rooms, limits };
     }
 
     /// Ends a session: its peers are told, and their state is gone with it.
     pub fn close_room(&self, name: &str) {
         let room = self.rooms().remove(name);
         if let Some(room) = room {
-            room.close_all(ByeReason::Removed, None);
+            room.close(ByeReason::Removed);
         }
     }
 
@@ -132,6 +181,13 @@ impl Hub {
     #[must_use]
     pub fn all_rooms(&self) -> Vec<Arc<Room>> {
         self.rooms().values().cloned().collect()
+    }
+
+    /// The most bytes that a payload may have in any session.
+    #[must_use]
+    pub fn payload_max(&self) -> usize {
+        let rooms = self.rooms();
+        rooms.values().map(|room| room.payload_max()).max().unwrap_or(0)
     }
 
     /// Applies another limit on peers at once.
@@ -192,5 +248,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Sessions that wait for their timer to be run.
+const ROOMS_AT_ONCE: usize = 256;
 /// Room may come when peers leave; until then they should not all knock.
 const RETRY_WHEN_FULL_MS: u32 = 5000;

@@ -1,5 +1,6 @@
 //! One session behind its lock, its peers' wakers, and its timer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -23,6 +24,8 @@ pub struct Room {
     clock: Clock,
     /// tells the timer's task that it sleeps too long
     sooner: Notify,
+    /// the session has ended; its peers may not know yet
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -38,7 +41,13 @@ impl Room {
     pub(super) fn new(name: &str, limits: Limits, budget: Arc<Budget>, clock: Clock) -> Arc<Self> {
         let session = Session::new(limits, budget, clock.mono());
         let inner = Inner { session, wakers: Vec::new(), armed: None };
-        Arc::new(Self { name: name.into(), inner: Mutex::new(inner), clock, sooner: Notify::new() })
+        Arc::new(Self {
+            name: name.into(),
+            inner: Mutex::new(inner),
+            clock,
+            sooner: Notify::new(),
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     /// The session's name.
@@ -73,11 +82,11 @@ impl Room {
         self.with(|session| session.publish_own(now, topic, schema, flags, payload))
     }
 
-    /// Runs the session's timer for ever; its owner drops it to end it.
+    /// Runs the session's timer until the session ends.
     ///
     /// Cancel-safe: what was due and not done is done when it runs again.
     pub async fn run_timer(&self) {
-        loop {
+        while !self.is_closed.load(Ordering::Relaxed) {
             let next = {
                 let mut inner = self.lock();
                 let next = inner.session.next_timeout();
@@ -100,6 +109,17 @@ impl Room {
     /// Tells all peers why their links are closed, and closes them.
     pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
         self.with(|session| session.close_all(reason, retry_ms));
+    }
+
+    /// Ends the session: its peers are told why, and lose their links.
+    pub(super) fn close(&self, reason: ByeReason) {
+        self.close_all(reason, None);
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.sooner.notify_one();
+    }
+
+    pub(super) fn payload_max(&self) -> usize {
+        self.lock().session.limits().payload
     }
 
     pub(super) fn attach(&self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {

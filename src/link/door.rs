@@ -57,12 +57,14 @@ impl Door {
                 seat.answer(ask, Ok(Some(&text)));
             }
             About::CreateSession { session, identity, password } => {
-                let made =
-                    self.gate.create_session(session, identity.as_deref(), password.as_deref()).await;
-                let opened = made.and_then(|limits| {
-                    self.hub.open_room(session, limits).map_err(|_| ErrorCode::Conflict)
+                let made = self
+                    .gate
+                    .create_session(session, identity.as_deref(), password.as_deref())
+                    .await;
+                let opened = made.and_then(|()| {
+                    self.hub.open_made_room(session).map_err(|_| ErrorCode::Conflict)
                 });
-                seat.answer(ask, opened.map(|_| None));
+                seat.answer(ask, opened.map(|()| None));
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tracing::debug;
 use super::door::Door;
 use super::handshake::Admitted;
 use super::pending::Pending;
-use crate::guard::{Meters, Origin};
+use crate::guard::Meters;
 use crate::hub::Seat;
 
 /// How a transport carries frames once the handshake is done.
@@ -59,8 +58,8 @@ impl From<Gone> for Event {
 }
 
 /// Carries a link from its WELCOME to its last byte.
-pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Admitted, origin: Origin) {
-    let is_local = origin.is_local();
+pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Admitted) {
+    let is_local = admitted.is_local;
     let mut desk = Desk {
         seat: admitted.seat,
         pending: Pending::new(admitted.input, door.hub.budget()),
@@ -68,9 +67,8 @@ pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Adm
         is_blocked: false,
         is_registered: false,
         timer: Timer::None,
-        meters: door.gate.meters(&origin),
+        meters: admitted.meters,
     };
-    drop(origin);
     let last = loop {
         match poll_fn(|cx| desk.poll_drive(&mut carrier, door, cx)).await {
             Event::Asked(asks) => {
@@ -98,7 +96,7 @@ pub(super) struct Desk {
     is_blocked: bool,
     is_registered: bool,
     timer: Timer,
-    meters: Option<Arc<Meters>>,
+    meters: Option<Box<Meters>>,
 }
 
 enum Timer {
@@ -113,7 +111,12 @@ impl Desk {
     /// Moves what can be moved.
     ///
     /// Cancel-safe: between polls all is in the session, in `pending`, or in the carrier.
-    fn poll_drive<C: Carrier>(&mut self, carrier: &mut C, door: &Door, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll_drive<C: Carrier>(
+        &mut self,
+        carrier: &mut C,
+        door: &Door,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
         if !self.is_registered {
             self.seat.register(cx.waker());
             self.is_registered = true;
@@ -134,7 +137,12 @@ impl Desk {
         Poll::Pending
     }
 
-    fn poll_output<C: Carrier>(&mut self, carrier: &mut C, door: &Door, cx: &mut Context<'_>) -> Turn {
+    fn poll_output<C: Carrier>(
+        &mut self,
+        carrier: &mut C,
+        door: &Door,
+        cx: &mut Context<'_>,
+    ) -> Turn {
         let wrote = self.seat.write_with(|output| {
             let (written, state) = carrier.poll_write(output.bytes, cx);
             (written, (written, state, output.is_last))
@@ -165,7 +173,12 @@ impl Desk {
         sleep.as_mut().poll(cx).is_ready()
     }
 
-    fn poll_input<C: Carrier>(&mut self, carrier: &mut C, door: &Door, cx: &mut Context<'_>) -> Turn {
+    fn poll_input<C: Carrier>(
+        &mut self,
+        carrier: &mut C,
+        door: &Door,
+        cx: &mut Context<'_>,
+    ) -> Turn {
         match &mut self.timer {
             Timer::Slowed(sleep) => {
                 if sleep.as_mut().poll(cx).is_pending() {
@@ -191,7 +204,8 @@ impl Desk {
             return self.out_of_memory();
         }
         let head = frame::head(self.pending.bytes(), field::MAX_BODY);
-        if head.is_ok_and(|head| head.is_none_or(|head| head.total() > self.pending.bytes().len())) {
+        if head.is_ok_and(|head| head.is_none_or(|head| head.total() > self.pending.bytes().len()))
+        {
             return Turn::Moved;
         }
         self.retry_pending(door)

@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::door::Door;
-use crate::guard::Origin;
+use crate::guard::{Meters, Origin};
 use crate::hub::Seat;
 
 /// How a transport carries the frames of a handshake.
@@ -28,6 +28,9 @@ pub(super) trait Frames {
 pub(super) struct Admitted {
     pub(super) seat: Seat,
     pub(super) input: Vec<u8>,
+    pub(super) meters: Option<Box<Meters>>,
+    /// Whether the link stays on this machine.
+    pub(super) is_local: bool,
 }
 
 /// Takes a link to its place in a session; `None`: it was refused, or is gone.
@@ -36,8 +39,7 @@ pub(super) async fn shake(
     frames: &mut impl Frames,
     origin: &Origin,
 ) -> Option<Admitted> {
-    let outcome =
-        tokio::time::timeout(door.handshake_timeout, attempt(door, frames, origin)).await;
+    let outcome = tokio::time::timeout(door.handshake_timeout, attempt(door, frames, origin)).await;
     let refusal = match outcome {
         Ok(Ok(admitted)) => return Some(admitted),
         Ok(Err(Failure::Link(error))) => {
@@ -48,7 +50,7 @@ pub(super) async fn shake(
             door.status().refused.add(1);
             if refusal.code == ErrorCode::NotAuthenticated {
                 door.status().wrong_proofs.add(1);
-                door.gate.note_wrong_proof(origin);
+                door.gate.note_wrong_proof(origin, door.hub.clock().mono());
             }
             refusal
         }
@@ -107,8 +109,11 @@ async fn attempt(
                     break;
                 }
                 Step::Admit(session, admission) => {
+                    let now = door.hub.clock().mono();
+                    let meters = door.gate.meters(&session, &admission.identity, origin, now);
                     let seat = door.hub.attach(&session, *admission)?;
-                    return Ok(Admitted { seat, input });
+                    let meters = meters.map(Box::new);
+                    return Ok(Admitted { seat, input, meters, is_local: origin.is_local() });
                 }
             };
         }

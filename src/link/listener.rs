@@ -10,13 +10,14 @@ use std::time::Duration;
 use std::{fmt, fs};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
 use super::door::{Door, Permit};
 use super::tls::{self, TlsSource};
-use super::websocket::{self, Origins};
-use super::stream;
+use super::{stream, websocket};
+use crate::config::Origins;
 use crate::guard::Origin;
 
 /// What runs over a listener's connections.
@@ -105,9 +106,7 @@ pub fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<Listener, B
     };
     match bind() {
         Ok(socket) => Ok(Listener { socket: Socket::Tcp(socket), transport }),
-        Err(error) => {
-            Err(BindError { place: format!("{}://{address}", transport.name()), error })
-        }
+        Err(error) => Err(BindError { place: format!("{}://{address}", transport.name()), error }),
     }
 }
 
@@ -159,31 +158,35 @@ impl Listener {
         }
     }
 
-    /// Accepts links and carries them until the future is dropped, which cuts them all.
-    pub async fn run(&self, door: Arc<Door>) {
+    /// Accepts links and carries them. Once `stop` is set it accepts no more, closes its socket and
+    /// ends when the links have; dropping the future cuts them.
+    pub async fn run(self, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
         let mut links = JoinSet::new();
         loop {
             tokio::select! {
-                () = self.accept(&door, &mut links) => {}
-                Some(ended) = links.join_next(), if !links.is_empty() => note_end(&door, ended),
+                accepted = self.accept(&door) => {
+                    if let Some((link, permit)) = accepted {
+                        self.spawn(&door, &mut links, link, permit);
+                    }
+                }
+                Some(ended) = links.join_next(), if !links.is_empty() => note_end(&door, &ended),
+                // a sender that is gone says stop, too
+                _ = stop.wait_for(|&stop| stop) => break,
             }
         }
-    }
-
-    /// Stops accepting and carries the links that there are until they have ended.
-    pub async fn drain(door: &Door, mut links: JoinSet<()>) {
+        drop(self);
         while let Some(ended) = links.join_next().await {
-            note_end(door, ended);
+            note_end(&door, &ended);
         }
     }
 
-    /// Accepts one link.
+    /// Accepts one connection; `None`: it was not to be.
     ///
     /// Cancel-safe: a permit is taken before a connection is, and a connection that is accepted is
-    /// handed on without another wait.
-    async fn accept(&self, door: &Arc<Door>, links: &mut JoinSet<()>) {
+    /// given without another wait.
+    async fn accept(&self, door: &Arc<Door>) -> Option<((Io, Origin), Permit)> {
         // closed only with the door itself
-        let Ok(permit) = Arc::clone(&door.handshakes).acquire_owned().await else { return };
+        let permit = Arc::clone(&door.handshakes).acquire_owned().await.ok()?;
         let accepted = match &self.socket {
             Socket::Tcp(socket) => socket.accept().await.map(|(io, address)| {
                 let origin = Origin::network(address, self.transport.name());
@@ -194,18 +197,33 @@ impl Listener {
                 (Io::Unix(io), Origin::local("unix", uid))
             }),
         };
-        let (io, origin) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => return pause_after(door, &error).await,
-        };
+        match accepted {
+            Ok(link) => Some((link, permit)),
+            Err(error) => {
+                pause_after(door, &error).await;
+                None
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        door: &Arc<Door>,
+        links: &mut JoinSet<()>,
+        (io, origin): (Io, Origin),
+        permit: Permit,
+    ) {
         door.status().accepted.add(1);
-        if !door.gate.admits(&origin, door.hub.clock().mono()) {
+        let Some(visit) = door.gate.admit(&origin, door.hub.clock().mono()) else {
             door.status().turned_away.add(1);
             debug!(%origin, "link turned away: too many from its address");
             return;
-        }
+        };
         let (door, transport) = (Arc::clone(door), self.transport.clone());
-        links.spawn(async move { carry(&door, io, origin, transport, permit).await });
+        links.spawn(async move {
+            carry(&door, io, origin, transport, permit).await;
+            drop(visit);
+        });
     }
 }
 
@@ -250,12 +268,10 @@ async fn carry(door: &Door, io: Io, origin: Origin, transport: Transport, permit
     }
 }
 
-fn note_end(door: &Door, ended: Result<(), tokio::task::JoinError>) {
+fn note_end(door: &Door, ended: &Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        if error.is_panic() {
-            door.status().panics.add(1);
-            error!(%error, "a link's task panicked; the others go on");
-        }
+        door.status().panics.add(1);
+        error!(%error, "a link's task panicked; the others go on");
     }
 }
 

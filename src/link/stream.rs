@@ -25,7 +25,7 @@ where
     let admitted = Box::pin(shake(door, &mut stream, &origin)).await;
     drop(permit);
     match admitted {
-        Some(admitted) => drive(door, stream, admitted, origin).await,
+        Some(admitted) => drive(door, stream, admitted).await,
         // the refusal is written; nothing more is owed
         None => stream.io.shutdown().await.unwrap_or_default(),
     }
@@ -89,7 +89,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for Stream<T> {
             }
             door.status().bytes_in.add(length as u64);
             let bytes = scratch.get(..start + length).unwrap_or_default();
-            Poll::Ready(if is_long { desk.handle_long(bytes, door) } else { desk.handle(bytes, door) })
+            Poll::Ready(if is_long {
+                desk.handle_long(bytes, door)
+            } else {
+                desk.handle(bytes, door)
+            })
         })
     }
 

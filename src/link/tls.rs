@@ -17,31 +17,8 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::door::Door;
+use crate::config::{ClientAuth, Tls};
 use crate::guard::Origin;
-
-/// Whether peers show a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// They are not asked.
-    None,
-    /// They may.
-    Optional,
-    /// They must.
-    Required,
-}
-
-/// Where certificates and keys are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The daemon's certificate and those between it and a known authority, in PEM.
-    pub certificate: PathBuf,
-    /// Its private key, in PEM.
-    pub key: PathBuf,
-    /// The authorities of peers' certificates, in PEM.
-    pub client_ca: Option<PathBuf>,
-    /// Whether peers show a certificate.
-    pub client_auth: ClientAuth,
-}
 
 /// TLS cannot be set up.
 #[derive(Debug)]
@@ -56,8 +33,6 @@ pub enum TlsError {
     },
     /// The files do not go together, or hold what rustls does not take.
     Config(rustls::Error),
-    /// Client certificates are wanted, but no authority for them is given.
-    NoClientCa,
 }
 
 impl fmt::Display for TlsError {
@@ -65,7 +40,6 @@ impl fmt::Display for TlsError {
         match self {
             Self::File { path, problem } => write!(f, "{}: {problem}", path.display()),
             Self::Config(error) => write!(f, "certificate and key: {error}"),
-            Self::NoClientCa => f.write_str("client_auth needs client_ca"),
         }
     }
 }
@@ -75,7 +49,7 @@ impl std::error::Error for TlsError {}
 /// A listener's TLS, which follows its files.
 #[derive(Debug)]
 pub struct TlsSource {
-    files: TlsFiles,
+    files: Tls,
     state: Mutex<State>,
 }
 
@@ -94,7 +68,7 @@ impl TlsSource {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+    pub fn load(files: Tls) -> Result<Self, TlsError> {
         let (config, stamp) = read(&files)?;
         let state = State { config, stamp, looked: Instant::now() };
         Ok(Self { files, state: Mutex::new(state) })
@@ -135,7 +109,9 @@ impl TlsSource {
             return;
         }
         match self.reload() {
-            Ok(()) => info!(certificate = %self.files.certificate.display(), "certificate reloaded"),
+            Ok(()) => {
+                info!(certificate = %self.files.certificate.display(), "certificate reloaded")
+            }
             Err(error) => warn!(%error, "certificate not reloaded; the old one stays in use"),
         }
     }
@@ -168,30 +144,27 @@ pub(super) async fn accept(
     Some((io, origin))
 }
 
-fn read(files: &TlsFiles) -> Result<(Arc<ServerConfig>, Stamp), TlsError> {
+fn read(files: &Tls) -> Result<(Arc<ServerConfig>, Stamp), TlsError> {
     // taken before reading: a change in between is seen as one
     let stamp = stamp(files);
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad_pem(&files.key, &error))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad_pem(&files.key, &error))?;
     let provider = Arc::new(provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Config)?;
-    let builder = match (files.client_auth, &files.client_ca) {
-        (ClientAuth::None, _) => builder.with_no_client_auth(),
-        (_, None) => return Err(TlsError::NoClientCa),
-        (auth, Some(path)) => {
+    let builder = match client_ca(files) {
+        None => builder.with_no_client_auth(),
+        Some((path, is_required)) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
                 roots.add(certificate).map_err(TlsError::Config)?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = match auth {
-                ClientAuth::Optional => verifier.allow_unauthenticated(),
-                _ => verifier,
-            };
+            let verifier = if is_required { verifier } else { verifier.allow_unauthenticated() };
             let verifier = verifier.build().map_err(|error| TlsError::File {
-                path: path.clone(),
+                path: path.to_owned(),
                 problem: error.to_string(),
             })?;
             builder.with_client_cert_verifier(verifier)
@@ -216,7 +189,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn bad_pem(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
     let problem = match error {
-        rustls_pki_types::pem::Error::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+        rustls_pki_types::pem::Error::Io(error)
+            if error.kind() == io::ErrorKind::PermissionDenied =>
+        {
             "cannot be read by the daemon's user: give it the file's group and mode 0640".to_owned()
         }
         rustls_pki_types::pem::Error::NoItemsFound => "holds no private key in PEM".to_owned(),
@@ -225,8 +200,18 @@ fn bad_pem(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
     TlsError::File { path: path.to_owned(), problem }
 }
 
-fn stamp(files: &TlsFiles) -> Stamp {
-    [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()]
+/// The authorities of peers' certificates, and whether peers must show one.
+fn client_ca(files: &Tls) -> Option<(&Path, bool)> {
+    match &files.client_auth {
+        ClientAuth::None => None,
+        ClientAuth::Optional { ca } => Some((ca, false)),
+        ClientAuth::Required { ca } => Some((ca, true)),
+    }
+}
+
+fn stamp(files: &Tls) -> Stamp {
+    let client_ca = client_ca(files).map(|(path, _)| path);
+    [Some(&*files.certificate), Some(&*files.key), client_ca]
         .into_iter()
         .map(|path| fs::metadata(path?).and_then(|metadata| metadata.modified()).ok())
         .collect()

@@ -16,40 +16,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tracing::debug;
 
 use super::door::{Door, Permit};
 use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
 use super::handshake::{Frames, shake};
+use crate::config::Origins;
 use crate::guard::Origin;
-
-/// Which web pages may connect: their Origin (RFC 6454) is one of these.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins {
-    /// Exact origins, as `https://example.org:8443`; `*` alone: any.
-    pub allowed: Vec<String>,
-}
-
-impl Origins {
-    /// Whether a request with this Origin header may connect. Programs send none; pages of this
-    /// machine may always.
-    #[must_use]
-    pub fn allow(&self, origin: Option<&str>) -> bool {
-        let Some(origin) = origin else { return true };
-        let is_listed = self.allowed.iter().any(|allowed| allowed == "*" || allowed == origin);
-        is_listed || is_loopback(origin)
-    }
-}
-
-fn is_loopback(origin: &str) -> bool {
-    let Some((_, host)) = origin.split_once("://") else { return false };
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-}
 
 /// Carries a link from its HTTP request to its last byte.
 pub(super) async fn serve<T>(door: &Door, io: T, origin: Origin, permit: Permit, origins: &Origins)
@@ -73,7 +47,7 @@ where
     let admitted = Box::pin(shake(door, &mut link, &origin)).await;
     drop(permit);
     match admitted {
-        Some(admitted) => drive(door, link, admitted, origin).await,
+        Some(admitted) => drive(door, link, admitted).await,
         // the refusal is written; nothing more is owed
         None => link.socket.close(None).await.unwrap_or_default(),
     }
@@ -91,7 +65,7 @@ where
 {
     let check = |request: &Request, mut response: Response| {
         let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-        if !origins.allow(text(header::ORIGIN)) {
+        if !origins.allows(text(header::ORIGIN)) {
             return Err(refuse(StatusCode::FORBIDDEN, "this page's origin is not allowed here"));
         }
         let Some(offered) = text(header::SEC_WEBSOCKET_PROTOCOL) else { return Ok(response) };
@@ -154,7 +128,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocketLink<T> {
     fn messages_of(&mut self, frames: &[u8]) -> Vec<Message> {
         match &mut self.json {
             None => vec![Message::binary(frames.to_vec())],
-            Some(json) => json.texts_of(frames).into_iter().map(Message::text).collect(),
+            Some(json) => json.messages_of(frames),
         }
     }
 
@@ -203,7 +177,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
         loop {
             match Pin::new(&mut self.socket).poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return (written, Written::Failed(io::Error::other(error))),
+                Poll::Ready(Err(error)) => {
+                    return (written, Written::Failed(io::Error::other(error)));
+                }
                 Poll::Pending => return (written, Written::Part),
             }
             let rest = bytes.get(written..).unwrap_or_default();
@@ -238,9 +214,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
             Ok(frames) => frames,
             Err(error) => return Poll::Ready(desk.fail(ErrorCode::BadJson, &error.to_string())),
         };
-        if frames.is_empty() {
-            return Poll::Ready(Turn::Moved);
-        }
+        // a PONG of the WebSocket's own is a sign of life, too
         let turn = desk.handle(&frames, door);
         if !desk.is_blocked() && !desk.pending.bytes().is_empty() {
             return Poll::Ready(desk.fail(ErrorCode::BadFrame, "a message ends inside a frame"));
@@ -257,13 +231,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
 }
 
 impl Json {
-    fn texts_of(&mut self, mut frames: &[u8]) -> Vec<String> {
-        let mut texts = Vec::new();
+    fn messages_of(&mut self, mut frames: &[u8]) -> Vec<Message> {
+        let mut messages = Vec::new();
         while let Ok(Some((frame, length))) = Frame::decode(frames, MAX_BODY) {
             frames = frames.get(length..).unwrap_or_default();
-            texts.extend(self.text_of(&frame));
+            // browsers answer it by themselves
+            let ping = matches!(frame, Frame::Ping { .. }).then(|| Message::Ping(Bytes::new()));
+            messages.extend(ping.or_else(|| self.text_of(&frame).map(Message::text)));
         }
-        texts
+        messages
     }
 
     fn text_of(&mut self, frame: &Frame<'_>) -> Option<String> {
@@ -287,8 +263,7 @@ impl Json {
                 let topic = topic.and_then(|id| self.topics.get(&id)).map(|(name, _)| &**name);
                 Some(gap_to_json(topic, count, cause))
             }
-            // acknowledgements and signs of life have no place in JSON: requests are answered, and
-            // the WebSocket has PING frames of its own
+            // acknowledgements have no place in JSON: requests are answered
             _ => None,
         }
     }
@@ -353,22 +328,6 @@ const MESSAGE_ROOM: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_of_this_machine_and_listed_ones_may_connect() {
-        let origins = Origins { allowed: vec!["https://plant.example".to_owned()] };
-        assert!(origins.allow(None));
-        assert!(origins.allow(Some("https://plant.example")));
-        assert!(origins.allow(Some("http://localhost:3000")));
-        assert!(origins.allow(Some("http://127.0.0.1")));
-        assert!(origins.allow(Some("http://[::1]:80")));
-        for foreign in
-            ["https://plant.example.evil.test", "http://localhost.evil.test", "null", "https://plant"]
-        {
-            assert!(!origins.allow(Some(foreign)), "{foreign}");
-        }
-        assert!(Origins { allowed: vec!["*".to_owned()] }.allow(Some("https://evil.test")));
-    }
 
     #[test]
     fn an_unknown_message_keeps_its_request() {

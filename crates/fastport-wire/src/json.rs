@@ -681,14 +681,13 @@ mod tests {
             text.to_json(),
             r#"{"op":"data","topic":"a/b","data":"hi \"x\"","counted":true,"keep":true,"time":1700000000000}"#
         );
-        let bytes =
-            Delivery {
-                topic: "a",
-                payload: &[0xff],
-                flags: DataFlags::READINGS,
-                time: None,
-                schema: None,
-            };
+        let bytes = Delivery {
+            topic: "a",
+            payload: &[0xff],
+            flags: DataFlags::READINGS,
+            time: None,
+            schema: None,
+        };
         assert_eq!(bytes.to_json(), r#"{"op":"data","topic":"a","data64":"/w==","readings":true}"#);
         assert_eq!(
             gap_to_json(None, 3, GapCause::Overflow),
