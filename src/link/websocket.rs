@@ -99,10 +99,15 @@ struct WebSocketLink<T> {
     has_spoken: bool,
 }
 
+struct Topic {
+    name: Box<str>,
+    schema: Option<Box<[u8]>>,
+}
+
 /// What is needed to say in JSON what frames say.
 #[derive(Default)]
 struct Json {
-    topics: BTreeMap<TopicId, (Box<str>, Option<Box<[u8]>>)>,
+    topics: BTreeMap<TopicId, Topic>,
     clock: Option<u64>,
 }
 
@@ -246,9 +251,8 @@ impl Json {
         match *frame {
             Frame::Control(body) => Control::decode(body).ok().map(|message| to_json(&message)),
             Frame::Data { flags, topic, payload } => {
-                let (topic, schema) = self.topics.get(&topic)?;
-                let time = self.clock;
-                let schema = schema.as_deref();
+                let Topic { name: topic, schema } = self.topics.get(&topic)?;
+                let (time, schema) = (self.clock, schema.as_deref());
                 Some(Delivery { topic, payload, flags, time, schema }.to_json())
             }
             Frame::Time { unix_ms } => {
@@ -256,11 +260,12 @@ impl Json {
                 None
             }
             Frame::Topic { id, name, schema } => {
-                self.topics.insert(id, (name.into(), schema.map(Box::from)));
+                let topic = Topic { name: name.into(), schema: schema.map(Box::from) };
+                self.topics.insert(id, topic);
                 None
             }
             Frame::Gap { topic, count, cause } => {
-                let topic = topic.and_then(|id| self.topics.get(&id)).map(|(name, _)| &**name);
+                let topic = topic.and_then(|id| self.topics.get(&id)).map(|topic| &*topic.name);
                 Some(gap_to_json(topic, count, cause))
             }
             // acknowledgements have no place in JSON: requests are answered
