@@ -8,7 +8,7 @@ use fastport_wire::control::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::guard::Gate;
-use crate::hub::{Hub, Seat};
+use crate::hub::{Hub, RoomError, Seat};
 use crate::status::Status;
 
 /// Limits of links.
@@ -62,7 +62,13 @@ impl Door {
                     .create_session(session, identity.as_deref(), password.as_deref())
                     .await;
                 let opened = made.and_then(|()| {
-                    self.hub.open_made_room(session).map_err(|_| ErrorCode::Conflict)
+                    self.hub.open_made_room(session).map_err(|error| {
+                        self.gate.forget_session(session);
+                        match error {
+                            RoomError::Exists => ErrorCode::Conflict,
+                            RoomError::TooMany => ErrorCode::LimitReached,
+                        }
+                    })
                 });
                 seat.answer(ask, opened.map(|()| None));
             }
