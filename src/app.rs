@@ -309,6 +309,7 @@ impl App {
             }
         }
         self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        self.door.set_handshake_timeout(config.limits.handshake_timeout);
         for live in &self.live {
             let listen = config.listen.iter().find(|listen| listen.address() == Some(live.address));
             if let Some(listen) = listen {

@@ -1,6 +1,7 @@
 //! What all links share: the way into the hub, and their limits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
@@ -29,7 +30,8 @@ pub struct Door {
     pub(super) hub: Arc<Hub>,
     pub(super) gate: Arc<Gate>,
     pub(super) handshakes: Arc<Semaphore>,
-    pub(super) handshake_timeout: Duration,
+    /// milliseconds
+    handshake_timeout: AtomicU64,
 }
 
 impl Door {
@@ -40,8 +42,17 @@ impl Door {
             hub,
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            handshake_timeout: limits.handshake_timeout,
+            handshake_timeout: AtomicU64::new(millis(limits.handshake_timeout)),
         })
+    }
+
+    /// Applies another deadline to handshakes that begin from now on.
+    pub fn set_handshake_timeout(&self, timeout: Duration) {
+        self.handshake_timeout.store(millis(timeout), Ordering::Relaxed);
+    }
+
+    pub(super) fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed))
     }
 
     pub(super) fn status(&self) -> &Status {
@@ -74,4 +85,8 @@ impl Door {
             }
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

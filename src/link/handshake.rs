@@ -39,7 +39,8 @@ pub(super) async fn shake(
     frames: &mut impl Frames,
     origin: &Origin,
 ) -> Option<Admitted> {
-    let outcome = tokio::time::timeout(door.handshake_timeout, attempt(door, frames, origin)).await;
+    let outcome =
+        tokio::time::timeout(door.handshake_timeout(), attempt(door, frames, origin)).await;
     let refusal = match outcome {
         Ok(Ok(admitted)) => return Some(admitted),
         Ok(Err(Failure::Link(error))) => {

@@ -135,7 +135,7 @@ pub(super) async fn accept(
 ) -> Option<(TlsStream<TcpStream>, Origin)> {
     let acceptor = TlsAcceptor::from(source.current().await);
     let accept = Box::pin(acceptor.accept(io));
-    let io = match tokio::time::timeout(door.handshake_timeout, accept).await {
+    let io = match tokio::time::timeout(door.handshake_timeout(), accept).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => {
             door.status().transport_errors.add(1);

@@ -58,7 +58,7 @@ pub(super) async fn serve<T>(
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let upgrade = Box::pin(upgrade(io, origins, door.hub.payload_max()));
-    let socket = match tokio::time::timeout(door.handshake_timeout, upgrade).await {
+    let socket = match tokio::time::timeout(door.handshake_timeout(), upgrade).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => {
             door.status().transport_errors.add(1);
