@@ -2,21 +2,22 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A number of bytes that all parts share. It is never exceeded: who asks for more is refused.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
     used: AtomicUsize,
-    refused: AtomicU64,
+    /// of the machine's width: small processors have no wider atomics, and a counter may wrap
+    refused: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }
+        Self { limit, used: AtomicUsize::new(0), refused: AtomicUsize::new(0) }
     }
 
     /// The most bytes that may be in use.
@@ -31,10 +32,10 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How often bytes were refused.
+    /// How often bytes were refused; on a 32-bit machine it starts again at zero after 2^32.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.refused.load(Ordering::Relaxed) as u64
     }
 
     /// Takes `bytes`; whether there was room for them.

@@ -17,6 +17,8 @@ pub struct Wheel {
     /// Ticks passed: everything before it has fired.
     passed: u64,
     entries: usize,
+    /// Nothing fires before; exact after each poll.
+    earliest: Option<Instant>,
 }
 
 impl Wheel {
@@ -30,6 +32,7 @@ impl Wheel {
             deadlines: Vec::new(),
             passed: now.as_millis() / tick,
             entries: 0,
+            earliest: None,
         }
     }
 
@@ -49,6 +52,20 @@ impl Wheel {
 
     /// The next thing whose deadline is past, taken off the wheel.
     pub fn poll(&mut self, now: Instant) -> Option<u32> {
+        let fired = self.poll_slots(now);
+        if fired.is_none() {
+            self.earliest = self.find_earliest();
+        }
+        fired
+    }
+
+    /// When to poll next; `None`: not before something is scheduled.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    fn poll_slots(&mut self, now: Instant) -> Option<u32> {
         if self.entries == 0 {
             self.passed = now.as_millis() / self.tick;
             return None;
@@ -66,9 +83,7 @@ impl Wheel {
         }
     }
 
-    /// When to poll next; `None`: not before something is scheduled.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    fn find_earliest(&self) -> Option<Instant> {
         if self.entries == 0 {
             return None;
         }
@@ -125,6 +140,8 @@ impl Wheel {
         // beyond one turn it lies in its slot and is passed over until its time
         self.slot_mut(tick).push((thing, at));
         self.entries += 1;
+        let due = Instant::from_millis((tick + 1) * self.tick);
+        self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
     }
 
     fn slot(&self, tick: u64) -> &Vec<(u32, Instant)> {
