@@ -437,7 +437,7 @@ impl Drop for Forget<'_> {
 fn check(options: &Options) -> Result<(), ConnectError> {
     let names = [&options.session, &options.identity, &options.name];
     let is_bad = |name: &&String| name.len() > MAX_NAME || name.chars().any(char::is_control);
-    if names.iter().any(|name| is_bad(name)) {
+    if names.iter().any(is_bad) {
         return Err(ConnectError::Options(
             "a session's, identity's or client's name is over 64 bytes or has control characters",
         ));

@@ -74,7 +74,7 @@ impl Link {
                 pin!(stream.read_buf(&mut input.bytes)).poll(cx)
             }
             Self::Web(socket) => loop {
-                return Poll::Ready(match ready!(Pin::new(&mut *socket).poll_next(cx)) {
+                return Poll::Ready(match ready!(Pin::new(&mut **socket).poll_next(cx)) {
                     Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => continue,
                     Some(Ok(Message::Binary(bytes))) => {
                         input.bytes.extend_from_slice(&bytes);
@@ -97,7 +97,7 @@ impl Link {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Web(socket) => Pin::new(socket).poll_close(cx).map_err(io_error),
+            Self::Web(socket) => Pin::new(&mut **socket).poll_close(cx).map_err(io_error),
         }
     }
 
@@ -109,11 +109,11 @@ impl Link {
             },
             Self::Web(socket) => {
                 // one message at a time, so that no more than one waits beside the outbox
-                ready!(Pin::new(&mut *socket).poll_flush(cx)).map_err(io_error)?;
+                ready!(Pin::new(&mut **socket).poll_flush(cx)).map_err(io_error)?;
                 let length = whole_frames(output, WEB_MESSAGE);
                 let frames = output.get(..length).unwrap_or(output);
                 let message = Message::Binary(Bytes::copy_from_slice(frames));
-                Pin::new(&mut *socket).start_send(message).map_err(io_error)?;
+                Pin::new(&mut **socket).start_send(message).map_err(io_error)?;
                 Poll::Ready(Ok(frames.len()))
             }
         }
@@ -122,7 +122,7 @@ impl Link {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let flushed = match self {
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Web(socket) => Pin::new(socket).poll_flush(cx).map_err(io_error),
+            Self::Web(socket) => Pin::new(&mut **socket).poll_flush(cx).map_err(io_error),
         };
         match flushed {
             Poll::Ready(done) => done.map(Poll::Ready),
