@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastport_core::client::Secret;
-use fastport_wire::control::Tier;
+use fastport_wire::control::{Tier, options as flag};
 use fastport_wire::frame::DataFlags;
 use fastport_wire::{Filter, Topic};
 use tokio::sync::{oneshot, watch};
@@ -111,7 +111,7 @@ impl Client {
         filter: &str,
         mut callback: impl FnMut(Delivery) + Send + 'static,
     ) -> Result<Getting, RequestError> {
-        let mut intake = self.take_in(filter, SubscribeOptions::default()).await?;
+        let mut intake = self.take_in(&[filter], SubscribeOptions::default()).await?;
         let (stop, mut stopped) = oneshot::channel();
         let read = async move {
             let mut can_stop = true;
@@ -151,7 +151,20 @@ impl Client {
         filter: &str,
         options: SubscribeOptions,
     ) -> Result<Subscription, RequestError> {
-        let intake = self.take_in(filter, options).await?;
+        self.subscribe_all(&[filter], options).await
+    }
+
+    /// As [`Client::subscribe`], for the topics that any of `filters` selects, in one stream and each
+    /// message once.
+    ///
+    /// # Errors
+    /// [`RequestError`], for the first filter that is refused.
+    pub async fn subscribe_all(
+        &self,
+        filters: &[&str],
+        options: SubscribeOptions,
+    ) -> Result<Subscription, RequestError> {
+        let intake = self.take_in(filters, options).await?;
         Ok(Subscription::new(intake, self.clone()))
     }
 
@@ -372,30 +385,44 @@ impl Client {
 
     async fn take_in(
         &self,
-        filter: &str,
+        filters: &[&str],
         options: SubscribeOptions,
     ) -> Result<Intake, RequestError> {
-        use fastport_wire::control::options as flag;
-        Filter::parse(filter)?;
+        for filter in filters {
+            Filter::parse(filter)?;
+        }
         let if_set = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
         let flags =
             if_set(options.no_local, flag::NO_LOCAL) | if_set(options.no_last, flag::NO_LAST);
         let queue = Arc::new(Queue::new(options.queue, options.when_slow));
-        let id = self.shared.lock().desk.subscribe(filter, Arc::clone(&queue));
+        let id = self.shared.lock().desk.subscribe(filters, Arc::clone(&queue));
         // from here on its drop takes all back
         let intake = Intake::new(Arc::clone(&self.shared), id, queue);
-        let ask = |state: &mut State| {
-            let request = state.machine.subscribe(filter, flags, options.past.to_core());
-            state.desk.expect_past(request, filter, Some(id));
-            request
-        };
-        self.ask(ask).await?;
+        let mut asked = Vec::new();
+        for filter in filters {
+            asked.push(self.send(|state| {
+                let request = state.machine.subscribe(filter, flags, options.past.to_core());
+                state.desk.expect_past(request, filter, Some(id));
+                request
+            })?);
+        }
+        for (request, answer) in asked {
+            self.answer(request, answer).await?;
+        }
         Ok(intake)
     }
 
     /// Sends a request and waits for its answer.
     async fn ask(&self, send: impl FnOnce(&mut State) -> u32) -> Result<Answer, RequestError> {
         let (request, answer) = self.send(send)?;
+        self.answer(request, answer).await
+    }
+
+    async fn answer(
+        &self,
+        request: u32,
+        answer: oneshot::Receiver<Reply>,
+    ) -> Result<Answer, RequestError> {
         let after = self.shared.options.request_timeout;
         let _forget = Forget { shared: &self.shared, request };
         match timeout(after, answer).await {

@@ -27,11 +27,11 @@ pub(crate) struct Desk {
 
 struct Subscriber {
     id: u64,
-    filter: Box<str>,
+    filters: Box<[Box<str>]>,
     queue: Arc<Queue>,
     /// what the bytes at hand bring
     batch: Vec<Incoming>,
-    /// its SUBSCRIBE is answered
+    /// a SUBSCRIBE of it is answered
     is_live: bool,
 }
 
@@ -56,22 +56,27 @@ struct Held {
 
 impl Desk {
     /// Enters a subscription; nothing is delivered to it before [`Desk::expect_past`]'s answer.
-    pub(crate) fn subscribe(&mut self, filter: &str, queue: Arc<Queue>) -> u64 {
+    pub(crate) fn subscribe(&mut self, filters: &[&str], queue: Arc<Queue>) -> u64 {
         self.next_id += 1;
-        let (id, filter) = (self.next_id, Box::from(filter));
-        self.subscribers.push(Subscriber { id, filter, queue, batch: Vec::new(), is_live: false });
-        self.forget_places();
+        let id = self.next_id;
+        let filters = filters.iter().map(|&filter| filter.into()).collect();
+        self.subscribers.push(Subscriber { id, filters, queue, batch: Vec::new(), is_live: false });
+        self.find_places();
         id
     }
 
-    /// Strikes a subscription out; returns its filter when no other has the same.
-    pub(crate) fn unsubscribe(&mut self, id: u64) -> Option<Box<str>> {
-        let at = self.subscribers.iter().position(|subscriber| subscriber.id == id)?;
+    /// Strikes a subscription out; returns those of its filters that no other has.
+    pub(crate) fn unsubscribe(&mut self, id: u64) -> Vec<Box<str>> {
+        let Some(at) = self.subscribers.iter().position(|subscriber| subscriber.id == id) else {
+            return Vec::new();
+        };
         let gone = self.subscribers.swap_remove(at);
         gone.queue.close();
-        self.forget_places();
-        let is_shared = self.subscribers.iter().any(|other| other.filter == gone.filter);
-        (!is_shared).then_some(gone.filter)
+        self.find_places();
+        let mut filters = gone.filters.into_vec();
+        filters
+            .retain(|filter| !self.subscribers.iter().any(|other| other.filters.contains(filter)));
+        filters
     }
 
     /// A request for the past goes out.
@@ -104,7 +109,7 @@ impl Desk {
     pub(crate) fn take_gap(&mut self, topic: Option<&str>, count: u64, cause: GapCause) {
         let name: Option<Arc<str>> = topic.map(Arc::from);
         for subscriber in &mut self.subscribers {
-            if topic.is_none_or(|topic| selects(&subscriber.filter, topic)) {
+            if topic.is_none_or(|topic| subscriber.selects(topic)) {
                 subscriber.batch.push(Incoming::Gap { topic: name.clone(), count, cause });
             }
         }
@@ -123,7 +128,13 @@ impl Desk {
         let Some(id) = replay.subscriber else { return past };
         if let Some(subscriber) = self.subscribers.iter_mut().find(|known| known.id == id) {
             subscriber.is_live = true;
-            subscriber.batch.extend(past.into_iter().map(Incoming::Message));
+            // what an earlier filter of it selects has come with that one's past
+            let earlier = subscriber.filters.iter().take_while(|&filter| *filter != replay.filter);
+            let is_new = |delivery: &Delivery| {
+                !earlier.clone().any(|filter| selects(filter, &delivery.topic))
+            };
+            let past = past.into_iter().filter(is_new).map(Incoming::Message);
+            subscriber.batch.extend(past);
         }
         Vec::new()
     }
@@ -147,9 +158,12 @@ impl Desk {
         }
     }
 
-    /// Whether some subscription wants the link not to be read. All are asked: each notes it.
+    /// Whether some subscription wants the link not to be read. All are asked: each notes it. One
+    /// that still waits for an answer has no owner yet who could make room.
     pub(crate) fn is_full(&self) -> bool {
-        self.subscribers.iter().filter(|subscriber| subscriber.queue.is_full()).count() > 0
+        let is_pending = |id: u64| self.replays.iter().any(|replay| replay.subscriber == Some(id));
+        let full = self.subscribers.iter().filter(|known| !is_pending(known.id));
+        full.filter(|known| known.queue.is_full()).count() > 0
     }
 
     /// There will be no link any more.
@@ -205,12 +219,18 @@ impl Desk {
         deliver(&mut self.subscribers, &route.subscribers, delivery);
     }
 
-    /// Places in [`Route::subscribers`] are no longer right.
-    fn forget_places(&mut self) {
+    /// Sets [`Route::subscribers`] right.
+    fn find_places(&mut self) {
         let Self { routes, subscribers, .. } = self;
         for route in routes.values_mut() {
             route.subscribers = places(subscribers, &route.topic);
         }
+    }
+}
+
+impl Subscriber {
+    fn selects(&self, topic: &str) -> bool {
+        self.filters.iter().any(|filter| selects(filter, topic))
     }
 }
 
@@ -225,7 +245,7 @@ impl Route {
 }
 
 fn places(subscribers: &[Subscriber], topic: &str) -> Vec<usize> {
-    let selected = |(at, known): (usize, &Subscriber)| selects(&known.filter, topic).then_some(at);
+    let selected = |(at, known): (usize, &Subscriber)| known.selects(topic).then_some(at);
     subscribers.iter().enumerate().filter_map(selected).collect()
 }
 
@@ -280,7 +300,7 @@ mod tests {
 
     fn subscribe(desk: &mut Desk, filter: &str, request: u32) -> Reader {
         let queue = Arc::new(Queue::new(usize::MAX, WhenSlow::Wait));
-        let id = desk.subscribe(filter, Arc::clone(&queue));
+        let id = desk.subscribe(&[filter], Arc::clone(&queue));
         desk.expect_past(request, filter, Some(id));
         Reader { id, queue }
     }
@@ -360,10 +380,27 @@ mod tests {
     #[test]
     fn a_filter_is_given_up_with_its_last_subscription() {
         let (mut desk, readers) = desk(&["a", "a"]);
-        assert_eq!(desk.unsubscribe(readers[0].id), None);
+        assert!(desk.unsubscribe(readers[0].id).is_empty());
         send(&mut desk, "a", "1");
         assert_eq!(read(&mut desk, &readers[1]), ["1"]);
-        assert_eq!(desk.unsubscribe(readers[1].id).as_deref(), Some("a"));
+        assert_eq!(desk.unsubscribe(readers[1].id), [Box::from("a")]);
+    }
+
+    #[test]
+    fn filters_of_one_subscription_that_overlap_double_nothing() {
+        let mut desk = Desk::default();
+        let queue = Arc::new(Queue::new(usize::MAX, WhenSlow::Wait));
+        let id = desk.subscribe(&["a/#", "#"], Arc::clone(&queue));
+        desk.expect_past(1, "a/#", Some(id));
+        desk.expect_past(2, "#", Some(id));
+        send(&mut desk, "a/b", "past of 1");
+        desk.finish(1, Some(1));
+        send(&mut desk, "a/b", "past of 1");
+        send(&mut desk, "c", "past of 2");
+        desk.finish(2, Some(2));
+        send(&mut desk, "a/b", "live");
+        let reader = Reader { id, queue };
+        assert_eq!(read(&mut desk, &reader), ["past of 1", "past of 2", "live"]);
     }
 
     #[test]
@@ -380,7 +417,7 @@ mod tests {
         for (when_slow, is_full) in [(WhenSlow::Wait, true), (WhenSlow::DropOldest, false)] {
             let mut desk = Desk::default();
             let queue = Arc::new(Queue::new(1000, when_slow));
-            let id = desk.subscribe("a", Arc::clone(&queue));
+            let id = desk.subscribe(&["a"], Arc::clone(&queue));
             desk.expect_past(1, "a", Some(id));
             desk.finish(1, Some(0));
             for _ in 0..20 {

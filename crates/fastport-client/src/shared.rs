@@ -152,8 +152,9 @@ impl Shared {
     pub(crate) fn unsubscribe(&self, id: u64) {
         let mut state = self.lock();
         let State { machine, desk, .. } = &mut *state;
-        let Some(filter) = desk.unsubscribe(id) else { return };
-        machine.unsubscribe(&filter);
+        for filter in desk.unsubscribe(id) {
+            machine.unsubscribe(&filter);
+        }
         drop(state);
         self.wake_driver();
     }
