@@ -389,13 +389,40 @@ impl Outbox {
         Ok(())
     }
 
-    /// The topics of the messages that wait, each once.
-    #[must_use]
-    pub fn topics(&self) -> Vec<TopicId> {
-        let mut topics: Vec<_> = self.data_frames(self.settled).map(|(_, topic)| topic).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        topics
+    /// Puts frames that `announce` makes before the first waiting message of each topic: a new link
+    /// knows none of them. Not all at the front, so that a link that does not last gets on.
+    ///
+    /// # Errors
+    /// [`NoBudget`].
+    pub fn announce_waiting(
+        &mut self,
+        buffers: &mut Buffers,
+        mut announce: impl FnMut(TopicId, &mut Vec<u8>),
+    ) -> Result<(), NoBudget> {
+        let (mut announced, mut all) = (Vec::new(), Vec::new());
+        let mut frames = Vec::new();
+        let mut at = self.settled;
+        while let Some((head, body)) = self.frame_at(at) {
+            let topic = data_topic(head, body);
+            let unknown =
+                topic.and_then(|topic| announced.binary_search(&topic).err().zip(Some(topic)));
+            frames.clear();
+            if let Some((place, topic)) = unknown {
+                announced.insert(place, topic);
+                announce(topic, &mut frames);
+            }
+            let frame = self.bytes.get(at..at + head.total()).unwrap_or_default();
+            buffers.reserve(&mut all, frames.len() + frame.len()).inspect_err(|_| {
+                buffers.release(&mut all);
+            })?;
+            all.extend_from_slice(&frames);
+            all.extend_from_slice(frame);
+            at += head.total();
+        }
+        buffers.release(&mut self.bytes);
+        self.bytes = all;
+        (self.kept, self.settled, self.sent) = (0, 0, 0);
+        Ok(())
     }
 
     /// Puts whole frames that are no messages before all that waits; nothing of it may be written yet.

@@ -403,15 +403,18 @@ impl Session {
         peer.link = Link::attached(now.mono);
         slot.generation = slot.generation.wrapping_add(1);
         let key = PeerKey { index, generation: slot.generation };
+        let announced = peer.announced;
+        let topics = &mut self.topics;
+        let announce = |id, out: &mut Vec<u8>| {
+            let Some(topic) = topics.get_mut(id) else { return };
+            topic.announce(id, out);
+            if let Some(reader) = topic.readers.iter_mut().find(|reader| reader.peer == index) {
+                reader.announced = announced;
+            }
+        };
+        peer.outbox.announce_waiting(&mut self.buffers, announce).ok()?;
         let mut front = Vec::new();
         welcome(&mut front, now, &self.limits, peer, true, admission.proof.as_ref());
-        for id in peer.outbox.topics() {
-            let Some(topic) = self.topics.get_mut(id) else { continue };
-            topic.announce(id, &mut front);
-            if let Some(reader) = topic.readers.iter_mut().find(|reader| reader.peer == index) {
-                reader.announced = peer.announced;
-            }
-        }
         peer.outbox.push_front(&mut self.buffers, &front).ok()?;
         // the old link, if it is still there, finds itself gone
         self.wake(index);

@@ -43,8 +43,9 @@ pub(super) struct Peer {
     pub(super) last_time: Option<u64>,
     /// Bytes written to its links, for telling whether one has stalled.
     pub(super) written: u64,
-    /// `written` at the last look, when something was waiting then.
-    pub(super) written_then: Option<u64>,
+    /// `written` at the first look that found the link without progress since, and when that was;
+    /// none while nothing waits.
+    pub(super) stuck: Option<(u64, Instant)>,
     pub(super) subscriptions: Vec<Subscription>,
     /// Sorted.
     pub(super) open_topics: Vec<TopicId>,
@@ -128,7 +129,7 @@ impl Peer {
             announced: 1,
             last_time: None,
             written: 0,
-            written_then: None,
+            stuck: None,
             subscriptions: Vec::new(),
             open_topics: Vec::new(),
             marks: VecDeque::new(),

@@ -46,6 +46,7 @@ impl Session {
     }
 
     fn look_at_peer(&mut self, now: Instant, index: u32) {
+        let stall_ms = self.limits.stall_ms;
         let Some(peer) = self.at_mut(index) else { return };
         let (heard, is_asked) = match peer.link {
             Link::Closing => return,
@@ -56,9 +57,10 @@ impl Session {
             Link::Lingering { .. } => return self.remove(index, GapCause::ReaderGone),
             Link::Attached { heard, is_asked } => (heard, is_asked),
         };
-        let is_stalled = peer.outbox.unsent() > 0 && peer.written_then == Some(peer.written);
-        peer.written_then = (peer.outbox.unsent() > 0).then_some(peer.written);
-        if is_stalled {
+        let first = peer.stuck.filter(|&(written, _)| written == peer.written);
+        peer.stuck = (peer.outbox.unsent() > 0).then(|| first.unwrap_or((peer.written, now)));
+        let is_stuck = |(_, since)| stall_ms > 0 && now.since(since) >= stall_ms;
+        if peer.stuck.is_some_and(is_stuck) {
             return self.say_bye(index, ByeReason::TooSlow, None);
         }
         let keepalive_ms = u64::from(peer.keepalive) * 1000;
