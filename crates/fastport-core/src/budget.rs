@@ -2,21 +2,22 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A number of bytes that all parts share. It is never exceeded: who asks for more is refused.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
     used: AtomicUsize,
-    refused: AtomicU64,
+    // a 32-bit microcontroller has no wider atomic
+    refused: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) }
+        Self { limit, used: AtomicUsize::new(0), refused: AtomicUsize::new(0) }
     }
 
     /// The most bytes that may be in use.
@@ -31,10 +32,10 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How often bytes were refused.
+    /// How often bytes were refused; begins at 0 again after `usize::MAX`.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.refused.load(Ordering::Relaxed) as u64
     }
 
     /// Takes `bytes`; whether there was room for them.
@@ -50,7 +51,10 @@ impl Budget {
 
     /// Gives back bytes taken before.
     pub fn give_back(&self, bytes: usize) {
-        let less = |used: usize| Some(used.saturating_sub(bytes));
+        let less = |used: usize| {
+            debug_assert!(used >= bytes, "{bytes} bytes given back where {used} are taken");
+            Some(used.saturating_sub(bytes))
+        };
         // the closure never refuses
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_default();
     }
@@ -108,11 +112,12 @@ impl Buffers {
         }
     }
 
-    /// Frees the warm buffers: their room is wanted, or nothing happens any more.
-    pub fn trim(&mut self) {
-        for buffer in self.spare.drain(..) {
-            self.budget.give_back(buffer.capacity());
-        }
+    /// Frees the warm buffers: their room is wanted, or nothing happens any more. Returns how many
+    /// bytes that gave back.
+    pub fn trim(&mut self) -> usize {
+        let freed = self.spare.drain(..).map(|buffer| buffer.capacity()).sum();
+        self.budget.give_back(freed);
+        freed
     }
 
     fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
