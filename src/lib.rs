@@ -1,1 +1,10 @@
 //! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom.
+
+pub mod app;
+pub mod board;
+pub mod config;
+pub mod guard;
+pub mod hub;
+pub mod link;
+pub mod log;
+pub mod status;

@@ -1,3 +1,96 @@
-//! `fastportd`, the gateway daemon.
+//! `fastportd`: the order of start-up.
 
-fn main() {}
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use fastport::app::{App, Settings, Source};
+use fastport::log;
+
+/// Gateway daemon: devices, apps and browsers exchange messages by topic.
+#[derive(Debug, Parser)]
+#[command(name = "fastportd", version)]
+struct Arguments {
+    /// The configuration file; without one the defaults hold: loopback TCP 7470 and WebSocket 7471,
+    /// one open session `demo`
+    #[arg(long, value_name = "FILE", env = "FASTPORT_CONFIG")]
+    config: Option<PathBuf>,
+    /// Check configuration and credentials and end: status 0 when it is right
+    #[arg(long)]
+    check: bool,
+    /// Print the complete configuration, defaults and environment included, and end
+    #[arg(long)]
+    print_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let source = Source { path: arguments.config };
+    let settings = match source.load() {
+        Ok(settings) => settings,
+        Err(error) => return fail(EXIT_CONFIG, &error),
+    };
+    if arguments.print_config {
+        return print(&settings.config.to_toml());
+    }
+    if arguments.check {
+        return print("the configuration is right\n");
+    }
+    match serve(source, settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_UNAVAILABLE, error.as_ref()),
+    }
+}
+
+fn serve(source: Source, settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let level = log::start(settings.config.daemon.log.format, settings.config.daemon.log.level)?;
+    let has_file = source.path.is_some();
+    let runtime = match settings.config.daemon.workers {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        workers => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers.into())
+            .enable_all()
+            .build()?,
+    };
+    runtime.block_on(async {
+        let app = App::start(source, settings, level)?;
+        if !has_file || std::io::stdout().is_terminal() {
+            // who does not read it does not need it
+            print(&hint(&app.urls()));
+        }
+        app.run().await;
+        Ok(())
+    })
+}
+
+fn hint(urls: &[String]) -> String {
+    let listening: String = urls.iter().map(|url| format!("    {url}\n")).collect();
+    format!(
+        "fastportd {} listens on\n{listening}\
+         Try it, in another terminal:\n\
+         \x20   fastport sub '$board/#' --senml          this machine's own sensors\n\
+         \x20   fastport sub 'chat/#'                    whatever comes\n\
+         \x20   fastport pub chat/room1 'Hello!'         and something comes\n\
+         (the tool is target/debug/fastport after `make run`)\n",
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    // nowhere else to say it
+    writeln!(std::io::stderr(), "fastportd: {error}").unwrap_or_default();
+    ExitCode::from(code)
+}
+
+/// `EX_CONFIG` of sysexits: something in the configuration is wrong.
+const EXIT_CONFIG: u8 = 78;
+/// `EX_UNAVAILABLE` of sysexits: a socket or a file could not be had.
+const EXIT_UNAVAILABLE: u8 = 69;

@@ -28,8 +28,9 @@ main() {
     if has_source rustc; then by_source rustc cargo; return; fi
     if ! debian_has_source && [ -n "${INSTALL:-}" ] && [ "$(id -u)" = 0 ]; then
         echo "installing for the proof: ${debian[*]}"
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            "${debian[@]}" >/dev/null || true                                 # then it is skipped
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${debian[@]}"; } \
+            >/dev/null || true                                                # then it is skipped
     fi
     if debian_has_source; then by_source /usr/bin/rustc /usr/bin/cargo; return; fi
     echo "SKIPPED: no_std. No core library for $target here; one of these brings it:"

@@ -28,9 +28,17 @@ mapfile -t targets < <(cargo +nightly fuzz list)
 [ ${#targets[@]} -gt 0 ] || { echo "fuzz/ has no targets" >&2; exit 1; }
 for target in "${targets[@]}"; do
     found=fuzz/target/corpus/$target
-    mkdir -p "$found"
+    mkdir -p "$found" fuzz/target/log
     corpora=("$found")
     [ ! -d "fuzz/corpus/$target" ] || corpora+=("fuzz/corpus/$target")
-    echo "== $target, $seconds s"
-    cargo +nightly fuzz run "$target" "${corpora[@]}" -- -max_total_time="$seconds" -verbosity=0 -print_final_stats=1
+    log=fuzz/target/log/$target
+    echo "== $target, $seconds s, log in $log"
+    if ! cargo +nightly fuzz run "$target" "${corpora[@]}" -- \
+        -max_total_time="$seconds" -print_final_stats=1 >"$log" 2>&1
+    then
+        tail -60 "$log"
+        echo "== $target: FAILED"
+        exit 1
+    fi
+    grep '^stat::' "$log"
 done

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub struct Budget {
     limit: usize,
     used: AtomicUsize,
-    // a 32-bit microcontroller has no wider atomic
+    /// of the machine's width: small processors have no wider atomics, and a counter may wrap
     refused: AtomicUsize,
 }
 
@@ -32,7 +32,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How often bytes were refused; begins at 0 again after `usize::MAX`.
+    /// How often bytes were refused; on a 32-bit machine it starts again at zero after 2^32.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed) as u64

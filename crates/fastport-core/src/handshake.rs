@@ -65,8 +65,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Check the password for [`Handshake::hello`]; answer by [`Handshake::checked`].
     CheckPassword(Box<[u8]>),
-    /// Let the peer in.
-    Admit(Box<Admission>),
+    /// Let the peer into the session of that name.
+    Admit(Box<str>, Box<Admission>),
 }
 
 /// The peer is not let in.
@@ -215,7 +215,7 @@ impl Handshake {
 
 impl Hello {
     fn admit(self, rights: Arc<Rights>, proof: Option<[u8; proof::PROOF_BYTES]>) -> Step {
-        Step::Admit(Box::new(Admission {
+        let admission = Admission {
             identity: self.identity,
             name: self.name,
             rights,
@@ -226,7 +226,8 @@ impl Hello {
             keepalive: self.keepalive,
             linger: self.linger,
             proof,
-        }))
+        };
+        Step::Admit(self.session, Box::new(admission))
     }
 }
 
@@ -338,7 +339,7 @@ mod tests {
     fn a_device_that_has_the_key_gets_in_and_a_proof_of_the_relay() {
         let mut handshake = challenged(Some(Arc::new(Rights::everything())));
         let step = prove(&mut handshake, &proof_over(&RELAY_NONCE, &KEY));
-        let Ok(Step::Admit(admission)) = step else { panic!("{step:?}") };
+        let Ok(Step::Admit(_, admission)) = step else { panic!("{step:?}") };
         assert_eq!(&*admission.identity, "sensor-17");
         assert!(admission.proof.is_some());
     }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::WireError;
 
+/// The most bytes that a message's body takes beside its texts and byte strings: 31 keys, each with
+/// a number or a length of at most 9 bytes.
+pub const BODY_ROOM: usize = 512;
+
 /// The version of the protocol, in HELLO and WELCOME.
 pub const VERSION: u8 = 2;
 

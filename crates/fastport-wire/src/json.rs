@@ -26,10 +26,11 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::WireError;
 use crate::control::{
-    ByeReason, Control, ErrorCode, Fields, Method, Tier, WhenFull, features, options,
+    ByeReason, Control, ErrorCode, Fields, Method, Tier, VERSION, WhenFull, features, options,
 };
 use crate::field::data_flag;
 use crate::frame::{DataFlags, GapCause};
+use crate::{Schema, senml};
 
 /// The `op` that [`JsonMessage::as_control`] reports for a name that is not known here. No message
 /// has this number.
@@ -158,13 +159,24 @@ impl JsonMessage {
         }
     }
 
-    /// The message.
+    /// The message. What a page need not say is assumed: a HELLO without `version` and `epoch` is of
+    /// this version and of no epoch to come back to; a request without `request` has number 0.
     ///
     /// # Errors
     /// [`WireError::UnknownOp`] of [`UNKNOWN_OP`]; [`WireError::BadControl`] when a field it must
     /// have is not there.
     pub fn as_control(&self) -> Result<Control<'_>, WireError> {
-        Control::from_fields(&self.as_fields())
+        let mut fields = self.as_fields();
+        match fields.op {
+            HELLO => {
+                fields.version = fields.version.or(Some(VERSION));
+                fields.epoch = fields.epoch.or(Some(0));
+            }
+            // its answer is optional, and so is its number
+            EMIT => {}
+            _ => fields.request = fields.request.or(Some(0)),
+        }
+        Control::from_fields(&fields)
     }
 }
 
@@ -232,10 +244,14 @@ pub struct Delivery<'a> {
     pub flags: DataFlags,
     /// When the relay took it, in milliseconds since 1970-01-01T00:00:00Z.
     pub time: Option<u64>,
+    /// The schema of the topic's readings: they are given as a SenML pack (RFC 8428) beside the
+    /// payload.
+    pub schema: Option<&'a [u8]>,
 }
 
 impl Delivery<'_> {
-    /// As one JSON object: `{"op":"data","topic":…,"data":…,"counted":true,"time":…}`.
+    /// As one JSON object: `{"op":"data","topic":…,"data":…,"counted":true,"time":…}`. Readings whose
+    /// schema is known and fits have a SenML pack as `senml`, an array of records.
     #[must_use]
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
@@ -256,6 +272,8 @@ impl Delivery<'_> {
             readings: bool,
             #[serde(skip_serializing_if = "Option::is_none")]
             time: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            senml: Option<Box<RawValue>>,
         }
         let data = core::str::from_utf8(self.payload).ok();
         text_of(&Object {
@@ -268,7 +286,15 @@ impl Delivery<'_> {
             sealed: self.flags.contains(DataFlags::SEALED),
             readings: self.flags.contains(DataFlags::READINGS),
             time: self.time,
+            senml: self.senml(),
         })
+    }
+
+    fn senml(&self) -> Option<Box<RawValue>> {
+        let schema = self.schema.filter(|_| self.flags.contains(DataFlags::READINGS))?;
+        let schema = Schema::decode(schema).ok()?;
+        let pack = senml::to_json(&schema, self.topic, self.payload, self.time).ok()?;
+        RawValue::from_string(pack).ok()
     }
 }
 
@@ -660,13 +686,19 @@ mod tests {
             payload: b"hi \"x\"",
             flags: DataFlags::COUNTED.with(DataFlags::KEEP),
             time: Some(1_700_000_000_000),
+            schema: None,
         };
         assert_eq!(
             text.to_json(),
             r#"{"op":"data","topic":"a/b","data":"hi \"x\"","counted":true,"keep":true,"time":1700000000000}"#
         );
-        let bytes =
-            Delivery { topic: "a", payload: &[0xff], flags: DataFlags::READINGS, time: None };
+        let bytes = Delivery {
+            topic: "a",
+            payload: &[0xff],
+            flags: DataFlags::READINGS,
+            time: None,
+            schema: None,
+        };
         assert_eq!(bytes.to_json(), r#"{"op":"data","topic":"a","data64":"/w==","readings":true}"#);
         assert_eq!(
             gap_to_json(None, 3, GapCause::Overflow),

@@ -329,6 +329,24 @@ mod tests {
         assert_eq!(check(&packet, 0x0102_0304), Ok(Checked::InStep(&[0x50, 0])));
     }
 
+    /// Two wrong bits go unseen where x^i = x^j modulo the polynomial, three cannot where x + 1
+    /// divides it.
+    #[test]
+    fn up_to_three_wrong_bits_show_in_frames_as_long_as_said() {
+        const POLYNOMIAL: u32 = 0x1_1021;
+        assert_eq!(u32::from(CRC_16_IBM_SDLC.poly), POLYNOMIAL & 0xffff);
+        let bits = (MAX_CHECKED_FRAME + 4 + CRC_LEN) * 8;
+        let mut power = 1u32;
+        for _ in 1..bits {
+            power <<= 1;
+            if power & 0x1_0000 != 0 {
+                power ^= POLYNOMIAL;
+            }
+            assert_ne!(power, 1);
+        }
+        assert!(POLYNOMIAL.count_ones().is_multiple_of(2), "x + 1 divides it");
+    }
+
     #[test]
     fn the_loss_of_one_counted_frame_always_shows() {
         let data = [0x21, 2, 1, 7];

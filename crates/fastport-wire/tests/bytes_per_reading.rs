@@ -115,7 +115,7 @@ fn fastport(payload: &[u8], flags: DataFlags) -> Vec<u8> {
 
 /// For the first of a link; from the 128th on it has a byte more.
 fn ack() -> Vec<u8> {
-    encoded(&Frame::Ack { taken: 1, durable: None, central: None })
+    encoded(&Frame::Ack { taken: 1, durable: None, central: None, repeat: false })
 }
 
 fn encoded(frame: &Frame<'_>) -> Vec<u8> {

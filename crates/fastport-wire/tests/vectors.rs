@@ -82,6 +82,7 @@ fn every_json_text_has_its_meaning() {
             payload: &payload,
             flags: flags_of(&vector["flags"]),
             time: vector["time"].as_u64(),
+            schema: None,
         };
         assert_eq!(delivery.to_json(), text(&vector["text"]));
     }

@@ -24,6 +24,8 @@ use crate::proof::{self, KEY_BYTES, NONCE_BYTES, Side, Transcript};
 use crate::session::{push_control, push_frame};
 use crate::time::Instant;
 
+pub use self::requests::Past;
+
 /// How a client shows who it is.
 #[derive(Clone)]
 pub enum Secret {
@@ -658,10 +660,11 @@ impl Client {
                 orphans.push(Orphan { topic: (&**name).into(), flags, payload: payload.into() });
             }
         }
-        // those of an epoch before the lost one are older
-        self.orphans.extend(orphans);
+        // those that were orphans before are not in the count of published messages
         let is_counted = |orphan: &&Orphan| orphan.flags.contains(DataFlags::COUNTED);
-        let counted = self.orphans.iter().filter(is_counted).count() as u64;
+        let counted = orphans.iter().filter(is_counted).count() as u64;
+        // and are older
+        self.orphans.extend(orphans);
         self.published -= counted;
         self.before_epoch = self.published;
         self.taken = 0;

@@ -24,6 +24,7 @@ use fastport_wire::{Frame, TopicId};
 use hashbrown::HashMap;
 
 use self::peer::{Link, Peer};
+pub use self::publish::PublishError;
 use self::topics::Topics;
 use crate::budget::{Budget, Buffers, NoBudget};
 use crate::ledger::Ledger;

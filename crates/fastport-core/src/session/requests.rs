@@ -32,7 +32,8 @@ impl Session {
         let message = match Control::decode(body) {
             Ok(message) => message,
             Err(WireError::UnknownOp(_)) => {
-                let request = Control::request_of(body);
+                // 0 answers a message that has no request, and leaves the link open
+                let request = Some(Control::request_of(body).unwrap_or(0));
                 let code = ErrorCode::UnknownMessage.number();
                 self.send(index, &control::Error { request, code, ..Default::default() }.into());
                 return true;

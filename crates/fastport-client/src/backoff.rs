@@ -1,0 +1,108 @@
+//! How long to wait before trying again: exponential backoff with full jitter.
+
+use std::time::Duration;
+
+/// The settings of a [`Backoff`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackoffOptions {
+    /// The most to wait before the first retry. Default 500 ms.
+    pub first: Duration,
+    /// The most to wait before any retry. Default 60 s.
+    pub most: Duration,
+    /// A link that held that long starts the series anew. Default 10 s.
+    pub stable: Duration,
+}
+
+impl Default for BackoffOptions {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(500),
+            most: Duration::from_secs(60),
+            stable: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Counts failures and says how long to wait after each. It reads no clock and no randomness.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    options: BackoffOptions,
+    failures: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(options: BackoffOptions) -> Self {
+        Self { options, failures: 0 }
+    }
+
+    /// A link that was up for `held` ended.
+    pub(crate) fn note_link(&mut self, held: Duration) {
+        if held >= self.options.stable {
+            self.failures = 0;
+        }
+    }
+
+    /// How long to wait now: anything from nothing to the cap of this turn, as `random` says; at
+    /// least what the relay asked for. Spread evenly, so that a fleet does not come back at once.
+    pub(crate) fn next(&mut self, random: u64, hint: Option<Duration>) -> Duration {
+        let doubled = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        let cap = self.options.first.saturating_mul(doubled).min(self.options.most);
+        self.failures = self.failures.saturating_add(1).min(MOST_DOUBLINGS);
+        // 53 bits are what a double holds exactly
+        let share = (random >> 11) as f64 / (1u64 << 53) as f64;
+        cap.mul_f64(share).max(hint.unwrap_or_default())
+    }
+}
+
+/// A cap doubled that often is over any wait that makes sense.
+const MOST_DOUBLINGS: u32 = 31;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u64 = u64::MAX;
+
+    fn about(duration: Duration) -> u128 {
+        // the largest share is a hair under 1
+        (duration + Duration::from_millis(1)).as_millis() / 10 * 10
+    }
+
+    #[test]
+    fn the_cap_doubles_until_it_is_the_most() {
+        let mut backoff = Backoff::new(BackoffOptions::default());
+        let waits: Vec<u128> = (0..9).map(|_| about(backoff.next(MAX, None))).collect();
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+        for _ in 0..100 {
+            backoff.next(MAX, None);
+        }
+        assert_eq!(about(backoff.next(MAX, None)), 60000);
+    }
+
+    #[test]
+    fn the_wait_is_anything_below_the_cap() {
+        let mut backoff = Backoff::new(BackoffOptions::default());
+        assert_eq!(backoff.next(0, None), Duration::ZERO);
+        assert_eq!(about(backoff.next(MAX / 2, None)), 500);
+        assert_eq!(about(backoff.next(MAX / 4, None)), 500);
+    }
+
+    #[test]
+    fn only_a_link_that_held_starts_anew() {
+        let mut backoff = Backoff::new(BackoffOptions::default());
+        backoff.next(MAX, None);
+        backoff.note_link(Duration::from_secs(9));
+        assert_eq!(about(backoff.next(MAX, None)), 1000);
+        backoff.note_link(Duration::from_secs(10));
+        assert_eq!(about(backoff.next(MAX, None)), 500);
+    }
+
+    #[test]
+    fn what_the_relay_asks_for_is_the_least() {
+        let mut backoff = Backoff::new(BackoffOptions::default());
+        let hint = Duration::from_secs(7);
+        assert_eq!(backoff.next(MAX, Some(hint)), hint);
+        let hint = Duration::from_millis(1);
+        assert_eq!(about(backoff.next(MAX, Some(hint))), 1000);
+    }
+}

@@ -1,0 +1,466 @@
+//! The composition root: the only place that names concrete links, and owns every task.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastport_core::retention::Retention;
+use fastport_core::session::Limits as SessionLimits;
+use fastport_wire::control::ByeReason;
+use fastport_wire::frame::DataFlags;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{error, info, warn};
+
+use crate::board::Board;
+use crate::config::{self, Config, ConfigError, Listen};
+use crate::guard::{Credentials, Gate};
+use crate::hub::{Hub, Room, RoomError};
+use crate::link::{
+    BindError, Door, Limits as LinkLimits, Listener, OriginsSource, TlsError, TlsSource, Transport,
+    bind_tcp, bind_unix,
+};
+use crate::log::LevelHandle;
+use crate::status::Status;
+
+/// Where the configuration came from, for reading it again.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file; `None`: there is none, the defaults hold.
+    pub path: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads the configuration, with the environment's overrides, and the credentials.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(&self) -> Result<Settings, ConfigError> {
+        let config = Config::load(self.path.as_deref(), std::env::vars())?;
+        let credentials = match &config.access.credentials {
+            Some(path) => Credentials::load(path)?,
+            None => Credentials::default(),
+        };
+        credentials.check_against(&config)?;
+        Ok(Settings { config, credentials })
+    }
+}
+
+/// What the files and the environment say.
+#[derive(Debug)]
+pub struct Settings {
+    /// The configuration.
+    pub config: Config,
+    /// Who may come in.
+    pub credentials: Credentials,
+}
+
+impl Settings {
+    /// The sessions of both files.
+    fn sessions(&self) -> Vec<config::Session> {
+        let records = self.credentials.sessions.iter();
+        let made = records.map(|record| record.to_session(&self.config.limits));
+        self.config.sessions.iter().cloned().chain(made).collect()
+    }
+}
+
+/// The daemon cannot start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A socket cannot be bound.
+    Bind(BindError),
+    /// A listener's TLS cannot be set up.
+    Tls(TlsError),
+    /// A Unix socket's group does not exist.
+    NoSuchGroup(String),
+    /// A session cannot be made.
+    Session(RoomError),
+    /// Signals cannot be received.
+    Signals(std::io::Error),
+    /// The machine has no randomness: nobody could be let in safely.
+    NoRandomness(getrandom::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => write!(f, "{error}"),
+            Self::Tls(error) => write!(f, "{error}"),
+            Self::NoSuchGroup(group) => {
+                write!(f, "there is no group {group:?}: make it, or name another in listen.group")
+            }
+            Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
+            Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
+            Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
+/// The daemon with its sockets bound.
+pub struct App {
+    source: Source,
+    config: Config,
+    /// The names of the sessions of configuration and credentials.
+    sessions: BTreeSet<Box<str>>,
+    level: LevelHandle,
+    hub: Arc<Hub>,
+    gate: Arc<Gate>,
+    rooms: mpsc::Receiver<Arc<Room>>,
+    listeners: Vec<Listener>,
+    live: Vec<Live>,
+    door: Arc<Door>,
+    signals: Signals,
+}
+
+/// What of a listener follows the configuration while it runs.
+struct Live {
+    address: SocketAddr,
+    tls: Option<Arc<TlsSource>>,
+    origins: Option<Arc<OriginsSource>>,
+}
+
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl App {
+    /// Binds all sockets and makes all sessions. Call it in the runtime that will run the daemon.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(
+        source: Source,
+        settings: Settings,
+        level: LevelHandle,
+    ) -> Result<Self, StartError> {
+        let sessions = settings.sessions();
+        let Settings { config, credentials } = settings;
+        // before any socket: a signal that comes early must not be lost
+        let signals = Signals::new().map_err(StartError::Signals)?;
+        let status = Arc::new(Status::default());
+        let (hub, rooms) = Hub::new(
+            config.limits.memory.as_usize(),
+            config.limits.peers as usize,
+            made_limits(&config),
+            status,
+        );
+        for session in &sessions {
+            hub.open_room(session.name.as_str(), session_limits(&config, session))
+                .map_err(StartError::Session)?;
+        }
+        hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
+        let link_limits = LinkLimits {
+            handshakes: config.limits.handshakes as usize,
+            handshake_timeout: config.limits.handshake_timeout,
+        };
+        let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
+        let mut live = Vec::new();
+        let bound = config.listen.iter().map(|listen| bind(listen, &mut live));
+        let listeners = bound.collect::<Result<Vec<_>, _>>()?;
+        let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
+        Ok(Self {
+            source,
+            config,
+            sessions,
+            level,
+            hub,
+            gate,
+            rooms,
+            listeners,
+            live,
+            door,
+            signals,
+        })
+    }
+
+    /// Where peers can connect, as URLs.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.listeners.iter().map(Listener::url).collect()
+    }
+
+    /// Runs until a signal ends it, and a while longer for the links to end in order.
+    pub async fn run(mut self) {
+        let (stop, stopped) = watch::channel(false);
+        let mut listeners = JoinSet::new();
+        for listener in std::mem::take(&mut self.listeners) {
+            info!(url = %listener.url(), "listening");
+            listeners.spawn(listener.run(Arc::clone(&self.door), stopped.clone()));
+        }
+        let mut helpers = JoinSet::new();
+        let mut board = self.spawn_board(&mut helpers);
+        info!(version = env!("CARGO_PKG_VERSION"), "ready");
+        loop {
+            tokio::select! {
+                // holds for the daemon's whole life, since the hub holds the sender
+                Some(room) = self.rooms.recv() => {
+                    helpers.spawn(async move { room.run_timer().await });
+                }
+                Some(ended) = helpers.join_next(), if !helpers.is_empty() => {
+                    self.note_end(ended, &mut helpers);
+                }
+                _ = self.signals.hangup.recv() => {
+                    let before = self.config.board.clone();
+                    self.reload().await;
+                    if self.config.board != before {
+                        board.abort();
+                        board = self.spawn_board(&mut helpers);
+                    }
+                }
+                _ = self.signals.interrupt.recv() => break,
+                _ = self.signals.terminate.recv() => break,
+            }
+        }
+        info!("stopping");
+        // no receiver is no listener, and then there is nothing to stop
+        stop.send(true).unwrap_or_default();
+        self.hub.close_all(ByeReason::ShuttingDown, Some(RETRY_AFTER_RESTART_MS));
+        let drained = async { while listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.config.daemon.drain, drained).await.is_err() {
+            warn!(
+                peers = self.hub.status().peers.get(),
+                "links cut at the end of the grace period"
+            );
+        }
+        info!("stopped");
+    }
+
+    fn spawn_board(&self, helpers: &mut JoinSet<()>) -> AbortHandle {
+        let (hub, board) = (Arc::clone(&self.hub), self.config.board.clone());
+        helpers.spawn(async move { publish_board(&hub, &board).await })
+    }
+
+    /// A helper that panicked is replaced, alone.
+    fn note_end(&self, ended: Result<(), tokio::task::JoinError>, helpers: &mut JoinSet<()>) {
+        let Some(error) = ended.err().filter(|error| error.is_panic()) else { return };
+        self.hub.status().panics.add(1);
+        error!(%error, "a task panicked; the sessions' timers are started again");
+        for room in self.hub.all_rooms() {
+            helpers.spawn(async move { room.run_timer().await });
+        }
+    }
+
+    async fn reload(&mut self) {
+        let source = self.source.clone();
+        let loaded = tokio::task::spawn_blocking(move || source.load()).await;
+        let new = match loaded {
+            Ok(Ok(new)) => new,
+            Ok(Err(error)) => {
+                self.hub.status().reload_errors.add(1);
+                error!(%error, "configuration not reloaded; the old one stays");
+                return;
+            }
+            Err(error) => {
+                self.hub.status().reload_errors.add(1);
+                error!(%error, "configuration not reloaded");
+                return;
+            }
+        };
+        let changes = self.config.changes_on_reload(&new.config);
+        for change in &changes.restart {
+            warn!(%change, "takes effect at the next start");
+        }
+        for change in &changes.live {
+            info!(%change, "changed");
+        }
+        self.apply(new);
+        self.hub.status().reloads.add(1);
+        info!(changes = changes.live.len(), "configuration reloaded");
+    }
+
+    fn apply(&mut self, new: Settings) {
+        let sessions = new.sessions();
+        let Settings { config, credentials } = new;
+        self.level.set(config.daemon.log.level);
+        self.gate.set_rules(&config, credentials);
+        let names: BTreeSet<Box<str>> =
+            sessions.iter().map(|session| session.name.as_str().into()).collect();
+        for name in self.sessions.difference(&names) {
+            self.hub.close_room(name);
+        }
+        for session in &sessions {
+            let (name, limits) = (session.name.as_str(), session_limits(&config, session));
+            if let Some(room) = self.hub.room(name) {
+                room.set_limits(limits);
+            } else if let Err(error) = self.hub.open_room(name, limits) {
+                error!(session = name, ?error, "session not made");
+            }
+        }
+        self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        self.door.set_handshake_timeout(config.limits.handshake_timeout);
+        for live in &self.live {
+            let listen = config.listen.iter().find(|listen| listen.address() == Some(live.address));
+            if let Some(listen) = listen {
+                follow(live, listen);
+            }
+        }
+        (self.config, self.sessions) = (config, names);
+    }
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
+fn bind(listen: &Listen, live: &mut Vec<Live>) -> Result<Listener, StartError> {
+    let (address, tls, origins) = match listen {
+        Listen::Tcp { address } => (*address, None, None),
+        Listen::Tls { address, tls } => (*address, Some(tls), None),
+        Listen::WebSocket { address, origins } => (*address, None, Some(origins)),
+        Listen::WebSocketTls { address, origins, tls } => (*address, Some(tls), Some(origins)),
+        Listen::Unix { path, mode, group } => {
+            let group = group.as_deref().map(group_id).transpose()?;
+            return Ok(bind_unix(path, mode.bits(), group)?);
+        }
+    };
+    let tls = match tls {
+        Some(files) => Some(Arc::new(TlsSource::load(files.clone())?)),
+        None => None,
+    };
+    let origins = origins.map(|origins| OriginsSource::new(origins.clone()));
+    live.push(Live { address, tls: tls.clone(), origins: origins.clone() });
+    let transport = match (tls, origins) {
+        (None, None) => Transport::Plain,
+        (Some(tls), None) => Transport::Tls(tls),
+        (None, Some(origins)) => Transport::WebSocket(origins),
+        (Some(tls), Some(origins)) => Transport::WebSocketTls(tls, origins),
+    };
+    Ok(bind_tcp(address, transport)?)
+}
+
+/// Gives a listener that stays its new certificates and origins.
+fn follow(live: &Live, listen: &Listen) {
+    let (tls, origins) = match listen {
+        Listen::Tls { tls, .. } => (Some(tls), None),
+        Listen::WebSocket { origins, .. } => (None, Some(origins)),
+        Listen::WebSocketTls { tls, origins, .. } => (Some(tls), Some(origins)),
+        Listen::Tcp { .. } | Listen::Unix { .. } => (None, None),
+    };
+    if let Some((source, files)) = live.tls.as_ref().zip(tls)
+        && let Err(error) = source.reload(files.clone())
+    {
+        warn!(%error, "certificate not reloaded; the old one stays in use");
+    }
+    if let Some((source, origins)) = live.origins.as_ref().zip(origins) {
+        source.reload(origins.clone());
+    }
+}
+
+/// The number of a group, by number or by `/etc/group`.
+fn group_id(name: &str) -> Result<u32, StartError> {
+    if let Ok(id) = name.parse() {
+        return Ok(id);
+    }
+    let groups = std::fs::read_to_string(Path::new("/etc/group")).unwrap_or_default();
+    groups
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+        })
+        .ok_or_else(|| StartError::NoSuchGroup(name.to_owned()))
+}
+
+fn session_limits(config: &Config, session: &config::Session) -> SessionLimits {
+    let limits = &config.limits;
+    SessionLimits {
+        peers: limits.peers as usize,
+        topics: limits.topics as usize,
+        outbox: limits.outbox.as_usize(),
+        payload: session.payload.as_usize(),
+        subscriptions: limits.subscriptions_per_peer as usize,
+        open_topics: limits.topics_per_peer as usize,
+        keepalive: limits.keepalive.0,
+        linger: limits.linger.0,
+        stall_ms: millis(limits.stall_timeout),
+        retention: Retention {
+            messages: session.retention.messages,
+            age_ms: millis(session.retention.age),
+            bytes: session.retention.bytes_per_topic.as_usize(),
+        },
+        when_full: session.when_full,
+    }
+}
+
+/// Sessions that peers make are as the built-in one.
+fn made_limits(config: &Config) -> SessionLimits {
+    session_limits(config, &config::Session::built_in(config.limits.payload))
+}
+
+/// Publishes the board's own readings until it is dropped.
+async fn publish_board(hub: &Hub, options: &config::Board) {
+    if !options.enabled {
+        return;
+    }
+    let Some(room) = options.session.as_ref().and_then(|session| hub.room(session.as_str())) else {
+        return;
+    };
+    // a sensor's file can take its driver a while, so all of it happens beside the runtime
+    let discovered = tokio::task::spawn_blocking(|| Board::discover(Path::new("/"))).await;
+    let Ok(mut board) = discovered else { return };
+    info!(sensors = board.sensors().len(), "publishing the board's sensors");
+    let mut ticks = tokio::time::interval(options.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let sampled = tokio::task::spawn_blocking(move || {
+            let samples: Vec<(usize, Vec<u8>)> = board
+                .sample()
+                .iter()
+                .map(|sample| (sample.sensor, sample.payload().to_vec()))
+                .collect();
+            (board, samples)
+        });
+        let Ok((back, samples)) = sampled.await else { return };
+        board = back;
+        publish_samples(&room, &board, &samples);
+    }
+}
+
+fn publish_samples(room: &Room, board: &Board, samples: &[(usize, Vec<u8>)]) {
+    let flags = DataFlags::READINGS.with(DataFlags::KEEP);
+    for (index, payload) in samples {
+        let Some(sensor) = board.sensors().get(*index) else { continue };
+        let mut schema = [0; fastport_wire::schema::MAX_SCHEMA];
+        let Ok(length) = sensor.schema().encode(&mut schema) else { continue };
+        let schema = schema.get(..length);
+        if let Err(error) = room.publish_own(sensor.topic(), schema, flags, payload) {
+            warn!(topic = sensor.topic(), ?error, "the board's reading is not published");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A restart takes less.
+const RETRY_AFTER_RESTART_MS: u32 = 1000;

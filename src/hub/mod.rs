@@ -1,0 +1,248 @@
+//! Where core meets tokio: sessions behind a short lock, and wake-ups.
+//!
+//! It promises: no lock is held across an await, and none but a session's while its frames are
+//! moved; a peer's task is woken when it has something to write, not per message.
+
+mod room;
+mod seat;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fastport_core::budget::Budget;
+use fastport_core::handshake::Refusal;
+use fastport_core::session::{Admission, AttachError, Limits};
+use fastport_core::time::{Instant, Now};
+use fastport_wire::control::{ByeReason, ErrorCode};
+use tokio::sync::mpsc;
+
+pub use self::room::Room;
+pub use self::seat::{Seat, Taken};
+use crate::status::Status;
+
+/// All sessions of the daemon.
+#[derive(Debug)]
+pub struct Hub {
+    rooms: Mutex<BTreeMap<Box<str>, Arc<Room>>>,
+    budget: Arc<Budget>,
+    clock: Clock,
+    status: Arc<Status>,
+    /// Peers of all sessions at once.
+    peers_max: usize,
+    /// Sessions at once, and what those may use that peers make.
+    made: Mutex<MadeLimits>,
+    /// Tells the owner of the timers' tasks of new sessions.
+    opened: mpsc::Sender<Arc<Room>>,
+}
+
+#[derive(Debug)]
+struct MadeLimits {
+    rooms: usize,
+    limits: Limits,
+}
+
+/// The clocks that core is told of.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: std::time::Instant,
+}
+
+impl Clock {
+    /// A clock whose monotonic zero is now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: std::time::Instant::now() }
+    }
+
+    /// What the clocks show.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono: self.mono(), unix_ms: millis(unix) }
+    }
+
+    /// What the monotonic clock shows.
+    #[must_use]
+    pub fn mono(&self) -> Instant {
+        Instant::from_millis(millis(self.start.elapsed()))
+    }
+
+    /// The runtime's name for a time of this clock.
+    #[must_use]
+    pub fn at(&self, instant: Instant) -> tokio::time::Instant {
+        (self.start + Duration::from_millis(instant.as_millis())).into()
+    }
+}
+
+/// A session cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomError {
+    /// There is one of that name.
+    Exists,
+    /// There are as many as there may be.
+    TooMany,
+}
+
+impl Hub {
+    /// A hub without sessions, whose traffic lives within `memory` bytes; sessions that peers make
+    /// get the limits `made`. Who holds the receiver runs the timer of every session it gives.
+    #[must_use]
+    pub fn new(
+        memory: usize,
+        peers: usize,
+        made: Limits,
+        status: Arc<Status>,
+    ) -> (Arc<Self>, mpsc::Receiver<Arc<Room>>) {
+        let (opened, rooms) = mpsc::channel(ROOMS_AT_ONCE);
+        let hub = Arc::new(Self {
+            rooms: Mutex::default(),
+            budget: Arc::new(Budget::new(memory)),
+            clock: Clock::start(),
+            status,
+            peers_max: peers,
+            made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
+            opened,
+        });
+        (hub, rooms)
+    }
+
+    /// The clock that all sessions are told of.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The memory budget of all sessions.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// The daemon's counters.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Makes a session.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub fn open_room(&self, name: &str, limits: Limits) -> Result<Arc<Room>, RoomError> {
+        let mut rooms = self.rooms();
+        if rooms.contains_key(name) {
+            return Err(RoomError::Exists);
+        }
+        // it sends no more than fit; a full channel means that nobody runs the timers
+        let place = self.opened.try_reserve().map_err(|_| RoomError::TooMany)?;
+        let room = Room::new(name, limits, Arc::clone(&self.budget), self.clock);
+        rooms.insert(name.into(), Arc::clone(&room));
+        place.send(Arc::clone(&room));
+        Ok(room)
+    }
+
+    /// Makes a session that a peer asked for.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    pub fn open_made_room(&self, name: &str) -> Result<(), RoomError> {
+        let limits = {
+            let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.rooms().len() >= made.rooms {
+                return Err(RoomError::TooMany);
+            }
+            made.limits
+        };
+        self.open_room(name, limits).map(|_| ())
+    }
+
+    /// Applies other limits: sessions at once, and what those may use that peers make.
+    pub fn set_made_limits(&self, rooms: usize, limits: Limits) {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = MadeLimits { rooms, limits };
+    }
+
+    /// Ends a session: its peers are told, and their state is gone with it.
+    pub fn close_room(&self, name: &str) {
+        let room = self.rooms().remove(name);
+        if let Some(room) = room {
+            room.close(ByeReason::Removed);
+        }
+    }
+
+    /// The session of that name.
+    #[must_use]
+    pub fn room(&self, name: &str) -> Option<Arc<Room>> {
+        self.rooms().get(name).cloned()
+    }
+
+    /// All sessions.
+    #[must_use]
+    pub fn all_rooms(&self) -> Vec<Arc<Room>> {
+        self.rooms().values().cloned().collect()
+    }
+
+    /// The most bytes that a payload may have in any session.
+    #[must_use]
+    pub fn payload_max(&self) -> usize {
+        let rooms = self.rooms();
+        rooms.values().map(|room| room.payload_max()).max().unwrap_or(0)
+    }
+
+    /// Lets a peer whose handshake is done into its session.
+    ///
+    /// # Errors
+    /// [`Refusal`]: no such session, or no room.
+    pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
+        let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
+        let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
+        if self.status.peers.get() >= self.peers_max as u64 {
+            return Err(full);
+        }
+        let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
+            AttachError::TooManyPeers | AttachError::NoBudget => full,
+        })?;
+        Ok(Seat::new(room, key, Arc::clone(&self.status)))
+    }
+
+    /// Tells all peers that the daemon stops, and closes their links.
+    pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
+        for room in self.all_rooms() {
+            room.close_all(reason, retry_ms);
+        }
+    }
+
+    /// The figures of one session, or of all, as a JSON object.
+    #[must_use]
+    pub fn figures(&self, only: Option<&str>) -> serde_json::Value {
+        let rooms = self.all_rooms();
+        let sessions: serde_json::Map<_, _> = rooms
+            .iter()
+            .filter(|room| only.is_none_or(|only| only == room.name()))
+            .map(|room| (room.name().to_owned(), room.figures_json()))
+            .collect();
+        let mut all = self.status.to_json();
+        let memory = serde_json::json!({
+            "limit": self.budget.limit(),
+            "used": self.budget.used(),
+            "refused": self.budget.refused(),
+        });
+        all.insert("uptime_seconds".to_owned(), (self.clock.mono().as_millis() / 1000).into());
+        all.insert("memory".to_owned(), memory);
+        all.insert("sessions".to_owned(), sessions.into());
+        all.into()
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<Room>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Sessions that wait for their timer to be run.
+const ROOMS_AT_ONCE: usize = 256;
+/// Room may come when peers leave; until then they should not all knock.
+const RETRY_WHEN_FULL_MS: u32 = 5000;

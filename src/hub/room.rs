@@ -1,0 +1,208 @@
+//! One session behind its lock, its peers' wakers, and its timer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use fastport_core::budget::Budget;
+use fastport_core::session::{
+    Admission, AttachError, Figures, Limits, PeerKey, PublishError, Session,
+};
+use fastport_core::time::{Instant, Now};
+use fastport_wire::control::{ByeReason, Tier};
+use fastport_wire::frame::{DataFlags, GapCause};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use super::Clock;
+
+/// A session.
+#[derive(Debug)]
+pub struct Room {
+    name: Box<str>,
+    inner: Mutex<Inner>,
+    clock: Clock,
+    /// tells the timer's task that it sleeps too long
+    sooner: Notify,
+    /// the session has ended; its peers may not know yet
+    is_closed: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) session: Session,
+    /// by the peers' index
+    wakers: Vec<Option<Waker>>,
+    /// when the timer's task wakes up by itself
+    armed: Option<Instant>,
+}
+
+impl Room {
+    pub(super) fn new(name: &str, limits: Limits, budget: Arc<Budget>, clock: Clock) -> Arc<Self> {
+        let session = Session::new(limits, budget, clock.mono());
+        let inner = Inner { session, wakers: Vec::new(), armed: None };
+        Arc::new(Self {
+            name: name.into(),
+            inner: Mutex::new(inner),
+            clock,
+            sooner: Notify::new(),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The session's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The session's figures.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.lock().session.figures()
+    }
+
+    /// Applies other limits.
+    pub fn set_limits(&self, limits: Limits) {
+        self.with(|session| session.set_limits(limits));
+    }
+
+    /// Publishes a message of the daemon's own.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn publish_own(
+        &self,
+        topic: &str,
+        schema: Option<&[u8]>,
+        flags: DataFlags,
+        payload: &[u8],
+    ) -> Result<(), PublishError> {
+        let now = self.clock.now();
+        self.with(|session| session.publish_own(now, topic, schema, flags, payload))
+    }
+
+    /// Runs the session's timer until the session ends.
+    ///
+    /// Cancel-safe: what was due and not done is done when it runs again.
+    pub async fn run_timer(&self) {
+        while !self.is_closed.load(Ordering::Relaxed) {
+            let next = {
+                let mut inner = self.lock();
+                let next = inner.session.next_timeout();
+                inner.armed = next;
+                next
+            };
+            let due = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(self.clock.at(next)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => self.with(|session| session.handle_timeout(self.clock.mono())),
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    /// Tells all peers why their links are closed, and closes them.
+    pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
+        self.with(|session| session.close_all(reason, retry_ms));
+    }
+
+    /// Ends the session: its peers are told why, and lose their links.
+    pub(super) fn close(&self, reason: ByeReason) {
+        self.close_all(reason, None);
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.sooner.notify_one();
+    }
+
+    pub(super) fn payload_max(&self) -> usize {
+        self.lock().session.limits().payload
+    }
+
+    pub(super) fn attach(&self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
+        self.with(|session| session.attach(now, admission))
+    }
+
+    pub(super) fn detach(&self, key: PeerKey) {
+        let now = self.clock.mono();
+        let mut inner = self.lock();
+        if let Some(waker) = inner.wakers.get_mut(key.index()) {
+            *waker = None;
+        }
+        inner.session.detach(now, key);
+        self.settle(&mut inner);
+    }
+
+    pub(super) fn make_member(&self, key: PeerKey, tier: Tier) {
+        self.with(|session| session.make_member(key, tier));
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Notes whom to wake for a peer.
+    pub(super) fn register(&self, key: PeerKey, waker: &Waker) {
+        let mut inner = self.lock();
+        let index = key.index();
+        if index >= inner.wakers.len() {
+            inner.wakers.resize(index + 1, None);
+        }
+        let Some(place) = inner.wakers.get_mut(index) else { return };
+        match place {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *place = Some(waker.clone()),
+        }
+    }
+
+    /// Works on the session, then wakes the peers that have something to do.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
+        let mut inner = self.lock();
+        let done = work(&mut inner.session);
+        self.settle(&mut inner);
+        done
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // a panic in core is a bug, but the session's tables are whole between its steps
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn settle(&self, inner: &mut Inner) {
+        while let Some(index) = inner.session.poll_wake() {
+            if let Some(waker) = inner.wakers.get(index).and_then(Option::as_ref) {
+                waker.wake_by_ref();
+            }
+        }
+        let next = inner.session.next_timeout();
+        if next.is_some_and(|next| inner.armed.is_none_or(|armed| next < armed)) {
+            inner.armed = next;
+            self.sooner.notify_one();
+        }
+    }
+
+    pub(super) fn figures_json(&self) -> serde_json::Value {
+        let Figures { peers, lingering, topics, retained, evicted, ledger } = self.figures();
+        let dropped: serde_json::Map<_, _> = GapCause::ALL
+            .into_iter()
+            .zip(ledger.dropped)
+            .filter(|&(_, count)| count > 0)
+            .map(|(cause, count)| (cause.name().to_owned(), count.into()))
+            .collect();
+        json!({
+            "peers": peers,
+            "lingering": lingering,
+            "topics": topics,
+            "retained": retained,
+            "evicted": evicted,
+            "published": ledger.published,
+            "routed": ledger.routed,
+            "delivered": ledger.delivered,
+            "queued": ledger.queued(),
+            "dropped": dropped,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! A peer's place in a session, as its link holds it.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use fastport_core::session::{Ask, Gone, Output, PeerKey, Progress};
+use fastport_wire::control::{ErrorCode, Tier};
+
+use super::Room;
+use crate::status::Status;
+
+/// A peer's place. Dropping it says that the link is gone.
+#[derive(Debug)]
+pub struct Seat {
+    room: Arc<Room>,
+    key: PeerKey,
+    status: Arc<Status>,
+}
+
+/// What became of bytes that a peer sent.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// How far they are done with.
+    pub progress: Progress,
+    /// Questions that concern more than the session.
+    pub asks: Vec<Ask>,
+}
+
+impl Seat {
+    pub(super) fn new(room: Arc<Room>, key: PeerKey, status: Arc<Status>) -> Self {
+        status.peers.add(1);
+        Self { room, key, status }
+    }
+
+    /// The session's name.
+    #[must_use]
+    pub fn session(&self) -> &str {
+        self.room.name()
+    }
+
+    /// Says that the peer keeps what it reads; see [`fastport_core::session::Session::make_member`].
+    pub fn make_member(&self, tier: Tier) {
+        self.room.make_member(self.key, tier);
+    }
+
+    /// Notes whom to wake when there is something to write.
+    pub fn register(&self, waker: &Waker) {
+        self.room.register(self.key, waker);
+    }
+
+    /// Hands over bytes that the peer sent.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn handle_bytes(&self, bytes: &[u8]) -> Result<Taken, Gone> {
+        let now = self.room.now();
+        let mut inner = self.room.lock();
+        let progress = inner.session.handle_bytes(now, self.key, bytes)?;
+        let mut asks = Vec::new();
+        while let Some(ask) = inner.session.poll_ask() {
+            asks.push(ask);
+        }
+        self.room.settle(&mut inner);
+        Ok(Taken { progress, asks })
+    }
+
+    /// Lets `write` write the peer's output; it returns how many bytes it wrote, and something more.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn write_with<T>(&self, write: impl FnOnce(Output<'_>) -> (usize, T)) -> Result<T, Gone> {
+        let mut inner = self.room.lock();
+        let output = inner.session.output(self.key)?;
+        let was_empty = output.bytes.is_empty();
+        let (written, more) = write(output);
+        if !was_empty {
+            inner.session.advance(self.key, written);
+            self.room.settle(&mut inner);
+        }
+        Ok(more)
+    }
+
+    /// Answers a question of [`Taken::asks`].
+    pub fn answer(&self, ask: &Ask, answer: Result<Option<&str>, ErrorCode>) {
+        self.room.with(|session| session.answer(ask.peer, ask.request, answer));
+    }
+
+    /// Ends the peer for a fault that its link found.
+    pub fn close_for_error(&self, code: ErrorCode, text: &str) {
+        self.room.with(|session| session.close_for_error(self.key, code, text));
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.status.peers.subtract(1);
+        self.room.detach(self.key);
+    }
+}

@@ -1,0 +1,92 @@
+//! What all links share: the way into the hub, and their limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastport_core::session::{About, Ask};
+use fastport_wire::control::ErrorCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::guard::Gate;
+use crate::hub::{Hub, RoomError, Seat};
+use crate::status::Status;
+
+/// Limits of links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Handshakes at once; beyond it nothing is accepted.
+    pub handshakes: usize,
+    /// From accept to WELCOME.
+    pub handshake_timeout: Duration,
+}
+
+/// Held from accept to the end of the handshake.
+pub(super) type Permit = OwnedSemaphorePermit;
+
+/// The way into the hub.
+#[derive(Debug)]
+pub struct Door {
+    pub(super) hub: Arc<Hub>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) handshakes: Arc<Semaphore>,
+    /// milliseconds
+    handshake_timeout: AtomicU64,
+}
+
+impl Door {
+    /// The way into `hub`, past `gate`.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, gate: Arc<Gate>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            hub,
+            gate,
+            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            handshake_timeout: AtomicU64::new(millis(limits.handshake_timeout)),
+        })
+    }
+
+    /// Applies another deadline to handshakes that begin from now on.
+    pub fn set_handshake_timeout(&self, timeout: Duration) {
+        self.handshake_timeout.store(millis(timeout), Ordering::Relaxed);
+    }
+
+    pub(super) fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn status(&self) -> &Status {
+        self.hub.status()
+    }
+
+    /// Answers what a peer asked that concerns more than its session.
+    pub(super) async fn answer(&self, seat: &Seat, is_local: bool, ask: &Ask) {
+        match &ask.about {
+            About::Status => {
+                let only = (!is_local).then(|| seat.session());
+                let text = self.hub.figures(only).to_string();
+                seat.answer(ask, Ok(Some(&text)));
+            }
+            About::CreateSession { session, identity, password } => {
+                let made = self
+                    .gate
+                    .create_session(session, identity.as_deref(), password.as_deref())
+                    .await;
+                let opened = made.and_then(|()| {
+                    self.hub.open_made_room(session).map_err(|error| {
+                        self.gate.forget_session(session);
+                        match error {
+                            RoomError::Exists => ErrorCode::Conflict,
+                            RoomError::TooMany => ErrorCode::LimitReached,
+                        }
+                    })
+                });
+                seat.answer(ask, opened.map(|()| None));
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

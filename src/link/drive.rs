@@ -1,0 +1,280 @@
+//! What all links do alike: carry bytes between a socket and a seat in the hub.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use fastport_core::session::{Ask, Gone};
+use fastport_wire::control::{self, ByeReason, Control, ErrorCode};
+use fastport_wire::{Frame, field, frame};
+use tokio::time::Sleep;
+use tracing::debug;
+
+use super::door::Door;
+use super::handshake::Admitted;
+use super::pending::Pending;
+use crate::guard::Meters;
+use crate::hub::Seat;
+
+/// How a transport carries frames once the handshake is done.
+pub(super) trait Carrier {
+    /// Writes from the front of `bytes`, which begins where the last write ended.
+    fn poll_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> (usize, Written);
+
+    /// Reads once, and hands what came to `desk`.
+    fn poll_read(&mut self, desk: &mut Desk, door: &Door, cx: &mut Context<'_>) -> Poll<Turn>;
+
+    /// Writes a last frame and ends the transport in its own way.
+    async fn close(self, last: Option<&[u8]>) -> io::Result<()>;
+}
+
+/// What became of bytes to write.
+pub(super) enum Written {
+    All,
+    Part,
+    Failed(io::Error),
+}
+
+/// What one look at input or output came to.
+pub(super) enum Turn {
+    Moved,
+    Idle,
+    Over(Event),
+}
+
+/// What ends a link's run, for a moment or for good.
+pub(super) enum Event {
+    Asked(Vec<Ask>),
+    Finished,
+    Replaced,
+}
+
+impl From<Gone> for Event {
+    fn from(_: Gone) -> Self {
+        Self::Replaced
+    }
+}
+
+/// Carries a link from its WELCOME to its last byte.
+pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Admitted) {
+    let is_local = admitted.is_local;
+    let mut desk = Desk {
+        seat: admitted.seat,
+        pending: Pending::new(admitted.input, door.hub.budget()),
+        is_fresh: true,
+        is_blocked: false,
+        is_registered: false,
+        timer: Timer::None,
+        meters: admitted.meters,
+    };
+    let last = loop {
+        match poll_fn(|cx| desk.poll_drive(&mut carrier, door, cx)).await {
+            Event::Asked(asks) => {
+                for ask in &asks {
+                    door.answer(&desk.seat, is_local, ask).await;
+                }
+            }
+            Event::Finished => break None,
+            Event::Replaced => break Some(bye(ByeReason::Replaced)),
+        }
+    };
+    // the peer may come back while this link still says goodbye
+    drop(desk);
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, carrier.close(last.as_deref())).await;
+    debug!(in_order = closed.is_ok_and(|closed| closed.is_ok()), "link closed");
+}
+
+/// A link's side towards the hub.
+pub(super) struct Desk {
+    seat: Seat,
+    pub(super) pending: Pending,
+    /// The pending bytes came with the handshake and were not looked at.
+    is_fresh: bool,
+    /// The pending bytes wait for room at a reader.
+    is_blocked: bool,
+    is_registered: bool,
+    timer: Timer,
+    meters: Option<Box<Meters>>,
+}
+
+enum Timer {
+    None,
+    /// The peer sent too much in too short a time: it is not read.
+    Slowed(Pin<Box<Sleep>>),
+    /// The last bytes go out, or the time for that runs out.
+    Closing(Pin<Box<Sleep>>),
+}
+
+impl Desk {
+    /// Moves what can be moved.
+    ///
+    /// Cancel-safe: between polls all is in the session, in `pending`, or in the carrier.
+    fn poll_drive<C: Carrier>(
+        &mut self,
+        carrier: &mut C,
+        door: &Door,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
+        if !self.is_registered {
+            self.seat.register(cx.waker());
+            self.is_registered = true;
+        }
+        for _ in 0..TURNS {
+            let wrote = self.poll_output(carrier, door, cx);
+            if let Turn::Over(event) = wrote {
+                return Poll::Ready(event);
+            }
+            match self.poll_input(carrier, door, cx) {
+                Turn::Over(event) => return Poll::Ready(event),
+                Turn::Idle if matches!(wrote, Turn::Idle) => return Poll::Pending,
+                Turn::Idle | Turn::Moved => {}
+            }
+        }
+        // others want to be served too
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_output<C: Carrier>(
+        &mut self,
+        carrier: &mut C,
+        door: &Door,
+        cx: &mut Context<'_>,
+    ) -> Turn {
+        let wrote = self.seat.write_with(|output| {
+            let (written, state) = carrier.poll_write(output.bytes, cx);
+            (written, (written, state, output.is_last))
+        });
+        let (written, state, is_last) = match wrote {
+            Ok(wrote) => wrote,
+            Err(gone) => return Turn::Over(gone.into()),
+        };
+        door.status().bytes_out.add(written as u64);
+        match state {
+            Written::All if is_last => return Turn::Over(Event::Finished),
+            Written::Failed(error) => {
+                debug!(%error, "link lost in writing");
+                return Turn::Over(Event::Finished);
+            }
+            Written::Part if is_last && self.is_overdue(cx) => return Turn::Over(Event::Finished),
+            Written::All | Written::Part => {}
+        }
+        if written > 0 { Turn::Moved } else { Turn::Idle }
+    }
+
+    /// Whether the time for the last bytes has run out; it begins now if it has not.
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        if !matches!(self.timer, Timer::Closing(_)) {
+            self.timer = Timer::Closing(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
+        }
+        let Timer::Closing(sleep) = &mut self.timer else { return false };
+        sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn poll_input<C: Carrier>(
+        &mut self,
+        carrier: &mut C,
+        door: &Door,
+        cx: &mut Context<'_>,
+    ) -> Turn {
+        match &mut self.timer {
+            Timer::Slowed(sleep) => {
+                if sleep.as_mut().poll(cx).is_pending() {
+                    return Turn::Idle;
+                }
+                self.timer = Timer::None;
+            }
+            Timer::Closing(_) => return Turn::Idle,
+            Timer::None => {}
+        }
+        if self.is_blocked || self.is_fresh {
+            return self.retry_pending(door);
+        }
+        match carrier.poll_read(self, door, cx) {
+            Poll::Pending => Turn::Idle,
+            Poll::Ready(turn) => turn,
+        }
+    }
+
+    /// Hands over what is pending, with `more` behind it: part of a frame longer than usual.
+    pub(super) fn handle_long(&mut self, more: &[u8], door: &Door) -> Turn {
+        if self.pending.extend(more).is_err() {
+            return self.out_of_memory();
+        }
+        let head = frame::head(self.pending.bytes(), field::MAX_BODY);
+        if head.is_ok_and(|head| head.is_none_or(|head| head.total() > self.pending.bytes().len()))
+        {
+            return Turn::Moved;
+        }
+        self.retry_pending(door)
+    }
+
+    fn retry_pending(&mut self, door: &Door) -> Turn {
+        let bytes = self.pending.take();
+        let was_blocked = self.is_blocked;
+        self.is_fresh = false;
+        match self.handle(&bytes, door) {
+            // what waited still waits
+            Turn::Moved if was_blocked && self.pending.bytes().len() == bytes.len() => Turn::Idle,
+            turn => turn,
+        }
+    }
+
+    /// Hands bytes to the hub; the rest of them is pending.
+    pub(super) fn handle(&mut self, bytes: &[u8], door: &Door) -> Turn {
+        let taken = match self.seat.handle_bytes(bytes) {
+            Ok(taken) => taken,
+            Err(gone) => return Turn::Over(gone.into()),
+        };
+        let progress = taken.progress;
+        self.is_blocked = progress.is_blocked;
+        let rest = bytes.get(progress.consumed..).unwrap_or_default();
+        if self.pending.set(rest).is_err() {
+            return self.out_of_memory();
+        }
+        if let Some(meters) = &self.meters {
+            let now = door.hub.clock().mono();
+            let pause = meters.spend(now, progress.messages.into(), progress.consumed as u64);
+            if pause > 0 {
+                door.status().slowed.add(1);
+                let sleep = tokio::time::sleep(Duration::from_millis(pause));
+                self.timer = Timer::Slowed(Box::pin(sleep));
+            }
+        }
+        if taken.asks.is_empty() { Turn::Moved } else { Turn::Over(Event::Asked(taken.asks)) }
+    }
+
+    /// Whether handed-over bytes wait for room at a reader.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// Ends the peer for a fault of its transport.
+    pub(super) fn fail(&self, code: ErrorCode, text: &str) -> Turn {
+        self.seat.close_for_error(code, text);
+        Turn::Moved
+    }
+
+    fn out_of_memory(&self) -> Turn {
+        self.fail(ErrorCode::Unavailable, "no memory for a frame's start")
+    }
+}
+
+/// The frame that says goodbye.
+fn bye(reason: ByeReason) -> Vec<u8> {
+    let message = control::Bye { code: reason.number(), retry: None, ..Default::default() };
+    let mut body = [0; 32];
+    let length = Control::from(message).encode(&mut body).unwrap_or_default();
+    let frame = Frame::Control(body.get(..length).unwrap_or_default());
+    let mut bytes = vec![0; field::MAX_HEAD + length];
+    let length = frame.encode(&mut bytes).unwrap_or_default();
+    bytes.truncate(length);
+    bytes
+}
+
+/// Reads and writes of one link before the others' turn.
+const TURNS: usize = 16;
+/// For the last bytes and for closing in order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,159 @@
+//! A link's first moments: HELLO to WELCOME, under a deadline.
+
+use std::io;
+use std::time::Duration;
+
+use fastport_core::handshake::{self, Handshake, Hello, Refusal, Step};
+use fastport_core::proof::NONCE_BYTES;
+use fastport_wire::control::ErrorCode;
+use fastport_wire::field::kind;
+use fastport_wire::frame;
+use tracing::{debug, info};
+use zeroize::Zeroizing;
+
+use super::door::Door;
+use crate::guard::{Meters, Origin};
+use crate::hub::Seat;
+
+/// How a transport carries the frames of a handshake.
+pub(super) trait Frames {
+    /// Appends what comes next to `input`; at least one byte, or `UnexpectedEof`.
+    async fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<()>;
+
+    /// Sends whole frames.
+    async fn send(&mut self, frames: &[u8]) -> io::Result<()>;
+}
+
+/// A peer that is in, and the bytes that came behind its handshake.
+pub(super) struct Admitted {
+    pub(super) seat: Seat,
+    pub(super) input: Vec<u8>,
+    pub(super) meters: Option<Box<Meters>>,
+    /// Whether the link stays on this machine.
+    pub(super) is_local: bool,
+}
+
+/// Takes a link to its place in a session; `None`: it was refused, or is gone.
+pub(super) async fn shake(
+    door: &Door,
+    frames: &mut impl Frames,
+    origin: &Origin,
+) -> Option<Admitted> {
+    let outcome =
+        tokio::time::timeout(door.handshake_timeout(), attempt(door, frames, origin)).await;
+    let refusal = match outcome {
+        Ok(Ok(admitted)) => return Some(admitted),
+        Ok(Err(Failure::Link(error))) => {
+            debug!(%origin, %error, "link lost in its handshake");
+            return None;
+        }
+        Ok(Err(Failure::Refused(refusal))) => {
+            door.status().refused.add(1);
+            if refusal.code == ErrorCode::NotAuthenticated {
+                door.status().wrong_proofs.add(1);
+                door.gate.note_wrong_proof(origin, door.hub.clock().mono());
+            }
+            refusal
+        }
+        Err(_) => {
+            door.status().handshake_timeouts.add(1);
+            Refusal::because(ErrorCode::HandshakeTimeout)
+        }
+    };
+    info!(%origin, code = refusal.code.name(), "link refused");
+    // a peer that does not read this has no use for it
+    let told = tokio::time::timeout(TELL_TIMEOUT, frames.send(&refusal.to_frame())).await;
+    debug!(%origin, told = told.is_ok_and(|sent| sent.is_ok()), "refusal sent");
+    None
+}
+
+enum Failure {
+    Link(io::Error),
+    Refused(Refusal),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+async fn attempt(
+    door: &Door,
+    frames: &mut impl Frames,
+    origin: &Origin,
+) -> Result<Admitted, Failure> {
+    let mut input = Vec::new();
+    let mut handshake = Handshake::new();
+    loop {
+        let body = next_control(frames, &mut input).await?;
+        let mut step = handshake.handle_control(&body)?;
+        loop {
+            step = match step {
+                Step::Identify => {
+                    let now = door.hub.clock().mono();
+                    let credential = door.gate.identify(hello(&handshake)?, origin, now)?;
+                    handshake.identified(credential, nonce()?)?
+                }
+                Step::CheckPassword(password) => {
+                    let password = Zeroizing::new(password.into_vec());
+                    let (hello, now) = (hello(&handshake)?, door.hub.clock().mono());
+                    let rights = door.gate.check_password(hello, origin, now, password).await?;
+                    handshake.checked(rights)?
+                }
+                Step::Send(bytes) => {
+                    frames.send(&bytes).await?;
+                    break;
+                }
+                Step::Admit(session, admission) => {
+                    let now = door.hub.clock().mono();
+                    if !admission.identity.is_empty() {
+                        door.gate.note_right_proof(origin, now);
+                    }
+                    let meters = door.gate.meters(&session, &admission.identity, origin, now);
+                    let seat = door.hub.attach(&session, *admission)?;
+                    let meters = meters.map(Box::new);
+                    return Ok(Admitted { seat, input, meters, is_local: origin.is_local() });
+                }
+            };
+        }
+    }
+}
+
+/// The body of the next CONTROL frame; what came behind it stays in `input`.
+async fn next_control(frames: &mut impl Frames, input: &mut Vec<u8>) -> Result<Vec<u8>, Failure> {
+    loop {
+        let found = frame::split(input, handshake::MAX_BODY).map_err(Refusal::from)?;
+        let Some((head, body)) = found else {
+            frames.receive(input).await?;
+            continue;
+        };
+        let (kind, body) = (head.kind(), body.to_vec());
+        input.drain(..head.total());
+        match kind {
+            kind::CONTROL => return Ok(body),
+            kind::PADDING => {}
+            _ => return Err(Refusal::because(ErrorCode::Unexpected).into()),
+        }
+    }
+}
+
+fn hello(handshake: &Handshake) -> Result<&Hello, Refusal> {
+    handshake.hello().ok_or(Refusal::because(ErrorCode::Unexpected))
+}
+
+fn nonce() -> Result<[u8; NONCE_BYTES], Refusal> {
+    let mut nonce = [0; NONCE_BYTES];
+    // without randomness nobody can be let in safely
+    getrandom::fill(&mut nonce).map_err(|_| Refusal::because(ErrorCode::Unavailable))?;
+    Ok(nonce)
+}
+
+/// For telling a peer why its link is closed.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,293 @@
+//! Accepting links: cheaply, and not more than can be welcomed.
+
+use std::fs::Permissions;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, fs};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, error, warn};
+
+use super::door::{Door, Permit};
+use super::stream;
+use super::tls::{self, TlsSource};
+use super::websocket::{self, OriginsSource};
+use crate::guard::Origin;
+
+/// What runs over a listener's connections.
+#[derive(Debug, Clone)]
+pub enum Transport {
+    /// Frames as they are.
+    Plain,
+    /// Frames in TLS.
+    Tls(Arc<TlsSource>),
+    /// WebSocket.
+    WebSocket(Arc<OriginsSource>),
+    /// WebSocket in TLS.
+    WebSocketTls(Arc<TlsSource>, Arc<OriginsSource>),
+}
+
+impl Transport {
+    /// Its name in logs, and as a URL's scheme.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Plain => "tcp",
+            Self::Tls(_) => "tls",
+            Self::WebSocket(_) => "ws",
+            Self::WebSocketTls(..) => "wss",
+        }
+    }
+}
+
+/// A bound socket, and what runs over its connections.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    transport: Transport,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// A socket cannot be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// Where.
+    pub place: String,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, error } = self;
+        write!(f, "cannot listen on {place}: {error}")?;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => f.write_str(
+                "; another program (or another fastportd) has it: stop that, or give another address",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("; use a port from 1024 on, or a folder that the daemon may write")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                f.write_str("; no interface of this machine has that address")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Binds a TCP socket.
+///
+/// # Errors
+/// [`BindError`].
+pub fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<Listener, BindError> {
+    let bind = || {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        // a restart does not wait for the old connections' TIME_WAIT
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    match bind() {
+        Ok(socket) => Ok(Listener { socket: Socket::Tcp(socket), transport }),
+        Err(error) => Err(BindError { place: format!("{}://{address}", transport.name()), error }),
+    }
+}
+
+/// Binds a Unix socket with `mode`, and `group` where given; a socket that nobody listens on any
+/// more is replaced.
+///
+/// # Errors
+/// [`BindError`].
+pub fn bind_unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Listener, BindError> {
+    let bind = || {
+        remove_stale(path)?;
+        let socket = UnixListener::bind(path)?;
+        if let Some(group) = group {
+            std::os::unix::fs::chown(path, None, Some(group))?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        Ok(socket)
+    };
+    match bind() {
+        Ok(socket) => {
+            let socket = Socket::Unix(socket, path.to_owned());
+            Ok(Listener { socket, transport: Transport::Plain })
+        }
+        Err(error) => Err(BindError { place: format!("unix:{}", path.display()), error }),
+    }
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(_) => fs::remove_file(path),
+    }
+}
+
+impl Listener {
+    /// Where it listens, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.socket {
+            Socket::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => format!("{}://{address}", self.transport.name()),
+                Err(error) => format!("{}://? ({error})", self.transport.name()),
+            },
+            Socket::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Accepts links and carries them. Once `stop` is set it accepts no more, closes its socket and
+    /// ends when the links have; dropping the future cuts them.
+    pub async fn run(self, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
+        let mut links = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.accept(&door) => {
+                    if let Some((link, permit)) = accepted {
+                        self.spawn(&door, &mut links, link, permit);
+                    }
+                }
+                Some(ended) = links.join_next(), if !links.is_empty() => note_end(&door, &ended),
+                // a sender that is gone says stop, too
+                _ = stop.wait_for(|&stop| stop) => break,
+            }
+        }
+        drop(self);
+        while let Some(ended) = links.join_next().await {
+            note_end(&door, &ended);
+        }
+    }
+
+    /// Accepts one connection; `None`: it was not to be.
+    ///
+    /// Cancel-safe: a permit is taken before a connection is, and a connection that is accepted is
+    /// given without another wait.
+    async fn accept(&self, door: &Arc<Door>) -> Option<((Io, Origin), Permit)> {
+        // closed only with the door itself
+        let permit = Arc::clone(&door.handshakes).acquire_owned().await.ok()?;
+        let accepted = match &self.socket {
+            Socket::Tcp(socket) => socket.accept().await.map(|(io, address)| {
+                let origin = Origin::network(address, self.transport.name());
+                (Io::Tcp(io), origin)
+            }),
+            Socket::Unix(socket, _) => socket.accept().await.map(|(io, _)| {
+                let uid = io.peer_cred().map(|credentials| credentials.uid()).ok();
+                (Io::Unix(io), Origin::local("unix", uid))
+            }),
+        };
+        match accepted {
+            Ok(link) => Some((link, permit)),
+            Err(error) => {
+                pause_after(door, &error).await;
+                None
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        door: &Arc<Door>,
+        links: &mut JoinSet<()>,
+        (io, origin): (Io, Origin),
+        permit: Permit,
+    ) {
+        door.status().accepted.add(1);
+        let Some(visit) = door.gate.admit(&origin, door.hub.clock().mono()) else {
+            door.status().turned_away.add(1);
+            debug!(%origin, "link turned away: too many from its address");
+            return;
+        };
+        let (door, transport) = (Arc::clone(door), self.transport.clone());
+        links.spawn(async move {
+            carry(&door, io, origin, transport, permit).await;
+            drop(visit);
+        });
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Socket::Unix(_, path) = &self.socket {
+            // what is left behind is replaced at the next start
+            fs::remove_file(path).unwrap_or_default();
+        }
+    }
+}
+
+enum Io {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+async fn carry(door: &Door, io: Io, origin: Origin, transport: Transport, permit: Permit) {
+    match io {
+        Io::Unix(io) => stream::serve(door, io, origin, permit).await,
+        Io::Tcp(io) => {
+            if let Err(error) = io.set_nodelay(true) {
+                debug!(%origin, %error, "no TCP_NODELAY");
+            }
+            match transport {
+                Transport::Plain => stream::serve(door, io, origin, permit).await,
+                Transport::WebSocket(origins) => {
+                    websocket::serve(door, io, origin, permit, &origins).await;
+                }
+                Transport::Tls(source) => {
+                    if let Some((io, origin)) = tls::accept(door, io, origin, &source).await {
+                        stream::serve(door, io, origin, permit).await;
+                    }
+                }
+                Transport::WebSocketTls(source, origins) => {
+                    if let Some((io, origin)) = tls::accept(door, io, origin, &source).await {
+                        websocket::serve(door, io, origin, permit, &origins).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn note_end(door: &Door, ended: &Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        door.status().panics.add(1);
+        error!(%error, "a link's task panicked; the others go on");
+    }
+}
+
+async fn pause_after(door: &Door, error: &io::Error) {
+    door.status().accept_errors.add(1);
+    // of that connection, not of the listener
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    if door.status().accept_errors.get() == 1 {
+        warn!(%error, "cannot accept a connection; more of these are counted, not logged");
+    }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+/// Without file descriptors there is nothing to do but wait for some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

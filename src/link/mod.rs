@@ -1,0 +1,19 @@
+//! Transports: how bytes come to the hub and go from it.
+//!
+//! A link promises: its handshake ends within its deadline; an idle one owns no buffer and no
+//! timer; what its peer does harms nobody else; bytes it could not read or write are no loss that
+//! the ledger does not know of.
+
+mod door;
+mod drive;
+mod handshake;
+mod listener;
+mod pending;
+mod stream;
+mod tls;
+mod websocket;
+
+pub use self::door::{Door, Limits};
+pub use self::listener::{BindError, Listener, Transport, bind_tcp, bind_unix};
+pub use self::tls::{TlsError, TlsSource};
+pub use self::websocket::OriginsSource;

@@ -1,0 +1,114 @@
+//! Links that carry frames one after another: TCP, TLS, Unix sockets, and pipes in tests.
+//!
+//! What is read goes through a scratch buffer of the thread, so that a link that is idle owns none.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tracing::debug;
+
+use super::door::{Door, Permit};
+use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
+use super::handshake::{Frames, shake};
+use crate::guard::Origin;
+
+/// Carries a link from its first byte to its last.
+pub(super) async fn serve<T>(door: &Door, io: T, origin: Origin, permit: Permit)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = Stream { io };
+    // boxed: the handshake's state is larger than an idle link's, and soon gone
+    let admitted = Box::pin(shake(door, &mut stream, &origin)).await;
+    drop(permit);
+    match admitted {
+        Some(admitted) => drive(door, stream, admitted).await,
+        // the refusal is written; nothing more is owed
+        None => stream.io.shutdown().await.unwrap_or_default(),
+    }
+}
+
+struct Stream<T> {
+    io: T,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Frames for Stream<T> {
+    async fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<()> {
+        let mut buffer = [0; 512];
+        match self.io.read(&mut buffer).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length => {
+                input.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&mut self, frames: &[u8]) -> io::Result<()> {
+        self.io.write_all(frames).await?;
+        self.io.flush().await
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for Stream<T> {
+    fn poll_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> (usize, Written) {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.io).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => {
+                    return (written, Written::Failed(io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(length)) => written += length,
+                Poll::Ready(Err(error)) => return (written, Written::Failed(error)),
+                Poll::Pending => return (written, Written::Part),
+            }
+        }
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Ok(())) => (written, Written::All),
+            Poll::Ready(Err(error)) => (written, Written::Failed(error)),
+            Poll::Pending => (written, Written::Part),
+        }
+    }
+
+    fn poll_read(&mut self, desk: &mut Desk, door: &Door, cx: &mut Context<'_>) -> Poll<Turn> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            // a frame longer than half the scratch buffer is put together beside it
+            let is_long = desk.pending.bytes().len() > SCRATCH_BYTES / 2;
+            let start = if is_long { 0 } else { desk.pending.copy_to(&mut scratch[..]) };
+            let mut buffer = ReadBuf::new(scratch.get_mut(start..).unwrap_or_default());
+            let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
+            let length = buffer.filled().len();
+            if let Err(error) = &read {
+                debug!(%error, "link lost in reading");
+            }
+            if read.is_err() || length == 0 {
+                return Poll::Ready(Turn::Over(Event::Finished));
+            }
+            door.status().bytes_in.add(length as u64);
+            let bytes = scratch.get(..start + length).unwrap_or_default();
+            Poll::Ready(if is_long {
+                desk.handle_long(bytes, door)
+            } else {
+                desk.handle(bytes, door)
+            })
+        })
+    }
+
+    async fn close(mut self, last: Option<&[u8]>) -> io::Result<()> {
+        if let Some(last) = last {
+            self.io.write_all(last).await?;
+        }
+        self.io.shutdown().await
+    }
+}
+
+thread_local! {
+    /// What all links of the thread read into: none of them keeps anything in it.
+    static SCRATCH: RefCell<Box<[u8; SCRATCH_BYTES]>> = RefCell::new(Box::new([0; SCRATCH_BYTES]));
+}
+
+/// As much as a socket gives at once when its peer is fast.
+const SCRATCH_BYTES: usize = 64 * 1024;

@@ -1,0 +1,93 @@
+//! Plain counters and gauges that every part writes, and status and metrics read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that many tasks change.
+#[derive(Debug, Default)]
+pub struct Number(AtomicU64);
+
+impl Number {
+    /// Adds to it.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes from it what was added before.
+    pub fn subtract(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The daemon's own figures; those of the sessions are theirs.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Peers with a link, of all sessions.
+    pub peers: Number,
+    /// Links accepted.
+    pub accepted: Number,
+    /// Links closed at once: too many from their address.
+    pub turned_away: Number,
+    /// Accepts that failed, mostly for want of file descriptors.
+    pub accept_errors: Number,
+    /// Handshakes that ran out of time.
+    pub handshake_timeouts: Number,
+    /// Handshakes that were refused.
+    pub refused: Number,
+    /// Proofs that were wrong.
+    pub wrong_proofs: Number,
+    /// Links that failed in transport (TLS, WebSocket upgrade).
+    pub transport_errors: Number,
+    /// Times that a link was not read for a while, since its peer sent too much.
+    pub slowed: Number,
+    /// Tasks that panicked and were replaced.
+    pub panics: Number,
+    /// Bytes read from links.
+    pub bytes_in: Number,
+    /// Bytes written to links.
+    pub bytes_out: Number,
+    /// Readings that the board's sensors failed to give.
+    pub sensor_errors: Number,
+    /// Reloads of the configuration that worked.
+    pub reloads: Number,
+    /// Reloads that were refused; the old configuration stayed.
+    pub reload_errors: Number,
+}
+
+impl Status {
+    /// All figures by name.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.all()
+            .into_iter()
+            .map(|(name, number)| (name.to_owned(), number.get().into()))
+            .collect()
+    }
+
+    /// All figures with their names, as in `fastport status`.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, &Number); 15] {
+        [
+            ("peers", &self.peers),
+            ("accepted", &self.accepted),
+            ("turned_away", &self.turned_away),
+            ("accept_errors", &self.accept_errors),
+            ("handshake_timeouts", &self.handshake_timeouts),
+            ("refused", &self.refused),
+            ("wrong_proofs", &self.wrong_proofs),
+            ("transport_errors", &self.transport_errors),
+            ("slowed", &self.slowed),
+            ("panics", &self.panics),
+            ("bytes_in", &self.bytes_in),
+            ("bytes_out", &self.bytes_out),
+            ("sensor_errors", &self.sensor_errors),
+            ("reloads", &self.reloads),
+            ("reload_errors", &self.reload_errors),
+        ]
+    }
+}
