@@ -219,7 +219,7 @@ impl ListenTable {
         let unix = kind == ListenKind::Unix;
         let (tls, web, sockets) = ("the TLS kinds", "the WebSocket kinds", "Unix sockets");
         [
-            ("address", "all but Unix sockets", self.address.is_some() && unix),
+            ("address", "the TCP, TLS and WebSocket kinds", self.address.is_some() && unix),
             ("origins", web, self.origins.is_some() && !kind.has_origins()),
             ("certificate", tls, self.certificate.is_some() && !kind.has_tls()),
             ("key", tls, self.key.is_some() && !kind.has_tls()),

@@ -34,7 +34,7 @@ use listen::ListenTable;
 use read::Findings;
 use schema::{Fields, Visit};
 use session::SessionTable;
-pub(crate) use source::read_text;
+pub(crate) use source::into_text;
 
 /// A complete configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let text = match path {
-            Some(path) => read_text(path, MAX_FILE_BYTES)?,
+            Some(path) => source::read_text(path, MAX_FILE_BYTES)?,
             None => String::new(),
         };
         Self::parse(&text, path.unwrap_or(Path::new("defaults")), environment)
@@ -167,8 +167,11 @@ impl Tables {
         access.credentials = access.credentials.map(|path| base.join(path));
         let sessions = build_sessions(session, &limits, &access, findings);
         let listen = build_listeners(listen, base, findings);
-        check_limits(&limits, findings);
-        check_board(&board, &sessions, &access, findings);
+        // what could not be read would be compared as its default
+        if findings.is_clean() {
+            check_limits(&limits, findings);
+            check_board(&board, &sessions, &access, findings);
+        }
         board.session = board.session.or_else(|| Some(sessions.first()?.name.clone()));
         Config { daemon, listen, limits, access, sessions, board }
     }
@@ -267,3 +270,6 @@ pub const NOT_OVERRIDES: &[&str] = &["FASTPORT_CONFIG"];
 
 /// No configuration of a board comes near it; a wrong file may.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

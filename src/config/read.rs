@@ -137,7 +137,7 @@ impl Findings<'_> {
                 same.next().filter(|_| same.next().is_none()).cloned()
             };
             let nearest = nearest(name, siblings.iter().map(String::as_str))
-                .map(|name| if table.is_empty() { name.into() } else { format!("{table}.{name}") })
+                .map(|name| if table.is_empty() { name } else { format!("{table}.{name}") })
                 .or_else(elsewhere);
             self.faults.push(Fault { place, key, kind: FaultKind::UnknownKey { nearest } });
         }

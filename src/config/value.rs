@@ -1,5 +1,6 @@
 //! The values that keys can have, each parsed once into a type that cannot be wrong.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -175,6 +176,12 @@ impl SessionName {
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for SessionName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

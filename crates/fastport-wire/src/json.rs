@@ -26,7 +26,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::WireError;
 use crate::control::{
-    ByeReason, Control, ErrorCode, Fields, Method, Tier, WhenFull, features, options,
+    ByeReason, Control, ErrorCode, Fields, Method, Tier, VERSION, WhenFull, features, options,
 };
 use crate::field::data_flag;
 use crate::frame::{DataFlags, GapCause};
@@ -159,13 +159,24 @@ impl JsonMessage {
         }
     }
 
-    /// The message.
+    /// The message. What a page need not say is assumed: a HELLO without `version` and `epoch` is of
+    /// this version and of no epoch to come back to; a request without `request` has number 0.
     ///
     /// # Errors
     /// [`WireError::UnknownOp`] of [`UNKNOWN_OP`]; [`WireError::BadControl`] when a field it must
     /// have is not there.
     pub fn as_control(&self) -> Result<Control<'_>, WireError> {
-        Control::from_fields(&self.as_fields())
+        let mut fields = self.as_fields();
+        match fields.op {
+            HELLO => {
+                fields.version = fields.version.or(Some(VERSION));
+                fields.epoch = fields.epoch.or(Some(0));
+            }
+            // its answer is optional, and so is its number
+            EMIT => {}
+            _ => fields.request = fields.request.or(Some(0)),
+        }
+        Control::from_fields(&fields)
     }
 }
 

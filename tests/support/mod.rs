@@ -1,0 +1,121 @@
+//! What the tests of the real binaries share: starting the daemon, speaking to it, ending it.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test gives it up; far more than it takes.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running `fastportd`, ended when it is dropped.
+pub struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    urls: Vec<String>,
+}
+
+impl Daemon {
+    /// Starts the daemon with that `gateway.toml`, and waits until it is ready. Give port 0 to
+    /// listeners: [`Daemon::address`] tells the real ones.
+    pub fn start(folder: &Path, config: &str) -> Self {
+        Self::start_with(folder, config, &[])
+    }
+
+    /// As [`Daemon::start`], with environment variables.
+    pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
+        let path = folder.join("gateway.toml");
+        std::fs::write(&path, config).expect("the test's folder is writable");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fastportd"))
+            .arg("--config")
+            .arg(&path)
+            .envs(environment.iter().copied())
+            .env("FASTPORT_DAEMON_LOG_FORMAT", "text")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("fastportd is built");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            let mut kept = BufReader::new(stderr).lines().map_while(Result::ok);
+            kept.all(|line| sender.send(line).is_ok())
+        });
+        let mut daemon = Self { child, lines, seen: Vec::new(), urls: Vec::new() };
+        daemon.wait_for("ready");
+        let urls = daemon.seen.iter().filter_map(|line| line.split_once("listening url="));
+        daemon.urls = urls.map(|(_, url)| url.trim_matches('"').to_owned()).collect();
+        daemon
+    }
+
+    /// The URL of the listener with that scheme (`tcp`, `tls`, `ws`, `wss`, `unix`).
+    pub fn url(&self, scheme: &str) -> String {
+        let prefix = format!("{scheme}:");
+        let url = self.urls.iter().find(|url| url.starts_with(&prefix));
+        url.unwrap_or_else(|| panic!("no {scheme} listener in {:?}", self.urls)).clone()
+    }
+
+    /// The `host:port` of the listener with that scheme.
+    pub fn address(&self, scheme: &str) -> String {
+        self.url(scheme).split_once("://").expect("a URL with a host").1.to_owned()
+    }
+
+    /// Waits for a log line that holds `text`, and returns it; earlier lines count, too.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
+            return line.clone();
+        }
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("no {text:?} in the log:\n{}", self.log()));
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// All log lines so far.
+    pub fn log(&mut self) -> String {
+        self.seen.extend(self.lines.try_iter());
+        self.seen.join("\n")
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal: `HUP`, `TERM`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+    }
+
+    /// Waits for the process to end; its exit status.
+    pub fn wait(&mut self) -> Option<i32> {
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                return status.code();
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        panic!("fastportd did not end:\n{}", self.log());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // may have ended by itself, which is no fault here
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(|_| ()).unwrap_or_default();
+    }
+}
