@@ -151,6 +151,8 @@ pub enum FaultKind {
     UnknownKey {
         /// The full path of the key that may be meant.
         nearest: Option<String>,
+        /// The keys of the table.
+        known: Vec<&'static str>,
     },
     /// An environment variable with the prefix of ours that names no key.
     UnknownVariable {
@@ -185,11 +187,11 @@ impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax(text) => write!(f, "not TOML: {text}"),
-            Self::UnknownKey { nearest: Some(nearest) } => {
+            Self::UnknownKey { nearest: Some(nearest), .. } => {
                 write!(f, "unknown key; did you mean {nearest}?")
             }
-            Self::UnknownKey { nearest: None } => {
-                f.write_str("unknown key; docs/configuration.md lists those there are")
+            Self::UnknownKey { nearest: None, known } => {
+                write!(f, "unknown key; there are {}", known.join(", "))
             }
             Self::UnknownVariable { nearest: Some(nearest) } => {
                 write!(f, "names no key; did you mean {nearest}?")

@@ -125,7 +125,7 @@ pub struct SourceLimits {
     pub failed_proofs: u32,
     /// Failed proofs at once.
     pub failed_proofs_burst: u32,
-    /// Addresses that are remembered; about 100 bytes each, whether used or not.
+    /// Addresses that are remembered; about 100 bytes each.
     pub addresses: u32,
 }
 

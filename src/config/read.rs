@@ -3,7 +3,8 @@
 //! It promises: every key is known or reported, every report has its place, any text gives values
 //! or faults and never a panic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -22,16 +23,28 @@ pub(crate) struct Findings<'a> {
     /// The names of the variables that keys outside lists have.
     known_variables: Vec<String>,
     /// The path of each key, without the index of lists.
-    known: Vec<String>,
+    known: BTreeSet<String>,
     /// Unknown keys: where, their path, and the keys that their table has.
-    unknown: Vec<(Range<usize>, String, Vec<String>)>,
-    places: BTreeMap<String, Place>,
+    unknown: Vec<(Range<usize>, String, Vec<&'static str>)>,
+    /// Where each line of `text` begins.
+    lines: Vec<usize>,
+    places: BTreeMap<String, Written>,
     faults: Vec<Fault>,
+    /// The entries of lists in which something is wrong, as `listen[0]`.
+    faulty_entries: BTreeSet<String>,
+}
+
+/// Where a key is written.
+enum Written {
+    /// At that byte.
+    File(usize),
+    /// In that variable.
+    Variable(String),
 }
 
 /// Reads `text` and then `variables` into `fields`. Faults are in the result, not reported yet.
 ///
-/// Each variable is `prefix`, then the key's path in capitals with `_` for `.`.
+/// `variables` are those that begin with [`PREFIX`]; each has to be that of a key.
 pub(crate) fn read<'a>(
     text: &'a str,
     path: &Path,
@@ -43,16 +56,17 @@ pub(crate) fn read<'a>(
         path: path.to_owned(),
         variables,
         known_variables: Vec::new(),
-        known: Vec::new(),
+        known: BTreeSet::new(),
         unknown: Vec::new(),
+        lines: iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end + 1)).collect(),
         places: BTreeMap::new(),
         faults: Vec::new(),
+        faulty_entries: BTreeSet::new(),
     };
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let place = findings.place(error.span().unwrap_or(0..0).start);
-        let kind = FaultKind::Syntax(error.message().to_owned());
-        findings.faults.push(Fault { place, key: String::new(), kind });
+        findings.add(place, String::new(), FaultKind::Syntax(error.message().to_owned()));
     }
     // what was recovered from text that is not TOML would be reported wrongly
     if errors.is_empty() {
@@ -76,9 +90,9 @@ impl Findings<'_> {
         self.faults.is_empty()
     }
 
-    /// Whether something is wrong in the table at `path`.
+    /// Whether something is wrong in the entry of a list at `path`, as `listen[0]`.
     pub(crate) fn has_fault_in(&self, path: &str) -> bool {
-        self.faults.iter().any(|fault| fault.key.starts_with(path))
+        self.faulty_entries.contains(path)
     }
 
     /// Whether the file or a variable sets `key`.
@@ -88,17 +102,31 @@ impl Findings<'_> {
 
     /// Adds a fault at `key`, or at the innermost table around it that is written.
     pub(crate) fn report(&mut self, key: &str, kind: FaultKind) {
+        let place = self.place_of(key);
+        self.add(place, key.to_owned(), kind);
+    }
+
+    fn add(&mut self, place: Place, key: String, kind: FaultKind) {
+        if let Some(end) = key.find(']') {
+            self.faulty_entries.insert(key[..=end].to_owned());
+        }
+        self.faults.push(Fault { place, key, kind });
+    }
+
+    /// Where `key` is written, or the innermost table around it.
+    pub(crate) fn place_of(&self, key: &str) -> Place {
         let mut around = key;
-        let place = loop {
-            if let Some(place) = self.places.get(around) {
-                break place.clone();
+        loop {
+            match self.places.get(around) {
+                Some(Written::File(offset)) => return self.place(*offset),
+                Some(Written::Variable(name)) => return Place::Variable(name.clone()),
+                None => {}
             }
             match around.rfind(['.', '[']) {
                 Some(end) => around = &around[..end],
-                None => break self.place(0),
+                None => return self.place(0),
             }
-        };
-        self.faults.push(Fault { place, key: key.to_owned(), kind });
+        }
     }
 
     /// All faults, in the order of their places.
@@ -108,7 +136,7 @@ impl Findings<'_> {
     }
 
     #[cfg(test)]
-    pub(crate) fn known(&self) -> &[String] {
+    pub(crate) const fn known(&self) -> &BTreeSet<String> {
         &self.known
     }
 
@@ -119,10 +147,10 @@ impl Findings<'_> {
 
     /// The place of the byte at `offset`.
     pub(crate) fn place(&self, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let line = 1 + before.bytes().filter(|&byte| byte == b'\n').count();
-        let column = 1 + before[line_start..].chars().count();
+        // the first line begins at 0, so there is always one
+        let line = self.lines.partition_point(|&start| start <= offset);
+        let start = self.lines.get(line.wrapping_sub(1)).copied().unwrap_or_default();
+        let column = 1 + self.text.get(start..offset).map_or(0, |before| before.chars().count());
         Place::File { path: self.path.clone(), line, column }
     }
 
@@ -136,15 +164,16 @@ impl Findings<'_> {
                     self.known.iter().filter(|path| path.rsplit('.').next() == Some(name));
                 same.next().filter(|_| same.next().is_none()).cloned()
             };
-            let nearest = nearest(name, siblings.iter().map(String::as_str))
+            let nearest = nearest(name, siblings.iter().copied())
                 .map(|name| if table.is_empty() { name } else { format!("{table}.{name}") })
                 .or_else(elsewhere);
-            self.faults.push(Fault { place, key, kind: FaultKind::UnknownKey { nearest } });
+            let known = siblings;
+            self.add(place, key, FaultKind::UnknownKey { nearest, known });
         }
         for name in std::mem::take(&mut self.variables).into_keys() {
             let known = self.known_variables.iter().map(String::as_str);
             let kind = FaultKind::UnknownVariable { nearest: nearest(&name, known) };
-            self.faults.push(Fault { place: Place::Variable(name), key: String::new(), kind });
+            self.add(Place::Variable(name), String::new(), kind);
         }
     }
 }
@@ -160,7 +189,7 @@ struct Reader<'f, 't, 'd> {
     schema_path: String,
     in_list: bool,
     /// The keys that the table has shown.
-    keys: Vec<String>,
+    keys: Vec<&'static str>,
 }
 
 /// A key of a table: its paths, and its value when it is written.
@@ -176,7 +205,7 @@ impl<'d> Reader<'_, '_, 'd> {
         let Some(table) = self.table else { return };
         for key in table.keys() {
             let name: &str = key.get_ref();
-            if !self.keys.iter().any(|known| known == name) {
+            if !self.keys.contains(&name) {
                 let path = join(&self.path, name);
                 self.findings.unknown.push((key.span(), path, self.keys.clone()));
             }
@@ -184,14 +213,13 @@ impl<'d> Reader<'_, '_, 'd> {
     }
 
     fn meet(&mut self, name: &'static str) -> Met<'d> {
-        self.keys.push(name.to_owned());
+        self.keys.push(name);
         let path = join(&self.path, name);
         let written = self.table.and_then(|table| table.get_key_value(name));
         if let Some((key, value)) = written {
             // the span of a table made by dotted keys is not where an operator would look
             let span = if value.get_ref().is_table() { key.span() } else { value.span() };
-            let place = self.findings.place(span.start);
-            self.findings.places.insert(path.clone(), place);
+            self.findings.places.insert(path.clone(), Written::File(span.start));
         }
         let schema_path = join(&self.schema_path, name);
         Met { path, schema_path, value: written.map(|(_, value)| value) }
@@ -218,13 +246,12 @@ impl<'d> Reader<'_, '_, 'd> {
 impl Visit for Reader<'_, '_, '_> {
     fn key(&mut self, name: &'static str, _: Reload, scalar: &mut dyn Scalar) {
         let Met { path, schema_path, value } = self.meet(name);
-        self.findings.known.push(schema_path);
+        self.findings.known.insert(schema_path);
         if let Some(value) = value
             && let Err(problem) = scalar.assign(Raw::File(value.get_ref()))
         {
             let place = self.findings.place(problem.span.unwrap_or(value.span()).start);
-            let kind = problem.kind;
-            self.findings.faults.push(Fault { place, key: path.clone(), kind });
+            self.findings.add(place, path.clone(), problem.kind);
         }
         if self.in_list {
             return;
@@ -232,7 +259,7 @@ impl Visit for Reader<'_, '_, '_> {
         let variable = variable_of(&path);
         self.findings.known_variables.push(variable.clone());
         let Some(text) = self.findings.variables.remove(&variable) else { return };
-        self.findings.places.insert(path.clone(), Place::Variable(variable));
+        self.findings.places.insert(path.clone(), Written::Variable(variable));
         if let Err(Problem { kind, .. }) = scalar.assign(Raw::Variable(&text)) {
             self.findings.report(&path, kind);
         }
@@ -263,7 +290,7 @@ impl Visit for Reader<'_, '_, '_> {
         list.clear();
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let place = self.findings.place(item.span().start);
+            let place = Written::File(item.span().start);
             self.findings.places.insert(path.clone(), place);
             match item.get_ref().as_table() {
                 None => self.wrong_type(&path, "a table", item.get_ref()),
