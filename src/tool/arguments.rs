@@ -207,8 +207,12 @@ pub(super) enum SessionAction {
 }
 
 impl Session {
-    pub(super) fn is_remote(&self) -> bool {
-        matches!(&self.action, SessionAction::Create(create) if create.remote)
+    /// What to ask of a running relay, if that is meant.
+    pub(super) fn as_remote(&self) -> Option<&SessionCreate> {
+        match &self.action {
+            SessionAction::Create(create) if create.remote => Some(create),
+            _ => None,
+        }
     }
 }
 
@@ -222,7 +226,7 @@ pub(super) struct SessionCreate {
     /// Its first identity [default: user]
     #[arg(long, value_name = "ID")]
     pub(super) user: Option<String>,
-    /// File with the first identity's password; without it you are asked at the terminal
+    /// File with the first identity's password; with --user alone you are asked at the terminal
     #[arg(long, value_name = "FILE", conflicts_with = "open")]
     pub(super) user_password_file: Option<PathBuf>,
     /// Without a password: open to all who reach the relay (with --remote)
@@ -230,6 +234,8 @@ pub(super) struct SessionCreate {
     pub(super) open: bool,
     #[command(flatten)]
     pub(super) file: CredentialsFile,
+    #[command(flatten)]
+    pub(super) access: Access,
 }
 
 #[derive(Debug, Args)]
@@ -254,6 +260,18 @@ pub(super) struct CredentialsFile {
     pub(super) credentials: PathBuf,
 }
 
+/// What an identity may do; %d stands for its name.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Access {
+    /// What the identity may publish on, several times if need be [default: what it may now, or #]
+    #[arg(long, value_name = "FILTER")]
+    pub(super) publish: Vec<String>,
+    /// What the identity may read, several times if need be [default: what it may now, or # and
+    /// $board/#]
+    #[arg(long, value_name = "FILTER")]
+    pub(super) subscribe: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Key {
     #[command(subcommand)]
@@ -262,7 +280,8 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyAction {
-    /// Make a key: 32 random bytes, as 64 hexadecimal digits in a file that only its owner reads
+    /// Make a key: 32 random bytes, as 64 hexadecimal digits in a file that only its owner reads;
+    /// with --id, give it to that identity of --session in the credentials file
     New(KeyNew),
 }
 
@@ -270,17 +289,18 @@ pub(super) enum KeyAction {
 pub(super) struct KeyNew {
     /// The file to write; it must not exist
     pub(super) file: PathBuf,
-    /// Also add the key to the credentials file, for the identity of --id in --session
-    #[arg(long)]
-    pub(super) add: bool,
     #[command(flatten)]
     pub(super) credentials: CredentialsFile,
+    #[command(flatten)]
+    pub(super) access: Access,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Passwd {
     #[command(flatten)]
     pub(super) file: CredentialsFile,
+    #[command(flatten)]
+    pub(super) access: Access,
 }
 
 #[derive(Debug, Args)]

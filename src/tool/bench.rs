@@ -172,7 +172,7 @@ async fn read(
             let now = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             seen.delays.push(now.saturating_sub(nanos));
         }
-        if highest == messages || seen.received % CLOCK_EVERY == 0 {
+        if highest == messages || seen.received.is_multiple_of(CLOCK_EVERY) {
             seen.last = Instant::now();
         }
     }

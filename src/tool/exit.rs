@@ -98,6 +98,7 @@ impl Failure {
         match error {
             RequestError::Ended(error) => Self::connect(url, error),
             RequestError::BadTopic(error) => Self::usage(format!("{what}: {error}")),
+            RequestError::PasswordInClear => Self::new(REFUSED, format!("{url}: {what}: {error}")),
             RequestError::TimedOut(_) => Self::new(TIMED_OUT, format!("{url}: {what}: {error}")),
             RequestError::Refused(refused) => {
                 let hint = match refused.code {

@@ -7,6 +7,7 @@ use fastport_client::{Client, LinkState, Options, Secret, Target, TlsFiles, init
 use super::arguments::Common;
 use super::exit::{Failure, note};
 use super::secret;
+use crate::guard::DeviceKey;
 
 /// The client's options as the command line says.
 pub(super) fn options(common: &Common) -> Result<Options, Failure> {
@@ -69,7 +70,8 @@ fn secret(common: &Common) -> Result<Secret, Failure> {
         return Err(Failure::usage("a password or key needs --id: whose is it?"));
     }
     if let Some(path) = &common.key_file {
-        return secret::key(path).map(|key| Secret::Key(Box::new(key)));
+        let key = DeviceKey::read(path).map_err(|error| Failure::data(error.to_string()))?;
+        return Ok(Secret::Key(Box::new(*key.as_bytes())));
     }
     if let Some(path) = &common.password_file {
         let password = secret::password(path)?;

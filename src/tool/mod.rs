@@ -52,8 +52,8 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Passwd(passwd) => return session::set_password(&passwd, &common),
         Command::Completions(completions) => return generate::completions(&completions),
         Command::Man(man) => return generate::man(&man),
-        Command::Session(session) if !session.is_remote() => {
-            return session::edit(&session, &common);
+        Command::Session(session) if session.as_remote().is_none() => {
+            return session::edit(&session);
         }
         _ => {}
     }
@@ -67,7 +67,10 @@ fn execute(arguments: Arguments) -> Outcome {
         match command {
             Command::Pub(publish) => publish::run(publish, common).await,
             Command::Sub(subscribe) => subscribe::run(subscribe, common).await,
-            Command::Session(session) => session::create_remote(&session, common).await,
+            Command::Session(session) => match session.as_remote() {
+                Some(create) => session::create_remote(create, common).await,
+                None => Ok(()),
+            },
             Command::Status(status) => status::run(&status, common).await,
             Command::Bench(bench) => bench::run(bench, common).await,
             _ => Ok(()),

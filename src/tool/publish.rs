@@ -7,9 +7,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::arguments::{Common, Publish};
 use super::exit::{Failure, Outcome, TIMED_OUT};
+use super::interrupted;
 use super::link::{self, connect, tell_of_link};
 use super::readings::Coder;
-use super::interrupted;
 
 pub(super) async fn run(publish: Publish, common: Common) -> Outcome {
     let coder = Coder::new(&publish.readings)?;
@@ -35,12 +35,7 @@ pub(super) async fn run(publish: Publish, common: Common) -> Outcome {
     }
 }
 
-async fn send(
-    client: &Client,
-    publish: &Publish,
-    coder: Option<&Coder>,
-    url: &str,
-) -> Outcome {
+async fn send(client: &Client, publish: &Publish, coder: Option<&Coder>, url: &str) -> Outcome {
     let tier = publish.wait.map(|wait| wait.tier());
     let schema = coder.map(Coder::encode_schema).transpose()?;
     let publisher = client
@@ -102,12 +97,7 @@ impl Sender<'_> {
     }
 }
 
-async fn wait(
-    publisher: &Publisher,
-    tier: Tier,
-    timeout: Option<Duration>,
-    url: &str,
-) -> Outcome {
+async fn wait(publisher: &Publisher, tier: Tier, timeout: Option<Duration>, url: &str) -> Outcome {
     let acknowledged = publisher.wait(tier);
     let done = match timeout {
         None => acknowledged.await,

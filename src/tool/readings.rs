@@ -68,12 +68,8 @@ impl Coder {
                 "false" | "0" | "off" => Ok(Value::Bool(false)),
                 _ => Err(bad("neither true nor false")),
             },
-            schema::Kind::F32 => {
-                text.parse().map(Value::F32).map_err(|_| bad("no number"))
-            }
-            schema::Kind::F64 => {
-                text.parse().map(Value::F64).map_err(|_| bad("no number"))
-            }
+            schema::Kind::F32 => text.parse().map(Value::F32).map_err(|_| bad("no number")),
+            schema::Kind::F64 => text.parse().map(Value::F64).map_err(|_| bad("no number")),
             schema::Kind::Int { scale } => {
                 let decimal = parse_decimal(text)
                     .ok_or_else(|| bad("no decimal number of at most 18 digits"))?;

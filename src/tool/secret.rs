@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -13,10 +13,17 @@ use super::exit::Failure;
 /// The password in a file: all of it but a line's end at its end.
 pub(super) fn password(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PASSWORD + 1));
-    let file = File::open(path).map_err(|error| Failure::file(path.display(), error))?;
-    file.take(MAX_PASSWORD as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::file(path.display(), error))?;
+    let failed = |error: io::Error| Failure::file(path.display(), error);
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(Failure::data(format!(
+            "{0}: holds a secret, but its mode {mode:04o} lets others read or change it; run: \
+             chmod 0600 {0}",
+            path.display()
+        )));
+    }
+    file.take(MAX_PASSWORD as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
@@ -26,19 +33,11 @@ pub(super) fn password(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let shown = path.display();
     match bytes.len() {
         0 => Err(Failure::data(format!("{shown}: there is no password in it"))),
-        length if length > MAX_PASSWORD => Err(Failure::data(format!("{shown}: over {MAX_PASSWORD} bytes"))),
+        length if length > MAX_PASSWORD => {
+            Err(Failure::data(format!("{shown}: over {MAX_PASSWORD} bytes")))
+        }
         _ => Ok(bytes),
     }
-}
-
-/// The device key in a file: 64 hexadecimal digits.
-pub(super) fn key(path: &Path) -> Result<[u8; KEY_BYTES], Failure> {
-    let mut text = Zeroizing::new(String::with_capacity(256));
-    File::open(path)
-        .and_then(|file| file.take(256).read_to_string(&mut text))
-        .map_err(|error| Failure::file(path.display(), error))?;
-    let bad = || Failure::data(format!("{}: a key is 64 hexadecimal digits", path.display()));
-    parse_hex(text.trim()).ok_or_else(bad)
 }
 
 /// Asks at the terminal, without showing what is typed.
@@ -96,54 +95,25 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-fn parse_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
-    let mut key = [0; KEY_BYTES];
-    if text.len() != 2 * KEY_BYTES {
-        return None;
-    }
-    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
-        *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
-    }
-    Some(key)
-}
-
-/// Bytes of a device key.
-const KEY_BYTES: usize = 32;
 /// Longer than anybody types; a longer file is another file.
 const MAX_PASSWORD: usize = 512;
 const OWNER_ONLY: u32 = 0o600;
+/// All access of others; writing by the group. As the daemon has it for its own.
+const OTHERS: u32 = 0o027;
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::MetadataExt;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    #[test]
-    fn a_key_file_is_sixty_four_digits_and_white_space() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("key");
-        let digits = "0123456789abcdefABCDEF0123456789".repeat(2);
-        for (text, is_key) in [
-            (format!("{digits}\n"), true),
-            (format!("  {digits}"), true),
-            (digits[1..].to_owned(), false),
-            (format!("{digits}0"), false),
-            (digits.replace('a', "g"), false),
-            (digits.replace("ab", "é"), false),
-            (String::new(), false),
-        ] {
-            fs::write(&path, &text).expect("written");
-            assert_eq!(key(&path).is_ok(), is_key, "{text:?}");
-        }
-    }
 
     #[test]
     fn a_password_file_may_end_with_a_line() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("password");
+        fs::write(&path, "").expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(OWNER_ONLY)).expect("ours");
         for text in ["word", "word\n", "word\r\n"] {
             fs::write(&path, text).expect("written");
             assert_eq!(password(&path).expect(text).as_slice(), b"word");
@@ -152,6 +122,10 @@ mod tests {
             fs::write(&path, &text).expect("written");
             assert!(password(&path).is_err(), "{} bytes", text.len());
         }
+        fs::write(&path, "word").expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("ours");
+        let error = password(&path).expect_err("all may read it");
+        assert_eq!(error.code(), crate::tool::exit::DATA);
     }
 
     #[test]

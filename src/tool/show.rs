@@ -65,7 +65,12 @@ impl<W: Write> Printer<W> {
     }
 
     /// Tells of messages that did not come: in the stream of JSON, and to the person.
-    pub(super) fn gap(&mut self, topic: Option<&str>, count: u64, cause: GapCause) -> io::Result<()> {
+    pub(super) fn gap(
+        &mut self,
+        topic: Option<&str>,
+        count: u64,
+        cause: GapCause,
+    ) -> io::Result<()> {
         let of = topic.map_or_else(String::new, |topic| format!(" on {topic}"));
         note(format_args!("gap: {count} messages{of} did not come ({})", cause.name()));
         if self.form == Form::Json {

@@ -39,11 +39,7 @@ pub(super) async fn run(subscribe: Subscribe, common: Common) -> Outcome {
     done
 }
 
-async fn begin(
-    client: &Client,
-    subscribe: &Subscribe,
-    url: &str,
-) -> Result<Subscription, Failure> {
+async fn begin(client: &Client, subscribe: &Subscribe, url: &str) -> Result<Subscription, Failure> {
     let options = SubscribeOptions {
         past: subscribe.history.unwrap_or_default(),
         no_last: subscribe.no_last,
