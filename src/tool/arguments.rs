@@ -256,7 +256,7 @@ pub(super) struct SessionRemove {
 #[derive(Debug, Clone, Args)]
 pub(super) struct CredentialsFile {
     /// The relay's credentials file
-    #[arg(long, value_name = "FILE", env = "FASTPORT_CREDENTIALS", default_value = CREDENTIALS)]
+    #[arg(long, value_name = "FILE", default_value = CREDENTIALS)]
     pub(super) credentials: PathBuf,
 }
 
