@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,11 @@ use tracing::{error, info, warn};
 
 use crate::board::Board;
 use crate::config::{self, Config, ConfigError, Listen};
-use crate::guard::Gate;
+use crate::guard::{Credentials, Gate};
 use crate::hub::{Hub, Room, RoomError};
 use crate::link::{
-    BindError, Door, Limits as LinkLimits, Listener, TlsError, TlsSource, Transport, bind_tcp,
-    bind_unix,
+    BindError, Door, Limits as LinkLimits, Listener, OriginsSource, TlsError, TlsSource, Transport,
+    bind_tcp, bind_unix,
 };
 use crate::log::LevelHandle;
 use crate::status::Status;
@@ -34,12 +35,36 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads the configuration, with the environment's overrides.
+    /// Reads the configuration, with the environment's overrides, and the credentials.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn load(&self) -> Result<Config, ConfigError> {
-        Config::load(self.path.as_deref(), std::env::vars())
+    pub fn load(&self) -> Result<Settings, ConfigError> {
+        let config = Config::load(self.path.as_deref(), std::env::vars())?;
+        let credentials = match &config.access.credentials {
+            Some(path) => Credentials::load(path)?,
+            None => Credentials::default(),
+        };
+        credentials.check_against(&config)?;
+        Ok(Settings { config, credentials })
+    }
+}
+
+/// What the files and the environment say.
+#[derive(Debug)]
+pub struct Settings {
+    /// The configuration.
+    pub config: Config,
+    /// Who may come in.
+    pub credentials: Credentials,
+}
+
+impl Settings {
+    /// The sessions of both files.
+    fn sessions(&self) -> Vec<config::Session> {
+        let records = self.credentials.sessions.iter();
+        let made = records.map(|record| record.to_session(&self.config.limits));
+        self.config.sessions.iter().cloned().chain(made).collect()
     }
 }
 
@@ -57,6 +82,8 @@ pub enum StartError {
     Session(RoomError),
     /// Signals cannot be received.
     Signals(std::io::Error),
+    /// The machine has no randomness: nobody could be let in safely.
+    NoRandomness(getrandom::Error),
 }
 
 impl fmt::Display for StartError {
@@ -69,6 +96,7 @@ impl fmt::Display for StartError {
             }
             Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
+            Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),
         }
     }
 }
@@ -91,14 +119,23 @@ impl From<TlsError> for StartError {
 pub struct App {
     source: Source,
     config: Config,
+    /// The names of the sessions of configuration and credentials.
+    sessions: BTreeSet<Box<str>>,
     level: LevelHandle,
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     rooms: mpsc::Receiver<Arc<Room>>,
     listeners: Vec<Listener>,
-    tls: Vec<Arc<TlsSource>>,
+    live: Vec<Live>,
     door: Arc<Door>,
     signals: Signals,
+}
+
+/// What of a listener follows the configuration while it runs.
+struct Live {
+    address: SocketAddr,
+    tls: Option<Arc<TlsSource>>,
+    origins: Option<Arc<OriginsSource>>,
 }
 
 struct Signals {
@@ -112,7 +149,13 @@ impl App {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(source: Source, config: Config, level: LevelHandle) -> Result<Self, StartError> {
+    pub fn start(
+        source: Source,
+        settings: Settings,
+        level: LevelHandle,
+    ) -> Result<Self, StartError> {
+        let sessions = settings.sessions();
+        let Settings { config, credentials } = settings;
         // before any socket: a signal that comes early must not be lost
         let signals = Signals::new().map_err(StartError::Signals)?;
         let status = Arc::new(Status::default());
@@ -122,24 +165,34 @@ impl App {
             made_limits(&config),
             status,
         );
-        for session in &config.sessions {
+        for session in &sessions {
             hub.open_room(session.name.as_str(), session_limits(&config, session))
                 .map_err(StartError::Session)?;
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
-        let gate = Gate::new(&config);
+        let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
         };
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
-        let mut tls = Vec::new();
-        let listeners = config
-            .listen
-            .iter()
-            .map(|listen| bind(listen, &mut tls))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { source, config, level, hub, gate, rooms, listeners, tls, door, signals })
+        let mut live = Vec::new();
+        let bound = config.listen.iter().map(|listen| bind(listen, &mut live));
+        let listeners = bound.collect::<Result<Vec<_>, _>>()?;
+        let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
+        Ok(Self {
+            source,
+            config,
+            sessions,
+            level,
+            hub,
+            gate,
+            rooms,
+            listeners,
+            live,
+            door,
+            signals,
+        })
     }
 
     /// Where peers can connect, as URLs.
@@ -225,7 +278,7 @@ impl App {
                 return;
             }
         };
-        let changes = self.config.changes_on_reload(&new);
+        let changes = self.config.changes_on_reload(&new.config);
         for change in &changes.restart {
             warn!(%change, "takes effect at the next start");
         }
@@ -233,37 +286,37 @@ impl App {
             info!(%change, "changed");
         }
         self.apply(new);
-        for source in &self.tls {
-            if let Err(error) = source.reload() {
-                warn!(%error, "certificate not reloaded; the old one stays in use");
-            }
-        }
         self.hub.status().reloads.add(1);
         info!(changes = changes.live.len(), "configuration reloaded");
     }
 
-    fn apply(&mut self, new: Config) {
-        self.level.set(new.daemon.log.level);
-        self.gate.set_rules(&new);
-        let names: BTreeSet<&str> =
-            new.sessions.iter().map(|session| session.name.as_str()).collect();
-        let gone = self.config.sessions.iter().map(|session| session.name.as_str());
-        for name in gone.filter(|name| !names.contains(name)) {
+    fn apply(&mut self, new: Settings) {
+        let sessions = new.sessions();
+        let Settings { config, credentials } = new;
+        self.level.set(config.daemon.log.level);
+        self.gate.set_rules(&config, credentials);
+        let names: BTreeSet<Box<str>> =
+            sessions.iter().map(|session| session.name.as_str().into()).collect();
+        for name in self.sessions.difference(&names) {
             self.hub.close_room(name);
         }
-        for session in &new.sessions {
-            let limits = session_limits(&new, session);
-            match self.hub.room(session.name.as_str()) {
-                Some(room) => room.set_limits(limits),
-                None => {
-                    if let Err(error) = self.hub.open_room(session.name.as_str(), limits) {
-                        error!(session = session.name.as_str(), ?error, "session not made");
-                    }
-                }
+        for session in &sessions {
+            let (name, limits) = (session.name.as_str(), session_limits(&config, session));
+            if let Some(room) = self.hub.room(name) {
+                room.set_limits(limits);
+            } else if let Err(error) = self.hub.open_room(name, limits) {
+                error!(session = name, ?error, "session not made");
             }
         }
-        self.hub.set_made_limits(new.limits.sessions as usize, made_limits(&new));
-        self.config = new;
+        self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        self.door.set_handshake_timeout(config.limits.handshake_timeout);
+        for live in &self.live {
+            let listen = config.listen.iter().find(|listen| listen.address() == Some(live.address));
+            if let Some(listen) = listen {
+                follow(live, listen);
+            }
+        }
+        (self.config, self.sessions) = (config, names);
     }
 }
 
@@ -277,27 +330,48 @@ impl Signals {
     }
 }
 
-fn bind(listen: &Listen, sources: &mut Vec<Arc<TlsSource>>) -> Result<Listener, StartError> {
-    let mut source = |files: &config::Tls| -> Result<Arc<TlsSource>, StartError> {
-        let source = Arc::new(TlsSource::load(files.clone())?);
-        sources.push(Arc::clone(&source));
-        Ok(source)
-    };
-    Ok(match listen {
-        Listen::Tcp { address } => bind_tcp(*address, Transport::Plain)?,
-        Listen::Tls { address, tls } => bind_tcp(*address, Transport::Tls(source(tls)?))?,
-        Listen::WebSocket { address, origins } => {
-            bind_tcp(*address, Transport::WebSocket(Arc::new(origins.clone())))?
-        }
-        Listen::WebSocketTls { address, origins, tls } => {
-            let transport = Transport::WebSocketTls(source(tls)?, Arc::new(origins.clone()));
-            bind_tcp(*address, transport)?
-        }
+fn bind(listen: &Listen, live: &mut Vec<Live>) -> Result<Listener, StartError> {
+    let (address, tls, origins) = match listen {
+        Listen::Tcp { address } => (*address, None, None),
+        Listen::Tls { address, tls } => (*address, Some(tls), None),
+        Listen::WebSocket { address, origins } => (*address, None, Some(origins)),
+        Listen::WebSocketTls { address, origins, tls } => (*address, Some(tls), Some(origins)),
         Listen::Unix { path, mode, group } => {
             let group = group.as_deref().map(group_id).transpose()?;
-            bind_unix(path, mode.bits(), group)?
+            return Ok(bind_unix(path, mode.bits(), group)?);
         }
-    })
+    };
+    let tls = match tls {
+        Some(files) => Some(Arc::new(TlsSource::load(files.clone())?)),
+        None => None,
+    };
+    let origins = origins.map(|origins| OriginsSource::new(origins.clone()));
+    live.push(Live { address, tls: tls.clone(), origins: origins.clone() });
+    let transport = match (tls, origins) {
+        (None, None) => Transport::Plain,
+        (Some(tls), None) => Transport::Tls(tls),
+        (None, Some(origins)) => Transport::WebSocket(origins),
+        (Some(tls), Some(origins)) => Transport::WebSocketTls(tls, origins),
+    };
+    Ok(bind_tcp(address, transport)?)
+}
+
+/// Gives a listener that stays its new certificates and origins.
+fn follow(live: &Live, listen: &Listen) {
+    let (tls, origins) = match listen {
+        Listen::Tls { tls, .. } => (Some(tls), None),
+        Listen::WebSocket { origins, .. } => (None, Some(origins)),
+        Listen::WebSocketTls { tls, origins, .. } => (Some(tls), Some(origins)),
+        Listen::Tcp { .. } | Listen::Unix { .. } => (None, None),
+    };
+    if let Some((source, files)) = live.tls.as_ref().zip(tls)
+        && let Err(error) = source.reload(files.clone())
+    {
+        warn!(%error, "certificate not reloaded; the old one stays in use");
+    }
+    if let Some((source, origins)) = live.origins.as_ref().zip(origins) {
+        source.reload(origins.clone());
+    }
 }
 
 /// The number of a group, by number or by `/etc/group`.

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fastport::app::{App, Source};
-use fastport::config::Config;
+use fastport::app::{App, Settings, Source};
 use fastport::log;
 
 /// Gateway daemon: devices, apps and browsers exchange messages by topic.
@@ -17,7 +16,7 @@ struct Arguments {
     /// one open session `demo`
     #[arg(long, value_name = "FILE", env = "FASTPORT_CONFIG")]
     config: Option<PathBuf>,
-    /// Check the configuration and end: status 0 when it is right
+    /// Check configuration and credentials and end: status 0 when it is right
     #[arg(long)]
     check: bool,
     /// Print the complete configuration, defaults and environment included, and end
@@ -28,26 +27,26 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let source = Source { path: arguments.config };
-    let config = match source.load() {
-        Ok(config) => config,
+    let settings = match source.load() {
+        Ok(settings) => settings,
         Err(error) => return fail(EXIT_CONFIG, &error),
     };
     if arguments.print_config {
-        return print(&config.to_toml());
+        return print(&settings.config.to_toml());
     }
     if arguments.check {
         return print("the configuration is right\n");
     }
-    match serve(source, config) {
+    match serve(source, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(EXIT_UNAVAILABLE, error.as_ref()),
     }
 }
 
-fn serve(source: Source, config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let level = log::start(config.daemon.log.format, config.daemon.log.level)?;
+fn serve(source: Source, settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let level = log::start(settings.config.daemon.log.format, settings.config.daemon.log.level)?;
     let has_file = source.path.is_some();
-    let runtime = match config.daemon.workers {
+    let runtime = match settings.config.daemon.workers {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         workers => tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers.into())
@@ -55,7 +54,7 @@ fn serve(source: Source, config: Config) -> Result<(), Box<dyn std::error::Error
             .build()?,
     };
     runtime.block_on(async {
-        let app = App::start(source, config, level)?;
+        let app = App::start(source, settings, level)?;
         if !has_file || std::io::stdout().is_terminal() {
             // who does not read it does not need it
             print(&hint(&app.urls()));

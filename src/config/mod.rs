@@ -265,8 +265,10 @@ fn check_board(board: &Board, sessions: &[Session], access: &Access, findings: &
     findings.report("board.session", FaultKind::Conflict(text));
 }
 
-/// Variables that begin as ours do but override no key: the path of the configuration itself.
-pub const NOT_OVERRIDES: &[&str] = &["FASTPORT_CONFIG"];
+/// Variables that begin as ours do but override no key: the path of the configuration itself, what
+/// the tool reads, what the tests read.
+pub const NOT_OVERRIDES: &[&str] =
+    &["FASTPORT_CONFIG", "FASTPORT_URL", "FASTPORT_SESSION", "FASTPORT_TEST_PYTHON"];
 
 /// No configuration of a board comes near it; a wrong file may.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

@@ -2,45 +2,11 @@
 
 use std::fmt;
 
+use fastport_wire::Filter;
 use fastport_wire::topic::TopicError;
-use fastport_wire::{Filter, Topic};
 
 use crate::config::TopicFilter;
 use crate::config::schema::{Problem, Raw, Value, quoted};
-
-/// The topics an identity may publish on and read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AccessList {
-    publish: Vec<TopicFilter>,
-    subscribe: Vec<TopicFilter>,
-}
-
-impl AccessList {
-    /// The list with those filters. Empty: nothing is allowed.
-    #[must_use]
-    pub const fn new(publish: Vec<TopicFilter>, subscribe: Vec<TopicFilter>) -> Self {
-        Self { publish, subscribe }
-    }
-
-    /// Whether messages on `topic` may be published. Never on the daemon's own topics.
-    #[must_use]
-    pub fn may_publish(&self, topic: Topic<'_>) -> bool {
-        !topic.is_reserved() && self.publish.iter().any(|filter| filter.matches(topic))
-    }
-
-    /// Whether messages on `topic` may be read.
-    #[must_use]
-    pub fn may_read(&self, topic: Topic<'_>) -> bool {
-        self.subscribe.iter().any(|filter| filter.matches(topic))
-    }
-
-    /// Whether `filter` selects some topic that may be read. What it selects beside is not
-    /// delivered: each topic is asked for with [`AccessList::may_read`].
-    #[must_use]
-    pub fn may_subscribe(&self, filter: Filter<'_>) -> bool {
-        self.subscribe.iter().any(|allowed| allowed.as_filter().overlaps(filter))
-    }
-}
 
 /// A filter in which `%d`, wherever it stands in a level, stands for the identity's id:
 /// `sensors/%d/#`, `sensors/board-%d/temp`.
@@ -123,46 +89,10 @@ const PLACEHOLDER: &str = "%d";
 
 #[cfg(test)]
 mod tests {
+    use fastport_wire::Topic;
     use proptest::prelude::*;
 
     use super::*;
-
-    fn list(publish: &[&str], subscribe: &[&str]) -> AccessList {
-        let filters =
-            |list: &[&str]| list.iter().map(|f| TopicFilter::parse(f).expect("a filter")).collect();
-        AccessList::new(filters(publish), filters(subscribe))
-    }
-
-    fn topic(name: &str) -> Topic<'_> {
-        Topic::parse(name).expect("tests use topics")
-    }
-
-    #[test]
-    fn a_list_allows_what_it_says_and_nothing_else() {
-        let list = list(&["sensors/a/#"], &["commands/a", "$board/#"]);
-        assert!(list.may_publish(topic("sensors/a/temp")));
-        assert!(!list.may_publish(topic("sensors/b/temp")));
-        assert!(!list.may_publish(topic("commands/a")));
-        assert!(list.may_read(topic("commands/a")) && list.may_read(topic("$board/load")));
-        assert!(!list.may_read(topic("sensors/a/temp")));
-        assert!(!AccessList::default().may_publish(topic("a")));
-        assert!(!AccessList::default().may_read(topic("a")));
-    }
-
-    #[test]
-    fn nobody_publishes_on_the_daemons_topics() {
-        let list = list(&["#", "$board/#"], &["#"]);
-        assert!(!list.may_publish(topic("$board/load")));
-        assert!(!list.may_read(topic("$board/load")));
-    }
-
-    #[test]
-    fn a_subscription_needs_one_topic_it_may_read() {
-        let list = list(&[], &["home/+/temp"]);
-        let may = |filter| list.may_subscribe(Filter::parse(filter).expect("a filter"));
-        assert!(may("#") && may("home/#") && may("home/kitchen/temp") && may("+/+/temp"));
-        assert!(!may("garden/#") && !may("home/+/door") && !may("$board/#"));
-    }
 
     #[test]
     fn an_id_takes_its_place_within_one_level() {
@@ -190,9 +120,9 @@ mod tests {
         ) {
             let template = FilterTemplate::parse("own/%d/x").expect("a template");
             let Ok(filter) = template.fill(&id) else { return Ok(()) };
-            let allowed = AccessList::new(vec![filter.clone()], vec![filter]);
             let name = format!("own/{level}/x");
-            prop_assert_eq!(allowed.may_publish(topic(&name)), level == id);
+            let topic = Topic::parse(&name).expect("no wildcards, no controls");
+            prop_assert_eq!(filter.matches(topic), level == id);
         }
     }
 }

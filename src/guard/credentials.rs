@@ -5,12 +5,14 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
+use fastport_core::rights::Rights;
 use fastport_wire::control::Method;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::access::{AccessList, FilterTemplate};
+use super::access::FilterTemplate;
 use super::keys::{DeviceKey, decode_hex, encode_hex};
 use super::password::PasswordHash;
 use super::secret_file::read_secret;
@@ -119,7 +121,7 @@ pub struct Identity {
     /// How it proves who it is.
     pub credential: Credential,
     /// What it may do.
-    pub access: AccessList,
+    pub rights: Arc<Rights>,
 }
 
 /// How an identity proves who it is.
@@ -237,6 +239,17 @@ impl Value for Fingerprint {
     fn toml(&self) -> String {
         quoted(self)
     }
+}
+
+/// What peers with those filters may do.
+pub(super) fn rights(publish: &[TopicFilter], subscribe: &[TopicFilter]) -> Rights {
+    let texts = |filters: &[TopicFilter]| -> Vec<Box<str>> {
+        filters.iter().map(|filter| filter.as_str().into()).collect()
+    };
+    let (publish, subscribe) = (texts(publish), texts(subscribe));
+    // a `TopicFilter` is well formed; were it not, nobody would get in by mistake
+    Rights::new(publish.iter().map(|text| &**text), subscribe.iter().map(|text| &**text))
+        .unwrap_or_default()
 }
 
 /// A session that the tool made. What is not said is as in `[[session]]` of the configuration.
@@ -465,8 +478,8 @@ impl IdentityTable {
             findings.report(at, FaultKind::Conflict(text));
             return;
         }
-        let access = AccessList::new(publish, subscribe);
-        identities.insert(id.clone(), Identity { id, credential, access });
+        let rights = Arc::new(rights(&publish, &subscribe));
+        identities.insert(id.clone(), Identity { id, credential, rights });
     }
 
     /// The one credential that is given.
@@ -577,12 +590,12 @@ mod tests {
         .expect("well formed");
         let find = |id| credentials.identity("home", id).expect(id);
         assert_eq!(find("anna").credential.method(), Method::Password);
-        assert!(find("anna").access.may_read(topic("$board/load")));
+        assert!(find("anna").rights.may_read(topic("$board/load")));
         let pump = find("pump-1");
         assert_eq!(pump.credential, Credential::Key(DeviceKey::from_hex(KEY).expect("a key")));
-        assert!(pump.access.may_publish(topic("sensors/pump-1/rpm")));
-        assert!(!pump.access.may_publish(topic("sensors/pump-2/rpm")));
-        assert!(!pump.access.may_read(topic("sensors/pump-1/rpm")));
+        assert!(pump.rights.may_publish(topic("sensors/pump-1/rpm")));
+        assert!(!pump.rights.may_publish(topic("sensors/pump-2/rpm")));
+        assert!(!pump.rights.may_read(topic("sensors/pump-1/rpm")));
         let fingerprint = Fingerprint::parse(KEY).expect("64 digits");
         let by = |print: &Fingerprint, name| {
             credentials.identity_of_certificate("home", print, name).map(|found| found.id.as_str())
@@ -632,7 +645,7 @@ mod tests {
                 "c:1:1: identity[0]: more than one of password, key, certificate, certificate_name; keep one".to_owned(),
             ),
             (&format!("{identity}kay = 'KEY'"), "c:4:1: identity[0].kay: unknown key; did you mean identity[0].key?".to_owned()),
-            (&format!("{identity}key = 'KEY0'"), "c:4:7: identity[0].key: not a device key: a key is 64 hexadecimal digits; make one with `fastport keygen`".to_owned()),
+            (&format!("{identity}key = 'KEY0'"), "c:4:7: identity[0].key: not a device key: a key is 64 hexadecimal digits; make one with `fastport key new`".to_owned()),
             (&format!("{identity}key = 1"), "c:4:7: identity[0].key: expected a key: 64 hexadecimal digits in quotes, found integer".to_owned()),
             (
                 &format!("{identity}password = 'hunter2'"),

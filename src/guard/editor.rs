@@ -8,7 +8,6 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -321,7 +320,10 @@ fn lock_directory_of(path: &Path, wait: Duration) -> Result<File, EditError> {
     loop {
         match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(opened),
-            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < wait => sleep(TRY_AGAIN),
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < wait => {
+                // the tool has nothing else to do, and the lock no way to wait for it so long
+                std::thread::park_timeout(TRY_AGAIN);
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(EditError::Busy(path.to_owned())),
             Err(error) => return Err(EditError::io("lock", directory, error.into())),
         }

@@ -2,23 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use fastport_core::handshake::{Credential, Hello, Refusal};
+use fastport_core::handshake::{Credential as Asked, Hello, Refusal};
+use fastport_core::proof::KEY_BYTES;
 use fastport_core::rights::Rights;
 use fastport_core::time::Instant;
 use fastport_wire::control::{ErrorCode, Method};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use super::credentials::{Credential, Credentials, Identity, rights};
 use super::meter::{Meter, Meters, Rates};
 use super::origin::Origin;
-use crate::config::{Config, OpenFrom};
+use super::password::{self, PasswordHash};
+use super::source::{Refused, Source, SourceLimiter};
+use crate::config::{Config, OpenFrom, Session, SessionName};
 
-/// What the configuration says.
+/// What the configuration and the credentials file say.
 #[derive(Debug)]
 struct Rules {
     /// Sessions that need no credentials: from where, and what their peers may do.
     open: BTreeMap<Box<str>, OpenSession>,
+    credentials: Credentials,
+    plain_passwords: bool,
+    create_sessions: bool,
     peers_per_address: u32,
     peer_rates: Option<Rates>,
     identity_rates: Option<Rates>,
@@ -31,10 +39,24 @@ struct OpenSession {
     rights: Arc<Rights>,
 }
 
+/// A session that a peer made; as long as the daemon runs.
+#[derive(Debug, Clone)]
+enum Made {
+    Open,
+    Password { identity: Box<str>, hash: PasswordHash },
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Gate {
     rules: RwLock<Arc<Rules>>,
+    /// As many as the hub has sessions, at most.
+    made: RwLock<BTreeMap<Box<str>, Made>>,
+    sources: Mutex<SourceLimiter>,
+    /// Password checks at once: each takes 19 MiB.
+    checks: Semaphore,
+    /// Stands in for the key of an identity that there is not.
+    nobodys_key: [u8; KEY_BYTES],
     /// Links of each address; an address without links has no entry.
     links: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
     /// Meters that links share; the links own them.
@@ -68,54 +90,60 @@ impl Drop for Visit {
 }
 
 impl Rules {
-    fn new(config: &Config) -> Self {
-        let open = config.sessions.iter().filter(|session| session.open).map(|session| {
-            let filters = |list: &[crate::config::TopicFilter]| -> Vec<Box<str>> {
-                list.iter().map(|filter| filter.as_str().into()).collect()
-            };
-            let (publish, subscribe) = (filters(&session.publish), filters(&session.subscribe));
-            let rights = Rights::new(
-                publish.iter().map(|text| &**text),
-                subscribe.iter().map(|text| &**text),
-            );
-            // the configuration holds well-formed filters only; nobody gets in by mistake
-            let rights = Arc::new(rights.unwrap_or_default());
+    fn new(config: &Config, credentials: Credentials) -> Self {
+        let recorded = credentials.sessions.iter().map(|record| record.to_session(&config.limits));
+        let sessions: Vec<Session> = config.sessions.iter().cloned().chain(recorded).collect();
+        let open = sessions.iter().filter(|session| session.open).map(|session| {
+            let rights = Arc::new(rights(&session.publish, &session.subscribe));
             (session.name.as_str().into(), OpenSession { from: session.open_from, rights })
         });
         Self {
             open: open.collect(),
+            plain_passwords: config.access.plain_passwords,
+            create_sessions: config.access.create_sessions,
             peers_per_address: config.limits.peers_per_address,
             peer_rates: Rates::new(&config.limits.rate.peer),
             identity_rates: Rates::new(&config.limits.rate.identity),
             address_rates: Rates::new(&config.limits.rate.address),
+            credentials,
         }
     }
 }
 
 impl Gate {
-    /// A gate by the rules of `config`.
-    #[must_use]
-    pub fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Self {
-            rules: RwLock::new(Arc::new(Rules::new(config))),
+    /// A gate by the rules of `config` and `credentials`.
+    ///
+    /// # Errors
+    /// When the machine has no randomness.
+    pub fn new(config: &Config, credentials: Credentials) -> Result<Arc<Self>, getrandom::Error> {
+        let mut nobodys_key = [0; KEY_BYTES];
+        getrandom::fill(&mut nobodys_key)?;
+        Ok(Arc::new(Self {
+            rules: RwLock::new(Arc::new(Rules::new(config, credentials))),
+            made: RwLock::default(),
+            sources: Mutex::new(SourceLimiter::new(&config.limits.source)),
+            checks: Semaphore::new(config.access.password_checks.into()),
+            nobodys_key,
             links: Arc::default(),
             meters: Mutex::default(),
-        })
+        }))
     }
 
     /// Applies other rules; they hold for links that come from now on.
-    pub fn set_rules(&self, config: &Config) {
-        let rules = Arc::new(Rules::new(config));
+    pub fn set_rules(&self, config: &Config, credentials: Credentials) {
+        let rules = Arc::new(Rules::new(config, credentials));
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.sources().set_limits(&config.limits.source);
     }
 
     /// Whether a link may begin its handshake: `None` when there are too many from its address.
     #[must_use]
-    pub fn admit(&self, origin: &Origin, _now: Instant) -> Option<Visit> {
+    pub fn admit(&self, origin: &Origin, now: Instant) -> Option<Visit> {
         let links = Arc::clone(&self.links);
         let Some(address) = origin.address.map(|address| address.ip().to_canonical()) else {
             return Some(Visit { address: None, links });
         };
+        self.sources().admit_connection(now.as_millis(), address.into()).ok()?;
         let limit = self.rules().peers_per_address;
         let mut table = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let count = table.entry(address).or_insert(0);
@@ -127,22 +155,150 @@ impl Gate {
         Some(Visit { address: Some(address), links })
     }
 
-    /// What a peer has to show for its HELLO.
+    /// What a peer has to show for its HELLO. Whether there is such an identity does not show.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn identify(&self, hello: &Hello, origin: &Origin) -> Result<Credential, Refusal> {
+    pub fn identify(&self, hello: &Hello, origin: &Origin, now: Instant) -> Result<Asked, Refusal> {
         let rules = self.rules();
-        let refused = Err(Refusal::because(ErrorCode::NotAuthenticated));
-        match (hello.method, rules.open.get(&hello.session)) {
-            (Method::Open, Some(open)) => {
-                if open.from == OpenFrom::Loopback && !origin.is_local() {
-                    return Err(Refusal::because(ErrorCode::MethodNotAllowed));
-                }
-                Ok(Credential::Granted(Arc::clone(&open.rights)))
+        match hello.method {
+            Method::Open => self.identify_open(&rules, hello, origin),
+            Method::Password if origin.is_private() || rules.plain_passwords => Ok(Asked::Password),
+            Method::DeviceKey => {
+                self.begin_proof(origin, now)?;
+                let identity = rules.credentials.identity(&hello.session, &hello.identity);
+                Ok(match identity.map(|identity| (&identity.credential, identity)) {
+                    Some((Credential::Key(key), identity)) => {
+                        Asked::Key { key: *key.as_bytes(), rights: Some(rights_of(identity)) }
+                    }
+                    _ => Asked::Key { key: self.nobodys_key, rights: None },
+                })
             }
-            _ => refused,
+            Method::Certificate => identify_certificate(&rules, hello, origin),
+            _ => Err(Refusal::because(ErrorCode::MethodNotAllowed)),
         }
+    }
+
+    fn identify_open(
+        &self,
+        rules: &Rules,
+        hello: &Hello,
+        origin: &Origin,
+    ) -> Result<Asked, Refusal> {
+        if let Some(open) = rules.open.get(&hello.session) {
+            if open.from == OpenFrom::Loopback && !origin.is_local() {
+                return Err(Refusal::because(ErrorCode::MethodNotAllowed));
+            }
+            return Ok(Asked::Granted(Arc::clone(&open.rights)));
+        }
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        match made.get(&hello.session) {
+            Some(Made::Open) => Ok(Asked::Granted(Arc::new(Rights::everything()))),
+            _ => Err(Refusal::because(ErrorCode::NotAuthenticated)),
+        }
+    }
+
+    /// The rights that a password gives, when it is right. The check runs beside the runtime's
+    /// threads, and only so many at once.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it cannot be checked now.
+    pub async fn check_password(
+        &self,
+        hello: &Hello,
+        origin: &Origin,
+        now: Instant,
+        password: Zeroizing<Vec<u8>>,
+    ) -> Result<Option<Arc<Rights>>, Refusal> {
+        let unavailable = Refusal::because(ErrorCode::Unavailable);
+        let _place = self.checks.acquire().await.map_err(|_| unavailable)?;
+        self.begin_proof(origin, now)?;
+        let (hash, rights) = match self.password_of(hello) {
+            Some((hash, rights)) => (Some(hash), Some(rights)),
+            None => (None, None),
+        };
+        let check = move || match hash {
+            Some(hash) => hash.verify(&password),
+            None => password::verify_unknown(&password),
+        };
+        let is_right = tokio::task::spawn_blocking(check).await.map_err(|_| unavailable)?;
+        Ok(rights.filter(|_| is_right))
+    }
+
+    fn password_of(&self, hello: &Hello) -> Option<(PasswordHash, Arc<Rights>)> {
+        let rules = self.rules();
+        let identity = rules.credentials.identity(&hello.session, &hello.identity);
+        if let Some((Credential::Password(hash), identity)) =
+            identity.map(|identity| (&identity.credential, identity))
+        {
+            return Some((hash.clone(), rights_of(identity)));
+        }
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        match made.get(&hello.session) {
+            Some(Made::Password { identity, hash }) if *identity == hello.identity => {
+                Some((hash.clone(), Arc::new(Rights::everything())))
+            }
+            _ => None,
+        }
+    }
+
+    fn begin_proof(&self, origin: &Origin, now: Instant) -> Result<(), Refusal> {
+        let begun = self.sources().begin_proof(now.as_millis(), source_of(origin));
+        begun.map_err(|Refused { retry_after_ms }| Refusal {
+            code: ErrorCode::RateLimited,
+            retry_ms: Some(u32::try_from(retry_after_ms).unwrap_or(u32::MAX)),
+        })
+    }
+
+    /// Notes that a peer's proof was right.
+    pub fn note_right_proof(&self, origin: &Origin, now: Instant) {
+        self.sources().proof_succeeded(now.as_millis(), source_of(origin));
+    }
+
+    /// Notes that a peer's proof was wrong.
+    pub fn note_wrong_proof(&self, origin: &Origin, now: Instant) {
+        self.sources().proof_failed(now.as_millis(), source_of(origin));
+    }
+
+    /// Makes the credentials of a session that a peer asked for.
+    ///
+    /// # Errors
+    /// [`ErrorCode`].
+    pub async fn create_session(
+        &self,
+        session: &str,
+        identity: Option<&str>,
+        password: Option<&[u8]>,
+    ) -> Result<(), ErrorCode> {
+        let rules = self.rules();
+        if !rules.create_sessions {
+            return Err(ErrorCode::Forbidden);
+        }
+        if SessionName::parse(session).is_none() {
+            return Err(ErrorCode::BadControl);
+        }
+        let made = match password {
+            None => Made::Open,
+            Some(password) => {
+                let _place = self.checks.acquire().await.map_err(|_| ErrorCode::Unavailable)?;
+                let password = Zeroizing::new(password.to_vec());
+                let hash = tokio::task::spawn_blocking(move || PasswordHash::new(&password)).await;
+                let hash = hash.map_err(|_| ErrorCode::Unavailable)?;
+                let hash = hash.map_err(|_| ErrorCode::BadControl)?;
+                Made::Password { identity: identity.unwrap_or(FIRST_IDENTITY).into(), hash }
+            }
+        };
+        let mut all = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        if all.contains_key(session) {
+            return Err(ErrorCode::Conflict);
+        }
+        all.insert(session.into(), made);
+        Ok(())
+    }
+
+    /// Takes back the credentials of a session that could not be made after all.
+    pub fn forget_session(&self, session: &str) {
+        self.made.write().unwrap_or_else(PoisonError::into_inner).remove(session);
     }
 
     /// The meters of a link; `None`: no limit holds for it.
@@ -182,31 +338,34 @@ impl Gate {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The rights that a password gives, when it is right.
-    ///
-    /// # Errors
-    /// [`Refusal`] when it cannot be checked now.
-    pub async fn check_password(
-        &self,
-        _hello: &Hello,
-        _password: Zeroizing<Vec<u8>>,
-    ) -> Result<Option<Arc<Rights>>, Refusal> {
-        Ok(None)
-    }
-
-    /// Notes that a proof was wrong.
-    pub fn note_wrong_proof(&self, _origin: &Origin, _now: Instant) {}
-
-    /// Makes the credentials of a session that a peer asked for.
-    ///
-    /// # Errors
-    /// [`ErrorCode`].
-    pub async fn create_session(
-        &self,
-        _session: &str,
-        _identity: Option<&str>,
-        _password: Option<&[u8]>,
-    ) -> Result<(), ErrorCode> {
-        Err(ErrorCode::Forbidden)
+    fn sources(&self) -> MutexGuard<'_, SourceLimiter> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+fn identify_certificate(rules: &Rules, hello: &Hello, origin: &Origin) -> Result<Asked, Refusal> {
+    let Some(certificate) = &origin.certificate else {
+        return Err(Refusal::because(ErrorCode::MethodNotAllowed));
+    };
+    let identity = rules.credentials.identity_of_certificate(
+        &hello.session,
+        &certificate.fingerprint,
+        certificate.common_name.as_deref(),
+    );
+    // it says whom it means, as every other peer does
+    match identity.filter(|identity| identity.id.as_str() == &*hello.identity) {
+        Some(identity) => Ok(Asked::Granted(rights_of(identity))),
+        None => Err(Refusal::because(ErrorCode::NotAuthenticated)),
+    }
+}
+
+fn rights_of(identity: &Identity) -> Arc<Rights> {
+    Arc::clone(&identity.rights)
+}
+
+fn source_of(origin: &Origin) -> Source {
+    origin.address.map_or(Source::Local, |address| address.ip().into())
+}
+
+/// The identity of a session that a peer made with a password and without a name for it.
+const FIRST_IDENTITY: &str = "user";

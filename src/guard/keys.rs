@@ -113,7 +113,7 @@ pub(crate) fn encode_hex(bytes: &[u8]) -> String {
 }
 
 const NOT_A_KEY: &str =
-    "not a device key: a key is 64 hexadecimal digits; make one with `fastport keygen`";
+    "not a device key: a key is 64 hexadecimal digits; make one with `fastport key new`";
 /// A key, and room for white space.
 const MAX_FILE_BYTES: u64 = 1024;
 

@@ -1,5 +1,4 @@
-//! Who may come in and what they may do: credentials, access lists, rates, and what an address may
-//! try.
+//! Who may come in and what they may do: credentials, access lists, and what an address may try.
 //!
 //! It promises: a secret is never printed, compared in a time that tells about it, or read from a
 //! file that others may read; a table that strangers fill is bounded.
@@ -15,14 +14,14 @@ pub mod password;
 mod secret_file;
 pub mod source;
 
-pub use self::access::{AccessList, FilterTemplate};
-pub use self::credentials::{
+pub use access::FilterTemplate;
+pub use credentials::{
     Credential, Credentials, Fingerprint, Identity, IdentityName, IdentityRecord, SessionRecord,
 };
-pub use self::editor::{EditError, Editor};
-pub use self::gate::{Gate, Visit};
-pub use self::keys::DeviceKey;
-pub use self::meter::Meters;
-pub use self::origin::Origin;
-pub use self::password::PasswordHash;
-pub use self::source::{Refused, Source, SourceLimiter};
+pub use editor::{EditError, Editor};
+pub use gate::{Gate, Visit};
+pub use keys::DeviceKey;
+pub use meter::Meters;
+pub use origin::{Certificate, Origin};
+pub use password::PasswordHash;
+pub use source::{Refused, Source, SourceLimiter};

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::credentials::Fingerprint;
+
 /// A link's other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
@@ -14,8 +18,30 @@ pub struct Origin {
     pub is_encrypted: bool,
     /// The user of the process at the other end of a Unix socket.
     pub uid: Option<u32>,
-    /// SHA-256 of the client certificate (DER) that the TLS handshake verified.
-    pub certificate: Option<[u8; 32]>,
+    /// The client certificate that the TLS handshake verified.
+    pub certificate: Option<Certificate>,
+}
+
+/// What matters of a client certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its SHA-256.
+    pub fingerprint: Fingerprint,
+    /// The common name of its subject.
+    pub common_name: Option<Box<str>>,
+}
+
+impl Certificate {
+    /// Of a certificate in DER.
+    #[must_use]
+    pub fn of_der(der: &[u8]) -> Self {
+        let common_name = X509Certificate::from_der(der).ok().and_then(|(_, certificate)| {
+            let mut names = certificate.subject().iter_common_name();
+            // two names are none: whom would it mean
+            names.next().filter(|_| names.next().is_none())?.as_str().ok().map(Box::from)
+        });
+        Self { fingerprint: Fingerprint::of_der(der), common_name }
+    }
 }
 
 impl Origin {

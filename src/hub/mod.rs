@@ -7,7 +7,6 @@ mod room;
 mod seat;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +29,7 @@ pub struct Hub {
     clock: Clock,
     status: Arc<Status>,
     /// Peers of all sessions at once.
-    peers_max: AtomicUsize,
+    peers_max: usize,
     /// Sessions at once, and what those may use that peers make.
     made: Mutex<MadeLimits>,
     /// Tells the owner of the timers' tasks of new sessions.
@@ -101,7 +100,7 @@ impl Hub {
             budget: Arc::new(Budget::new(memory)),
             clock: Clock::start(),
             status,
-            peers_max: AtomicUsize::new(peers),
+            peers_max: peers,
             made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
             opened,
         });
@@ -190,11 +189,6 @@ impl Hub {
         rooms.values().map(|room| room.payload_max()).max().unwrap_or(0)
     }
 
-    /// Applies another limit on peers at once.
-    pub fn set_peers_max(&self, peers: usize) {
-        self.peers_max.store(peers, Ordering::Relaxed);
-    }
-
     /// Lets a peer whose handshake is done into its session.
     ///
     /// # Errors
@@ -202,7 +196,7 @@ impl Hub {
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
-        if self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
+        if self.status.peers.get() >= self.peers_max as u64 {
             return Err(full);
         }
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {

@@ -1,6 +1,7 @@
 //! What all links share: the way into the hub, and their limits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
@@ -8,7 +9,7 @@ use fastport_wire::control::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::guard::Gate;
-use crate::hub::{Hub, Seat};
+use crate::hub::{Hub, RoomError, Seat};
 use crate::status::Status;
 
 /// Limits of links.
@@ -29,7 +30,8 @@ pub struct Door {
     pub(super) hub: Arc<Hub>,
     pub(super) gate: Arc<Gate>,
     pub(super) handshakes: Arc<Semaphore>,
-    pub(super) handshake_timeout: Duration,
+    /// milliseconds
+    handshake_timeout: AtomicU64,
 }
 
 impl Door {
@@ -40,8 +42,17 @@ impl Door {
             hub,
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            handshake_timeout: limits.handshake_timeout,
+            handshake_timeout: AtomicU64::new(millis(limits.handshake_timeout)),
         })
+    }
+
+    /// Applies another deadline to handshakes that begin from now on.
+    pub fn set_handshake_timeout(&self, timeout: Duration) {
+        self.handshake_timeout.store(millis(timeout), Ordering::Relaxed);
+    }
+
+    pub(super) fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed))
     }
 
     pub(super) fn status(&self) -> &Status {
@@ -62,10 +73,20 @@ impl Door {
                     .create_session(session, identity.as_deref(), password.as_deref())
                     .await;
                 let opened = made.and_then(|()| {
-                    self.hub.open_made_room(session).map_err(|_| ErrorCode::Conflict)
+                    self.hub.open_made_room(session).map_err(|error| {
+                        self.gate.forget_session(session);
+                        match error {
+                            RoomError::Exists => ErrorCode::Conflict,
+                            RoomError::TooMany => ErrorCode::LimitReached,
+                        }
+                    })
                 });
                 seat.answer(ask, opened.map(|()| None));
             }
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -39,7 +39,8 @@ pub(super) async fn shake(
     frames: &mut impl Frames,
     origin: &Origin,
 ) -> Option<Admitted> {
-    let outcome = tokio::time::timeout(door.handshake_timeout, attempt(door, frames, origin)).await;
+    let outcome =
+        tokio::time::timeout(door.handshake_timeout(), attempt(door, frames, origin)).await;
     let refusal = match outcome {
         Ok(Ok(admitted)) => return Some(admitted),
         Ok(Err(Failure::Link(error))) => {
@@ -96,12 +97,14 @@ async fn attempt(
         loop {
             step = match step {
                 Step::Identify => {
-                    let credential = door.gate.identify(hello(&handshake)?, origin)?;
+                    let now = door.hub.clock().mono();
+                    let credential = door.gate.identify(hello(&handshake)?, origin, now)?;
                     handshake.identified(credential, nonce()?)?
                 }
                 Step::CheckPassword(password) => {
                     let password = Zeroizing::new(password.into_vec());
-                    let rights = door.gate.check_password(hello(&handshake)?, password).await?;
+                    let (hello, now) = (hello(&handshake)?, door.hub.clock().mono());
+                    let rights = door.gate.check_password(hello, origin, now, password).await?;
                     handshake.checked(rights)?
                 }
                 Step::Send(bytes) => {
@@ -110,6 +113,9 @@ async fn attempt(
                 }
                 Step::Admit(session, admission) => {
                     let now = door.hub.clock().mono();
+                    if !admission.identity.is_empty() {
+                        door.gate.note_right_proof(origin, now);
+                    }
                     let meters = door.gate.meters(&session, &admission.identity, origin, now);
                     let seat = door.hub.attach(&session, *admission)?;
                     let meters = meters.map(Box::new);

@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
 use super::door::{Door, Permit};
+use super::stream;
 use super::tls::{self, TlsSource};
-use super::{stream, websocket};
-use crate::config::Origins;
+use super::websocket::{self, OriginsSource};
 use crate::guard::Origin;
 
 /// What runs over a listener's connections.
@@ -28,9 +28,9 @@ pub enum Transport {
     /// Frames in TLS.
     Tls(Arc<TlsSource>),
     /// WebSocket.
-    WebSocket(Arc<Origins>),
+    WebSocket(Arc<OriginsSource>),
     /// WebSocket in TLS.
-    WebSocketTls(Arc<TlsSource>, Arc<Origins>),
+    WebSocketTls(Arc<TlsSource>, Arc<OriginsSource>),
 }
 
 impl Transport {

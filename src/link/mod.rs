@@ -16,3 +16,4 @@ mod websocket;
 pub use self::door::{Door, Limits};
 pub use self::listener::{BindError, Listener, Transport, bind_tcp, bind_unix};
 pub use self::tls::{TlsError, TlsSource};
+pub use self::websocket::OriginsSource;

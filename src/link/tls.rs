@@ -1,7 +1,7 @@
 //! TLS (rustls): certificates and keys from files, read again when the files change.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fmt, fs, io};
 
@@ -10,7 +10,6 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -18,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::door::Door;
 use crate::config::{ClientAuth, Tls};
-use crate::guard::Origin;
+use crate::guard::{Certificate, Origin};
 
 /// TLS cannot be set up.
 #[derive(Debug)]
@@ -49,12 +48,12 @@ impl std::error::Error for TlsError {}
 /// A listener's TLS, which follows its files.
 #[derive(Debug)]
 pub struct TlsSource {
-    files: Tls,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    files: Tls,
     config: Arc<ServerConfig>,
     stamp: Stamp,
     looked: Instant,
@@ -69,26 +68,23 @@ impl TlsSource {
     /// # Errors
     /// [`TlsError`].
     pub fn load(files: Tls) -> Result<Self, TlsError> {
-        let (config, stamp) = read(&files)?;
-        let state = State { config, stamp, looked: Instant::now() };
-        Ok(Self { files, state: Mutex::new(state) })
+        State::read(files).map(|state| Self { state: Mutex::new(state) })
     }
 
-    /// Reads the files again.
+    /// Reads these files from now on.
     ///
     /// # Errors
     /// [`TlsError`]; what was read before stays in use.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let (config, stamp) = read(&self.files)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { config, stamp, looked: Instant::now() };
+    pub fn reload(&self, files: Tls) -> Result<(), TlsError> {
+        let state = State::read(files)?;
+        *self.state() = state;
         Ok(())
     }
 
     /// The configuration for the next connection.
     async fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
         let due = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state();
             let due = state.looked.elapsed() >= LOOK_EVERY;
             if due {
                 state.looked = Instant::now();
@@ -103,17 +99,30 @@ impl TlsSource {
         Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).config)
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn follow(&self) {
-        let known = self.state.lock().unwrap_or_else(PoisonError::into_inner).stamp.clone();
-        if stamp(&self.files) == known {
+        let (files, known) = {
+            let state = self.state();
+            (state.files.clone(), state.stamp.clone())
+        };
+        if stamp(&files) == known {
             return;
         }
-        match self.reload() {
-            Ok(()) => {
-                info!(certificate = %self.files.certificate.display(), "certificate reloaded")
-            }
+        let certificate = files.certificate.display().to_string();
+        match self.reload(files) {
+            Ok(()) => info!(certificate, "certificate reloaded"),
             Err(error) => warn!(%error, "certificate not reloaded; the old one stays in use"),
         }
+    }
+}
+
+impl State {
+    fn read(files: Tls) -> Result<Self, TlsError> {
+        let (config, stamp) = read(&files)?;
+        Ok(Self { files, config, stamp, looked: Instant::now() })
     }
 }
 
@@ -126,7 +135,7 @@ pub(super) async fn accept(
 ) -> Option<(TlsStream<TcpStream>, Origin)> {
     let acceptor = TlsAcceptor::from(source.current().await);
     let accept = Box::pin(acceptor.accept(io));
-    let io = match tokio::time::timeout(door.handshake_timeout, accept).await {
+    let io = match tokio::time::timeout(door.handshake_timeout(), accept).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => {
             door.status().transport_errors.add(1);
@@ -140,7 +149,7 @@ pub(super) async fn accept(
     };
     origin.is_encrypted = true;
     let shown = io.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    origin.certificate = shown.map(|certificate| Sha256::digest(certificate).into());
+    origin.certificate = shown.map(|certificate| Certificate::of_der(certificate));
     Some((io, origin))
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use fastport_wire::control::{self, Control, ErrorCode};
@@ -25,13 +26,39 @@ use super::handshake::{Frames, shake};
 use crate::config::Origins;
 use crate::guard::Origin;
 
+/// Which web pages may connect to a listener; can be changed while it runs.
+#[derive(Debug)]
+pub struct OriginsSource(RwLock<Origins>);
+
+impl OriginsSource {
+    /// Those pages.
+    #[must_use]
+    pub fn new(origins: Origins) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(origins)))
+    }
+
+    /// Lets these pages connect from now on.
+    pub fn reload(&self, origins: Origins) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = origins;
+    }
+
+    fn allows(&self, origin: Option<&str>) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).allows(origin)
+    }
+}
+
 /// Carries a link from its HTTP request to its last byte.
-pub(super) async fn serve<T>(door: &Door, io: T, origin: Origin, permit: Permit, origins: &Origins)
-where
+pub(super) async fn serve<T>(
+    door: &Door,
+    io: T,
+    origin: Origin,
+    permit: Permit,
+    origins: &OriginsSource,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let upgrade = Box::pin(upgrade(io, origins, door.hub.payload_max()));
-    let socket = match tokio::time::timeout(door.handshake_timeout, upgrade).await {
+    let socket = match tokio::time::timeout(door.handshake_timeout(), upgrade).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => {
             door.status().transport_errors.add(1);
@@ -57,7 +84,7 @@ where
 #[allow(clippy::result_large_err)]
 async fn upgrade<T>(
     io: T,
-    origins: &Origins,
+    origins: &OriginsSource,
     payload_max: usize,
 ) -> Result<WebSocketStream<T>, Error>
 where
