@@ -8,3 +8,4 @@ pub mod hub;
 pub mod link;
 pub mod log;
 pub mod status;
+pub mod tool;
