@@ -1,5 +1,7 @@
 //! Links that are cut at random places: every counted message arrives exactly once and in order.
 
+#![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! What the tests of the real binaries share: starting the daemon, speaking to it, ending it.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
