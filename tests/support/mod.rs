@@ -1,5 +1,6 @@
 //! What the tests of the real binaries share: starting the daemon, speaking to it, ending it.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(unreachable_pub, clippy::panic, reason = "it belongs to tests, which fail by panicking")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
