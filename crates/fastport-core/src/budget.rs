@@ -51,7 +51,10 @@ impl Budget {
 
     /// Gives back bytes taken before.
     pub fn give_back(&self, bytes: usize) {
-        let less = |used: usize| Some(used.saturating_sub(bytes));
+        let less = |used: usize| {
+            debug_assert!(used >= bytes, "{bytes} bytes given back where {used} are taken");
+            Some(used.saturating_sub(bytes))
+        };
         // the closure never refuses
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_default();
     }
@@ -109,11 +112,12 @@ impl Buffers {
         }
     }
 
-    /// Frees the warm buffers: their room is wanted, or nothing happens any more.
-    pub fn trim(&mut self) {
-        for buffer in self.spare.drain(..) {
-            self.budget.give_back(buffer.capacity());
-        }
+    /// Frees the warm buffers: their room is wanted, or nothing happens any more. Returns how many
+    /// bytes that gave back.
+    pub fn trim(&mut self) -> usize {
+        let freed = self.spare.drain(..).map(|buffer| buffer.capacity()).sum();
+        self.budget.give_back(freed);
+        freed
     }
 
     fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {

@@ -30,6 +30,28 @@ pub struct Run<'a> {
     pub topic: TopicId,
 }
 
+/// What a reader has to know before a message. It goes in with the first message that does, and is
+/// then taken out of here: a reader that takes no messages piles up no prefaces either.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Preface<'a> {
+    /// The TOPIC frame, where the topic was not announced on this link.
+    pub topic: Option<Frame<'a>>,
+    /// The relay's clock, where it changed.
+    pub unix_ms: Option<u64>,
+}
+
+impl Preface<'_> {
+    /// How many bytes it takes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.frames().into_iter().flatten().map(|frame| frame.encoded_len()).sum()
+    }
+
+    fn frames(&self) -> [Option<Frame<'_>>; 2] {
+        [self.topic, self.unix_ms.map(|unix_ms| Frame::Time { unix_ms })]
+    }
+}
+
 /// An ACK for more than was sent, or for less than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadAck;
@@ -214,17 +236,37 @@ impl Outbox {
         ledger: &mut Ledger,
         run: &Run<'_>,
     ) -> Result<(), NoBudget> {
-        if !self.has_room(run.bytes.len()) && !self.make_room(ledger, run) {
+        self.push_run_after(buffers, ledger, &mut Preface::default(), run)
+    }
+
+    /// As [`Outbox::push_run`], with what has to come before the messages.
+    ///
+    /// # Errors
+    /// As [`Outbox::push_run`].
+    #[inline]
+    pub fn push_run_after(
+        &mut self,
+        buffers: &mut Buffers,
+        ledger: &mut Ledger,
+        preface: &mut Preface<'_>,
+        run: &Run<'_>,
+    ) -> Result<(), NoBudget> {
+        let more = preface.encoded_len() + run.bytes.len();
+        if !self.has_room(more) && !self.make_room(ledger, more) {
             if run.messages > 1 {
-                return self.push_one_by_one(buffers, ledger, run);
+                return self.push_one_by_one(buffers, ledger, preface, run);
             }
-            self.skip_run(ledger, run, GapCause::Overflow);
+            self.skip_run_after(ledger, preface, run, GapCause::Overflow);
             return Ok(());
         }
         if self.gaps.is_some() {
             self.tell_gaps_at_back(buffers)?;
         }
-        self.reserve(buffers, run.bytes.len())?;
+        self.reserve(buffers, more)?;
+        for frame in preface.frames().into_iter().flatten() {
+            self.push_frame(buffers, &frame)?;
+        }
+        *preface = Preface::default();
         self.bytes.extend_from_slice(run.bytes);
         self.waiting += u64::from(run.messages);
         if run.is_counted {
@@ -235,7 +277,19 @@ impl Outbox {
 
     /// Books messages as dropped that could not be put in.
     pub fn skip_run(&mut self, ledger: &mut Ledger, run: &Run<'_>, cause: GapCause) {
-        self.note_missing(ledger, Some(run.topic), run.messages.into(), cause);
+        self.skip_run_after(ledger, &Preface::default(), run, cause);
+    }
+
+    /// As [`Outbox::skip_run`]; a topic that would have been announced first is not named.
+    pub fn skip_run_after(
+        &mut self,
+        ledger: &mut Ledger,
+        preface: &Preface<'_>,
+        run: &Run<'_>,
+        cause: GapCause,
+    ) {
+        let topic = preface.topic.is_none().then_some(run.topic);
+        self.note_missing(ledger, topic, run.messages.into(), cause);
     }
 
     /// Books messages as dropped that never came this far: the reader is told behind what waits.
@@ -256,6 +310,20 @@ impl Outbox {
     pub fn room(&mut self, ledger: &mut Ledger) -> usize {
         self.settle(ledger);
         self.limit.saturating_sub(self.held())
+    }
+
+    /// Whether it holds nothing: what does not fit now never will.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held() == 0
+    }
+
+    /// Makes sure, as far as the budget goes, that the next output tells of all drops.
+    ///
+    /// # Errors
+    /// [`NoBudget`].
+    pub fn reserve_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        if self.gaps.is_none() { Ok(()) } else { self.reserve(buffers, 2 * GAP_FRAMES_MAX) }
     }
 
     /// Makes sure that a later [`Outbox::push_run`] of `more` bytes will not fail.
@@ -389,13 +457,62 @@ impl Outbox {
         Ok(())
     }
 
-    /// The topics of the messages that wait, each once.
+    /// Puts frames that `announce` makes before the first waiting message of each topic: a new link
+    /// knows none of them. Not all at the front, so that a link that does not last gets on.
+    ///
+    /// # Errors
+    /// [`NoBudget`].
+    pub fn announce_waiting(
+        &mut self,
+        buffers: &mut Buffers,
+        mut announce: impl FnMut(TopicId, &mut Vec<u8>),
+    ) -> Result<(), NoBudget> {
+        let (mut all, mut frames) = (Vec::new(), Vec::new());
+        // gaps that are no frames yet come first
+        let mut announced = self.untold_topics();
+        announced.sort_unstable();
+        announced.dedup();
+        announced.iter().for_each(|&topic| announce(topic, &mut frames));
+        let mut at = self.settled;
+        while let Some((head, body)) = self.frame_at(at) {
+            let topic = topic_of(head, body);
+            let unknown =
+                topic.and_then(|topic| announced.binary_search(&topic).err().zip(Some(topic)));
+            if let Some((place, topic)) = unknown {
+                announced.insert(place, topic);
+                announce(topic, &mut frames);
+            }
+            let frame = self.bytes.get(at..at + head.total()).unwrap_or_default();
+            buffers.reserve(&mut all, frames.len() + frame.len()).inspect_err(|_| {
+                buffers.release(&mut all);
+            })?;
+            all.extend_from_slice(&frames);
+            frames.clear();
+            all.extend_from_slice(frame);
+            at += head.total();
+        }
+        buffers.reserve(&mut all, frames.len()).inspect_err(|_| buffers.release(&mut all))?;
+        all.extend_from_slice(&frames);
+        buffers.release(&mut self.bytes);
+        self.bytes = all;
+        (self.kept, self.settled, self.sent) = (0, 0, 0);
+        Ok(())
+    }
+
+    /// The topics of the messages that wait and of the gaps among them, each once.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicId> {
-        let mut topics: Vec<_> = self.data_frames(self.settled).map(|(_, topic)| topic).collect();
+        let mut topics = self.untold_topics();
+        topics.extend(self.frames(self.settled).filter_map(|(_, head, body)| topic_of(head, body)));
         topics.sort_unstable();
         topics.dedup();
         topics
+    }
+
+    /// Drops the messages of topics that are no more: their reader could not be told what they are.
+    pub fn drop_topics(&mut self, ledger: &mut Ledger, topics: &[TopicId]) {
+        self.settle(ledger);
+        self.drop_messages(ledger, GapCause::LinkLost, |_, _, topic| topics.contains(&topic));
     }
 
     /// Puts whole frames that are no messages before all that waits; nothing of it may be written yet.
@@ -433,6 +550,12 @@ impl Outbox {
         };
         self.empty(buffers);
         messages
+    }
+
+    /// The topics of gaps that are no frames yet.
+    fn untold_topics(&self) -> Vec<TopicId> {
+        let untold = self.gaps.iter().flat_map(|gaps| [gaps.front.topic, gaps.back.topic]);
+        untold.flatten().flatten().collect()
     }
 
     fn held(&self) -> usize {
@@ -480,13 +603,10 @@ impl Outbox {
 
     /// Makes room for a run by the policy; whether there is any now.
     #[cold]
-    fn make_room(&mut self, ledger: &mut Ledger, run: &Run<'_>) -> bool {
+    fn make_room(&mut self, ledger: &mut Ledger, more: usize) -> bool {
         self.settle(ledger);
-        if self.has_room(run.bytes.len()) {
+        if self.has_room(more) {
             return true;
-        }
-        if run.bytes.len() > self.limit {
-            return false;
         }
         match self.when_full {
             WhenFull::Hold => return false,
@@ -494,17 +614,18 @@ impl Outbox {
                 self.has_overflowed = true;
                 return false;
             }
+            _ if more > self.limit => return false,
             WhenFull::Latest => self.keep_newest(ledger),
             _ => {}
         }
-        let wanted = run.bytes.len().max(self.limit / ROOM_SHARE);
+        let wanted = more.max(self.limit / ROOM_SHARE);
         if !self.has_room(wanted) {
             self.forget_unacked(ledger);
         }
         if !self.has_room(wanted) {
             self.drop_oldest(ledger, (self.held() + wanted).saturating_sub(self.limit));
         }
-        self.has_room(run.bytes.len())
+        self.has_room(more)
     }
 
     /// A run longer than the outbox, or than its room under `Hold`: each message for itself.
@@ -513,6 +634,7 @@ impl Outbox {
         &mut self,
         buffers: &mut Buffers,
         ledger: &mut Ledger,
+        preface: &mut Preface<'_>,
         run: &Run<'_>,
     ) -> Result<(), NoBudget> {
         let mut rest = run.bytes;
@@ -521,8 +643,8 @@ impl Outbox {
             rest = after;
             let one = Run { bytes, messages: 1, ..*run };
             // part of the run may be in by now, so a later refusal is booked here
-            if self.push_run(buffers, ledger, &one).is_err() {
-                self.skip_run(ledger, &one, GapCause::Budget);
+            if self.push_run_after(buffers, ledger, preface, &one).is_err() {
+                self.skip_run_after(ledger, preface, &one, GapCause::Budget);
             }
         }
         Ok(())
@@ -587,11 +709,16 @@ impl Outbox {
     /// Tells of all drops: those from the front before what waits, those at the back behind it when
     /// nothing else will come there.
     fn tell_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
-        let at = self.boundary();
+        let at = self.front();
         self.absorb_gaps(at);
         let Some(gaps) = &self.gaps else { return Ok(()) };
-        let front = gaps.front;
+        let mut front = gaps.front;
         if !front.is_empty() {
+            if let Some(Some(topic)) = front.topic
+                && self.announces(at, topic)
+            {
+                front.topic = Some(None);
+            }
             self.insert(buffers, at, front.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
             if let Some(gaps) = &mut self.gaps {
                 gaps.front = GapCounts::default();
@@ -654,6 +781,21 @@ impl Outbox {
             .map_or(self.bytes.len(), |(head, _)| self.settled + head.total())
     }
 
+    /// Where what was dropped from the front is missing: before the first message of which nothing
+    /// is written, or before the mark that tells of others; behind a WELCOME, say.
+    fn front(&self) -> usize {
+        let is_message = |head: &Head| [kind::DATA, kind::GAP].contains(&head.kind());
+        let mut unwritten = self.frames(self.boundary());
+        unwritten.find(|(_, head, _)| is_message(head)).map_or(self.bytes.len(), |(at, ..)| at)
+    }
+
+    /// Whether the reader hears of the topic only behind `at`.
+    fn announces(&self, at: usize, topic: TopicId) -> bool {
+        self.frames(at).any(|(_, head, body)| {
+            matches!(Frame::from_parts(head, body), Ok(Frame::Topic { id, .. }) if id == topic)
+        })
+    }
+
     /// Where the frame behind the first `count` counted ones from `kept` on starts.
     fn start_of_counted(&self, count: u64) -> usize {
         let (mut at, mut left) = (self.kept, count);
@@ -695,19 +837,30 @@ impl Outbox {
     }
 
     fn data_frames(&self, from: usize) -> impl Iterator<Item = (usize, TopicId)> {
-        let mut at = from;
+        self.frames(from).filter_map(|(at, head, body)| Some((at, data_topic(head, body)?)))
+    }
+
+    fn frames(&self, from: usize) -> impl Iterator<Item = (usize, Head, &[u8])> {
+        let mut next = from;
         core::iter::from_fn(move || {
-            let (head, body) = self.frame_at(at)?;
-            let offset = at;
-            at += head.total();
-            Some(data_topic(head, body).map(|topic| (offset, topic)))
+            let (at, (head, body)) = (next, self.frame_at(next)?);
+            next += head.total();
+            Some((at, head, body))
         })
-        .flatten()
     }
 
     /// The frame at `at`, if there is one; all that is in here was checked when it came in.
     fn frame_at(&self, at: usize) -> Option<(Head, &[u8])> {
         frame::split(self.bytes.get(at..)?, MAX_BODY).ok().flatten()
+    }
+}
+
+/// The topic that a frame names.
+fn topic_of(head: Head, body: &[u8]) -> Option<TopicId> {
+    match Frame::from_parts(head, body) {
+        Ok(Frame::Data { topic, .. }) => Some(topic),
+        Ok(Frame::Gap { topic, .. }) => topic,
+        _ => None,
     }
 }
 

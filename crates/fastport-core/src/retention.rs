@@ -90,6 +90,7 @@ impl TopicLog {
         let Ok(length) = u32::try_from(frames.len()) else { return Ok(()) };
         if messages == 0 {
             self.drop_front(self.messages);
+            self.free_if_empty(buffers);
             return Ok(());
         }
         self.drop_front((self.messages + messages).saturating_sub(limits.messages));

@@ -43,6 +43,7 @@ impl Wheel {
             self.deadlines.resize(index + 1, NEVER);
         }
         let Some(deadline) = self.deadlines.get_mut(index) else { return };
+        let at = at.min(LATEST);
         if *deadline <= at {
             return;
         }
@@ -93,17 +94,40 @@ impl Wheel {
         Some(Instant::from_millis((tick + 1) * self.tick))
     }
 
-    /// Takes the thing with about the earliest deadline off the wheel, whether it is past or not.
-    pub fn pop_earliest(&mut self) -> Option<u32> {
-        for tick in self.passed..self.passed + SLOTS as u64 {
-            while let Some((thing, at)) = self.slot_mut(tick).pop() {
-                self.entries -= 1;
-                if self.take_if_current(thing, at) {
-                    return Some(thing);
-                }
-            }
+    /// Takes the thing with the earliest deadline off the wheel, whether that is past or not.
+    pub fn pop_earliest(&mut self) -> Option<(u32, Instant)> {
+        if self.entries == 0 {
+            return None;
         }
-        None
+        let turn = self.passed..self.passed + SLOTS as u64;
+        let of_this_turn = turn.clone().find(|&tick| {
+            self.forget_stale(tick);
+            let end = Instant::from_millis((tick + 1) * self.tick);
+            self.earliest_in(tick).is_some_and(|at| at < end)
+        });
+        // deadlines of later turns lie in any slot
+        let tick = of_this_turn.or_else(|| {
+            turn.filter(|&tick| !self.slot(tick).is_empty())
+                .min_by_key(|&tick| self.earliest_in(tick))
+        })?;
+        let earliest = self.earliest_in(tick)?;
+        let slot = self.slot_mut(tick);
+        let (thing, at) = slot.swap_remove(slot.iter().position(|&(_, at)| at == earliest)?);
+        self.entries -= 1;
+        self.take_if_current(thing, at).then_some((thing, at))
+    }
+
+    fn earliest_in(&self, tick: u64) -> Option<Instant> {
+        self.slot(tick).iter().map(|&(_, at)| at).min()
+    }
+
+    /// Takes out what fires earlier, or has fired.
+    fn forget_stale(&mut self, tick: u64) {
+        let Self { slots, deadlines, .. } = self;
+        let slot = &mut slots[Self::index(tick)];
+        let before = slot.len();
+        slot.retain(|&(thing, at)| deadlines.get(thing as usize) == Some(&at));
+        self.entries -= before - slot.len();
     }
 
     fn poll_slot(&mut self, now: Instant) -> Option<u32> {
@@ -161,6 +185,8 @@ impl Wheel {
 /// Enough that a minute in ticks of 250 ms is one turn.
 pub const SLOTS: usize = 256;
 const NEVER: Instant = Instant::from_millis(u64::MAX);
+/// Later deadlines are not told apart: no clock gets there, and a turn more does not overflow.
+const LATEST: Instant = Instant::from_millis(u64::MAX / 2);
 
 #[cfg(test)]
 mod tests {
@@ -196,7 +222,49 @@ mod tests {
         assert_eq!(wheel.poll(at(1001)), Some(1));
     }
 
+    #[test]
+    fn a_deadline_beyond_all_clocks_is_kept_and_can_be_taken_off() {
+        let mut wheel = Wheel::new(10, at(0));
+        wheel.schedule(1, at(u64::MAX - 1));
+        wheel.schedule(2, at(u64::MAX));
+        assert_eq!(wheel.poll(at(1 << 40)), None);
+        assert!(wheel.next_deadline().is_some());
+        assert!(wheel.pop_earliest().is_some() && wheel.pop_earliest().is_some());
+        assert_eq!(wheel.pop_earliest(), None);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_taken_off_is_the_earliest(
+            steps in proptest::collection::vec((0u32..20, 0u64..9000, 0u64..400, any::<bool>()), 1..100),
+        ) {
+            let mut wheel = Wheel::new(7, at(0));
+            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut now = 0;
+            for (thing, ahead, passes, polls) in steps {
+                let deadline = now + ahead;
+                model.entry(thing).and_modify(|old| *old = deadline.min(*old)).or_insert(deadline);
+                wheel.schedule(thing, at(deadline));
+                now += passes;
+                while polls && let Some(fired) = wheel.poll(at(now)) {
+                    model.remove(&fired);
+                }
+                if ahead % 3 == 0 {
+                    let taken = wheel.pop_earliest();
+                    let earliest = model.values().copied().min();
+                    prop_assert_eq!(taken.map(|(_, at)| at.as_millis()), earliest);
+                    if let Some((thing, at)) = taken {
+                        prop_assert_eq!(model.remove(&thing), Some(at.as_millis()));
+                    }
+                }
+            }
+            while let Some((thing, at)) = wheel.pop_earliest() {
+                prop_assert!(model.values().all(|&other| other >= at.as_millis()));
+                prop_assert_eq!(model.remove(&thing), Some(at.as_millis()));
+            }
+            prop_assert!(model.is_empty());
+        }
+
         #[test]
         fn nothing_is_early_nothing_is_forgotten(
             steps in proptest::collection::vec((0u32..20, 0u64..3000, 0u64..400), 1..200),

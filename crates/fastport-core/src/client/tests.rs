@@ -116,8 +116,14 @@ impl Rig {
             Event::Welcome { resumed: true, .. } => *resumed += 1,
             _ => {}
         };
-        let consumed = self.client.handle_bytes(now.mono, &self.to_client, tell);
-        self.to_client.drain(..consumed.expect("the relay speaks the protocol"));
+        match self.client.handle_bytes(now.mono, &self.to_client, tell) {
+            Ok(consumed) => {
+                self.to_client.drain(..consumed);
+            }
+            // it was silent for too long
+            Err(Fault::Bye { .. }) => self.cut(session, now),
+            Err(fault) => panic!("{fault:?}"),
+        }
     }
 
     /// The relay's side of the handshake.
@@ -339,12 +345,6 @@ proptest! {
                 Act::Pass(millis) => {
                     clock += millis;
                     session.handle_timeout(at(clock).mono);
-                    for rig in &mut rigs {
-                        // the relay closed it for silence; it comes back
-                        if rig.key.is_some_and(|key| session.has_output(key)) && millis > 4_000 {
-                            rig.cut(&mut session, at(clock));
-                        }
-                    }
                 }
             }
         }

@@ -6,6 +6,7 @@
 //! takes out bytes ([`Session::output`]), peers to wake ([`Session::poll_wake`]) and questions that
 //! concern more than the session ([`Session::poll_ask`]).
 
+mod members;
 mod peer;
 mod publish;
 mod requests;
@@ -60,6 +61,16 @@ pub struct Limits {
     pub retention: Retention,
     /// What happens at a full outbox whose peer states no wish.
     pub when_full: WhenFull,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for index in 0..self.peers.len() {
+            self.remove(u32::try_from(index).unwrap_or(u32::MAX), GapCause::ReaderGone);
+        }
+        self.topics.forget(&mut self.buffers);
+        self.tidy();
+    }
 }
 
 /// Names a peer's link: after a reconnect the key of the old one is stale.
@@ -189,8 +200,8 @@ pub struct Session {
     free: Vec<u32>,
     attached: usize,
     lingering: usize,
-    /// peers whose state outlives their link
-    by_epoch: HashMap<u64, u32>,
+    /// peers whose state outlives their link: epoch, identity, name
+    by_epoch: HashMap<(u64, Box<str>, Box<str>), u32>,
     /// peers with a name: identity, name
     by_name: HashMap<(Box<str>, Box<str>), u32>,
     topics: Topics,
@@ -205,6 +216,8 @@ pub struct Session {
     ledger: Ledger,
     evicted: u64,
     members: Vec<(u32, Tier)>,
+    /// states that peers have had
+    serials: u64,
 }
 
 #[derive(Debug, Default)]
@@ -236,6 +249,7 @@ impl Session {
             ledger: Ledger::default(),
             evicted: 0,
             members: Vec::new(),
+            serials: 0,
         }
     }
 
@@ -270,7 +284,7 @@ impl Session {
     /// [`AttachError`].
     pub fn attach(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
         if let Some(index) = self.find_resumable(&admission) {
-            if let Some(key) = self.try_resume(now, index, &admission) {
+            if let Some(key) = self.try_resume(now, index, &admission)? {
                 return Ok(key);
             }
             self.remove(index, GapCause::LinkLost);
@@ -290,15 +304,21 @@ impl Session {
             self.remove(key.index, GapCause::ReaderGone);
             return;
         }
+        self.let_linger(now, key.index);
+    }
+
+    /// The peer has no link, and may come back.
+    fn let_linger(&mut self, now: Instant, index: u32) {
+        let Some(slot) = self.peers.get_mut(index as usize) else { return };
+        let Some(peer) = slot.peer.as_mut() else { return };
         let until = now.after(u64::from(peer.linger) * 1000);
-        peer.link = Link::Lingering { until };
-        self.attached -= 1;
-        self.lingering += 1;
-        if let Some(slot) = self.peers.get_mut(key.index()) {
-            slot.generation = slot.generation.wrapping_add(1);
+        if !matches!(peer.link, Link::Lingering { .. }) {
+            self.attached -= 1;
+            self.lingering += 1;
         }
-        self.peer_wheel.schedule(key.index, until);
-        self.wake_blocked();
+        peer.link = Link::Lingering { until };
+        slot.generation = slot.generation.wrapping_add(1);
+        self.peer_wheel.schedule(index, until);
     }
 
     /// What the peer's link should write. Call [`Session::advance`] with what it wrote.
@@ -306,9 +326,12 @@ impl Session {
     /// # Errors
     /// [`Gone`].
     pub fn output(&mut self, key: PeerKey) -> Result<Output<'_>, Gone> {
+        let room_for_gaps =
+            self.with_room(key.index, |peer, buffers, _| peer.outbox.reserve_gaps(buffers));
+        // without any the reader is told of what it missed at a later write
+        room_for_gaps.unwrap_or_default();
         let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let peer = slot.and_then(|slot| slot.peer.as_mut()).ok_or(Gone)?;
-        peer.is_woken = false;
         let is_last = matches!(peer.link, Link::Closing);
         Ok(Output { bytes: peer.outbox.output(&mut self.buffers, &mut self.ledger), is_last })
     }
@@ -317,17 +340,20 @@ impl Session {
     pub fn advance(&mut self, key: PeerKey, written: usize) {
         let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-        let was_choked = peer.outbox.is_choked();
         peer.written = peer.written.wrapping_add(written as u64);
         peer.outbox.advance(&mut self.buffers, &mut self.ledger, written);
-        let is_unchoked = was_choked && !peer.outbox.is_choked();
-        let frees_others = peer.outbox.when_full() == WhenFull::Hold;
-        if frees_others || is_unchoked {
+        let frees_itself = peer.is_blocked && !peer.outbox.is_choked();
+        let owes_ack = peer.owes_ack;
+        if peer.must_not_lose() || frees_itself {
             self.wake_blocked();
+        }
+        if owes_ack {
+            self.pay_ack(key.index);
         }
     }
 
-    /// Whether the peer has bytes to write or is to be closed.
+    /// Whether the peer has bytes to write or is to be closed. Where [`Session::output`] is empty
+    /// all the same, there is no memory to say what was dropped: wait for a wake-up.
     #[must_use]
     pub fn has_output(&self, key: PeerKey) -> bool {
         let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
@@ -338,7 +364,11 @@ impl Session {
     /// The index ([`PeerKey::index`]) of a peer whose link should look at its output, and at input
     /// that it held back.
     pub fn poll_wake(&mut self) -> Option<usize> {
-        self.wakes.pop_front().map(|index| index as usize)
+        let index = self.wakes.pop_front()?;
+        if let Some(peer) = self.at_mut(index) {
+            peer.is_woken = false;
+        }
+        Some(index as usize)
     }
 
     /// A question that concerns more than this session.
@@ -379,51 +409,103 @@ impl Session {
     }
 
     fn find_resumable(&self, admission: &Admission) -> Option<u32> {
-        let &index = self.by_epoch.get(&admission.epoch)?;
-        let peer = self.at(index)?;
-        (peer.identity == admission.identity && peer.name == admission.name).then_some(index)
+        let key = (admission.epoch, admission.identity.clone(), admission.name.clone());
+        self.by_epoch.get(&key).copied()
     }
 
     /// Gives a peer's state a new link; `None` when that cannot go on where it was.
-    fn try_resume(&mut self, now: Now, index: u32, admission: &Admission) -> Option<PeerKey> {
-        let slot = self.peers.get_mut(index as usize)?;
-        let peer = slot.peer.as_mut()?;
-        if peer.is_leaving {
-            return None;
+    fn try_resume(
+        &mut self,
+        now: Now,
+        index: u32,
+        admission: &Admission,
+    ) -> Result<Option<PeerKey>, AttachError> {
+        let Some(slot) = self.peers.get_mut(index as usize) else { return Ok(None) };
+        let Some(peer) = slot.peer.as_mut() else { return Ok(None) };
+        if peer.is_leaving || peer.outbox.has_overflowed() {
+            return Ok(None);
         }
-        peer.outbox.resume(&mut self.ledger, admission.taken).ok()?;
-        peer.rights = Arc::clone(&admission.rights);
+        if peer.outbox.resume(&mut self.ledger, admission.taken).is_err() {
+            return Ok(None);
+        }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
-        peer.last_time = None;
-        if matches!(peer.link, Link::Lingering { .. }) {
-            self.lingering -= 1;
-            self.attached += 1;
-        }
-        peer.link = Link::attached(now.mono);
-        slot.generation = slot.generation.wrapping_add(1);
-        let key = PeerKey { index, generation: slot.generation };
-        let mut front = Vec::new();
-        welcome(&mut front, now, &self.limits, peer, true, admission.proof.as_ref());
-        for id in peer.outbox.topics() {
-            let Some(topic) = self.topics.get_mut(id) else { continue };
-            topic.announce(id, &mut front);
-            if let Some(reader) = topic.readers.iter_mut().find(|reader| reader.peer == index) {
-                reader.announced = peer.announced;
-            }
-        }
-        peer.outbox.push_front(&mut self.buffers, &front).ok()?;
+        (peer.last_time, peer.owes_ack, peer.is_blocked) = (None, false, false);
+        let is_ready = self.adopt_rights(index, &admission.rights)
+            && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone
         self.wake(index);
+        self.wake_blocked();
+        self.let_linger(now.mono, index);
+        if !is_ready {
+            return Err(AttachError::NoBudget);
+        }
+        self.lingering -= 1;
+        self.attached += 1;
+        if let Some(peer) = self.at_mut(index) {
+            peer.link = Link::attached(now.mono);
+        }
         self.schedule_look(now.mono, index);
-        Some(key)
+        Ok(Some(self.key_of(index)))
+    }
+
+    /// Puts what a resumed link begins with before all that waits for it.
+    fn push_welcome_back(
+        &mut self,
+        now: Now,
+        index: u32,
+        proof: Option<&[u8; PROOF_BYTES]>,
+    ) -> Result<(), NoBudget> {
+        let Self { peers, topics, ledger, .. } = self;
+        let slot = peers.get_mut(index as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
+        let mut front = Vec::new();
+        welcome(&mut front, now, &self.limits, peer, true, proof);
+        if peer.flags & (features::ACK_DURABLE | features::ACK_CENTRAL) != 0 {
+            // WELCOME says what was taken; the ACK that said more may be lost with the link
+            push_frame(&mut front, &peer.ack());
+        }
+        let topics_of = peer.outbox.topics().into_iter();
+        let gone: Vec<TopicId> = topics_of.filter(|&id| topics.get(id).is_none()).collect();
+        if !gone.is_empty() {
+            peer.outbox.drop_topics(ledger, &gone);
+        }
+        self.announce_waiting(index)?;
+        self.with_room(index, |peer, buffers, _| peer.outbox.push_front(buffers, &front))
+    }
+
+    /// Announces to a peer, on its new link, the topics of all that waits for it.
+    fn announce_waiting(&mut self, index: u32) -> Result<(), NoBudget> {
+        loop {
+            let Self { peers, topics, buffers, .. } = self;
+            let slot = peers.get_mut(index as usize);
+            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
+            let announced = peer.announced;
+            let announce = |id, out: &mut Vec<u8>| {
+                let Some(topic) = topics.get_mut(id) else { return };
+                topic.announce(id, out);
+                if let Some(reader) = topic.reader_mut(index) {
+                    reader.announced = announced;
+                }
+            };
+            let done = peer.outbox.announce_waiting(buffers, announce);
+            if done.is_ok() || !self.evict_oldest() {
+                return done;
+            }
+        }
+    }
+
+    fn key_of(&self, index: u32) -> PeerKey {
+        let generation = self.peers.get(index as usize).map_or(0, |slot| slot.generation);
+        PeerKey { index, generation }
     }
 
     fn attach_new(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
         if self.attached + self.lingering >= self.limits.peers {
             return Err(AttachError::TooManyPeers);
         }
-        if !self.make_room(PEER_BYTES) {
+        let charge = peer_charge(&admission.identity, &admission.name);
+        if !self.make_room(charge) {
             return Err(AttachError::NoBudget);
         }
         let linger = admission.linger.unwrap_or(0).min(self.limits.linger);
@@ -433,8 +515,10 @@ impl Session {
             Some(0) => 0,
             Some(wish) => wish.clamp(LEAST_KEEPALIVE, MOST_KEEPALIVE),
         };
+        // one message of any length always fits, whatever the configuration says
+        let limit = self.limits.outbox.max(self.limits.payload.saturating_add(MESSAGE_EXTRAS));
         let mut peer = Box::new(Peer {
-            outbox: Outbox::new(self.limits.outbox, when_full, linger > 0),
+            outbox: Outbox::new(limit, when_full, linger > 0),
             keepalive,
             linger,
             ..Peer::new(admission.identity, admission.name, admission.rights, now.mono)
@@ -443,24 +527,29 @@ impl Session {
         peer.flags = admission.flags;
         let mut front = Vec::new();
         welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
-        if peer.outbox.push_front(&mut self.buffers, &front).is_err() {
-            self.buffers.budget().give_back(PEER_BYTES);
-            return Err(AttachError::NoBudget);
-        }
         let index = self.place(peer, linger > 0);
         self.attached += 1;
+        if self
+            .with_room(index, |peer, buffers, _| peer.outbox.push_front(buffers, &front))
+            .is_err()
+        {
+            self.remove(index, GapCause::Budget);
+            return Err(AttachError::NoBudget);
+        }
         self.schedule_look(now.mono, index);
-        let generation = self.peers.get(index as usize).map_or(0, |slot| slot.generation);
-        Ok(PeerKey { index, generation })
+        Ok(self.key_of(index))
     }
 
-    fn place(&mut self, peer: Box<Peer>, is_resumable: bool) -> u32 {
+    fn place(&mut self, mut peer: Box<Peer>, is_resumable: bool) -> u32 {
+        self.serials += 1;
+        peer.serial = self.serials;
         let index = self.free.pop().unwrap_or_else(|| {
             self.peers.push(Slot::default());
             u32::try_from(self.peers.len() - 1).unwrap_or(u32::MAX)
         });
         if is_resumable {
-            self.by_epoch.insert(peer.epoch, index);
+            let key = (peer.epoch, peer.identity.clone(), peer.name.clone());
+            self.by_epoch.insert(key, index);
         }
         if !peer.name.is_empty() {
             self.by_name.insert((peer.identity.clone(), peer.name.clone()), index);
@@ -489,18 +578,30 @@ impl Session {
             self.topics.close(id);
         }
         self.members.retain(|&(member, _)| member != index);
-        if self.by_epoch.get(&peer.epoch) == Some(&index) {
-            self.by_epoch.remove(&peer.epoch);
+        let charge = peer_charge(&peer.identity, &peer.name) + peer.open_topics_charge();
+        self.buffers.budget().give_back(charge);
+        let key = (peer.epoch, peer.identity, peer.name);
+        if self.by_epoch.get(&key) == Some(&index) {
+            self.by_epoch.remove(&key);
         }
-        let name = (core::mem::take(&mut peer.identity), core::mem::take(&mut peer.name));
+        let name = (key.1, key.2);
         if self.by_name.get(&name) == Some(&index) {
             self.by_name.remove(&name);
         }
-        self.buffers.budget().give_back(PEER_BYTES + peer.open_topics_charge());
         // its link, if there is one, finds itself gone
         self.wakes.push_back(index);
         self.free.push(index);
         self.wake_blocked();
+        self.tidy();
+    }
+
+    /// Once nobody is there or may come back, forgets the topics that nobody remembers.
+    fn tidy(&mut self) {
+        if self.attached + self.lingering == 0 {
+            self.topics.sweep(&mut self.buffers);
+            self.topics.reclaim_ids();
+            self.buffers.trim();
+        }
     }
 
     /// Charges `bytes`, evicting retained messages where that helps.
@@ -517,22 +618,31 @@ impl Session {
 
     /// Frees some memory that is only nice to have; whether there was any.
     pub fn evict_oldest(&mut self) -> bool {
-        self.buffers.trim();
-        while let Some(index) = self.topic_wheel.pop_earliest() {
-            let Some(id) = TopicId::new(index) else { continue };
+        if self.buffers.trim() > 0 {
+            return true;
+        }
+        while let Some((number, at)) = self.topic_wheel.pop_earliest() {
+            let Some(id) = TopicId::new(number) else { continue };
+            match self.expiry(id) {
+                None => continue,
+                // what made the topic the first has gone by other ways
+                Some(due) if due > at => {
+                    self.topic_wheel.schedule(number, due);
+                    continue;
+                }
+                Some(_) => {}
+            }
             let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut()) else {
                 continue;
             };
             let before = log.messages();
-            let has_evicted = log.evict(&mut self.buffers);
+            log.evict(&mut self.buffers);
             let after = log.messages();
             self.buffers.trim();
             self.evicted += u64::from(before - after);
             self.topics.note_retained(before, after);
             self.schedule_expiry(id);
-            if has_evicted {
-                return true;
-            }
+            return true;
         }
         false
     }
@@ -607,6 +717,8 @@ impl Session {
             peer.link = Link::Closing;
             peer.is_leaving = true;
         }
+        // it holds nobody up any more
+        self.wake_blocked();
     }
 
     fn say_bye(&mut self, index: u32, reason: ByeReason, retry: Option<u32>) {
@@ -705,8 +817,15 @@ const TOPIC_TICK_MS: u64 = 500;
 const LEAST_KEEPALIVE: u32 = 2;
 /// Seconds. Longer ones outlast the tables of address translators.
 const MOST_KEEPALIVE: u32 = 3600;
-/// What a peer costs beside its outbox, subscriptions and topics.
-const PEER_BYTES: usize = size_of::<Peer>() + size_of::<Slot>() + 128;
+/// What a peer costs beside its outbox, subscriptions and topics: it is in two tables by its names.
+fn peer_charge(identity: &str, name: &str) -> usize {
+    size_of::<Peer>() + size_of::<Slot>() + 3 * (identity.len() + name.len()) + PEER_OVERHEAD
+}
+
+/// A peer's share of the tables.
+const PEER_OVERHEAD: usize = 192;
+/// The most that goes with a payload: heads, a TOPIC frame with name and schema, a TIME frame.
+const MESSAGE_EXTRAS: usize = 400;
 
 /// Whether TIME frames are wanted.
 fn wants_time(flags: u32) -> bool {

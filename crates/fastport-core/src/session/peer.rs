@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use fastport_wire::control::{Tier, WhenFull};
-use fastport_wire::{Filter, TopicId};
+use fastport_wire::{Filter, Topic as TopicName, TopicId};
 
 use crate::outbox::Outbox;
 use crate::rights::Rights;
@@ -28,9 +28,9 @@ pub(super) struct Peer {
     /// Counted frames of the epoch that came from the peer.
     pub(super) taken: u64,
     /// Of them, what members have made durable.
-    pub(super) durable: u64,
+    pub(super) durable: Held,
     /// Of them, what the central instance holds.
-    pub(super) central: u64,
+    pub(super) central: Held,
     /// An ACK is due at the end of the bytes at hand.
     pub(super) owes_ack: bool,
     pub(super) is_woken: bool,
@@ -45,11 +45,26 @@ pub(super) struct Peer {
     pub(super) written: u64,
     /// `written` at the last look, when something was waiting then.
     pub(super) written_then: Option<u64>,
+    /// Since when nothing of what was waiting then is written.
+    pub(super) stalled_since: Instant,
     pub(super) subscriptions: Vec<Subscription>,
     /// Sorted.
     pub(super) open_topics: Vec<TopicId>,
+    /// Tells this state from any other that has its place before or after.
+    pub(super) serial: u64,
     /// Of a member: which publishers' frames its next commits cover, oldest first.
     pub(super) marks: VecDeque<Mark>,
+    /// Of a member: `counted_total` of its outbox before the run at hand.
+    pub(super) counted_before: u64,
+}
+
+/// How many of a publisher's counted frames a tier holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Held {
+    /// All up to this one, by all members of the tier: what the publisher is told.
+    pub(super) count: u64,
+    /// The furthest that some member holds.
+    pub(super) furthest: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,15 +105,31 @@ impl Subscription {
     }
 }
 
-/// A publisher's frames up to `count` are held by a member once it has committed `at`.
+/// The last `length` of a publisher's first `count` counted frames are the last of the first `at`
+/// that a member gets: it holds them once it has committed so many.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     pub(super) at: u64,
+    pub(super) length: u64,
+    pub(super) count: u64,
     pub(super) publisher: u32,
     /// The publisher's, lest another peer has its place by then.
-    pub(super) epoch: u64,
-    pub(super) count: u64,
+    pub(super) serial: u64,
     pub(super) tier: Tier,
+}
+
+impl Mark {
+    /// Takes `next` in where it follows without anything between.
+    pub(super) fn extend(&mut self, next: &Self) -> bool {
+        let is_next = (self.publisher, self.serial, self.tier)
+            == (next.publisher, next.serial, next.tier)
+            && self.at + next.length == next.at
+            && self.count + next.length == next.count;
+        if is_next {
+            (self.at, self.count, self.length) = (next.at, next.count, self.length + next.length);
+        }
+        is_next
+    }
 }
 
 impl Peer {
@@ -119,8 +150,8 @@ impl Peer {
             keepalive: 0,
             linger: 0,
             taken: 0,
-            durable: 0,
-            central: 0,
+            durable: Held::default(),
+            central: Held::default(),
             owes_ack: false,
             is_woken: false,
             is_blocked: false,
@@ -129,9 +160,35 @@ impl Peer {
             last_time: None,
             written: 0,
             written_then: None,
+            stalled_since: now,
             subscriptions: Vec::new(),
             open_topics: Vec::new(),
+            serial: 0,
             marks: VecDeque::new(),
+            counted_before: 0,
+        }
+    }
+
+    /// For how long nothing was written of what waits, as far as this was looked at.
+    pub(super) fn stalled_ms(&mut self, now: Instant) -> u64 {
+        let waits = self.outbox.unsent() > 0;
+        if !waits || self.written_then != Some(self.written) {
+            self.stalled_since = now;
+        }
+        self.written_then = waits.then_some(self.written);
+        now.since(self.stalled_since)
+    }
+
+    /// Whether a subscription selects the topic, and if so, whether all that do want nothing of the
+    /// peer's own.
+    pub(super) fn reads_no_local(&self, name: TopicName<'_>) -> Option<bool> {
+        no_local(&self.subscriptions, name)
+    }
+
+    pub(super) fn held_mut(&mut self, tier: Tier) -> &mut Held {
+        match tier {
+            Tier::Central => &mut self.central,
+            _ => &mut self.durable,
         }
     }
 
@@ -144,5 +201,16 @@ impl Peer {
     }
 }
 
-/// Its place in the tree of filters, or in its topic's list of readers.
+/// Whether one of the subscriptions selects the topic, and if so, whether all that do want nothing
+/// of the peer's own.
+pub(super) fn no_local(subscriptions: &[Subscription], name: TopicName<'_>) -> Option<bool> {
+    let mut selecting = subscriptions
+        .iter()
+        .filter(|subscription| subscription.filter().is_some_and(|filter| filter.matches(name)))
+        .peekable();
+    selecting.peek()?;
+    Some(selecting.all(|subscription| subscription.no_local))
+}
+
+/// Its place in the tree of filters.
 const SUBSCRIPTION_OVERHEAD: usize = 96;

@@ -2,17 +2,18 @@
 
 use alloc::vec::Vec;
 
-use fastport_wire::control::{ByeReason, ErrorCode, Tier, WhenFull, features};
+use fastport_wire::control::{ByeReason, ErrorCode, WhenFull, features};
 use fastport_wire::field::kind;
 use fastport_wire::frame::{self, DataFlags, GapCause, Head};
 use fastport_wire::topic::TopicError;
 use fastport_wire::{Frame, Topic as TopicName, TopicId, WireError};
 
-use super::peer::{Link, Mark, Peer};
+use super::peer::{Link, Peer};
 use super::topics::Reader;
 use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
-use crate::budget::NoBudget;
-use crate::outbox::Run;
+use crate::budget::{Buffers, NoBudget};
+use crate::outbox::{Preface, Run};
+use crate::retention::TopicLog;
 use crate::time::Now;
 
 /// What a run of DATA frames came to.
@@ -79,7 +80,7 @@ impl Session {
             }
         }
         if progress.is_blocked {
-            self.block(key.index);
+            self.block(now, key.index);
         }
         self.pay_ack(key.index);
         Ok(progress)
@@ -108,13 +109,6 @@ impl Session {
         Ok(())
     }
 
-    /// Says that a reader keeps what it reads, or sends it on: its ACKs speak for `tier`.
-    pub fn make_member(&mut self, key: PeerKey, tier: Tier) {
-        if self.peer_mut(key).is_ok() {
-            self.members.push((key.index, tier));
-        }
-    }
-
     fn handle_run(&mut self, now: Now, from: u32, rest: &[u8], head: Head, body: &[u8]) -> Taken {
         let Ok(Frame::Data { flags, topic, payload }) = Frame::from_parts(head, body) else {
             self.fail(from, ErrorCode::BadFrame, "DATA without a topic id");
@@ -132,7 +126,7 @@ impl Session {
         let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
         let is_counted = flags.contains(DataFlags::COUNTED);
         if is_counted {
-            let room = self.room_at_holders(from, topic, length);
+            let room = self.room_at_holders(now, from, topic, head.total(), length);
             if room < length {
                 (length, messages) = whole_frames(rest.get(..room).unwrap_or_default());
             }
@@ -146,13 +140,27 @@ impl Session {
             peer.taken += u64::from(messages);
             peer.owes_ack = true;
         }
-        self.publish(now, Some(from), &run, flags);
+        if is_counted && !self.members.is_empty() {
+            self.note_before_run();
+            self.publish(now, Some(from), &run, flags);
+            self.mark_members(from, topic, messages);
+        } else {
+            self.publish(now, Some(from), &run, flags);
+        }
         Taken::Some(length, messages)
     }
 
-    /// How many bytes of counted frames all readers that must not lose can take; that much is
-    /// reserved at them.
-    pub(super) fn room_at_holders(&mut self, from: u32, id: TopicId, wanted: usize) -> usize {
+    /// How many bytes of counted frames, of which the first has `least`, all readers that must not
+    /// lose can take; that much is reserved at them. A reader whose outbox is empty and yet too
+    /// small for the first frame is not waited for.
+    pub(super) fn room_at_holders(
+        &mut self,
+        now: Now,
+        from: u32,
+        id: TopicId,
+        least: usize,
+        wanted: usize,
+    ) -> usize {
         let Some(topic) = self.topics.get_mut(id) else { return wanted };
         if topic.holders == 0 {
             return wanted;
@@ -163,9 +171,19 @@ impl Session {
             .iter()
             .filter(|reader| reader.holds && !(reader.no_local && reader.peer == from))
         {
-            let slot = self.peers.get_mut(reader.peer as usize);
+            let Self { peers, topics, ledger, .. } = self;
+            let slot = peers.get_mut(reader.peer as usize);
             let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { continue };
-            room = room.min(peer.outbox.room(&mut self.ledger));
+            if peer.is_leaving {
+                continue;
+            }
+            let announcement = topics.get(id).map(|topic| topic.frame(id));
+            let preface = peer.preface(reader.announced, announcement, now.unix_ms);
+            let here = peer.outbox.room(ledger).saturating_sub(preface.encoded_len());
+            if here < least && peer.outbox.is_empty() {
+                continue;
+            }
+            room = room.min(here);
             let with_extras = room + READER_EXTRAS;
             let reserved = self.with_room(reader.peer, |peer, buffers, _| {
                 peer.outbox.reserve(buffers, with_extras)
@@ -193,21 +211,26 @@ impl Session {
         if let Some(topic) = self.topics.get_mut(run.topic) {
             topic.readers = readers;
         }
-        if let Some(from) = from.filter(|_| run.is_counted && !self.members.is_empty()) {
-            self.mark_members(from, run.topic);
-        }
         self.remember(now, run, flags);
     }
 
     fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>) {
-        self.ledger.routed += u64::from(run.messages);
+        let messages = u64::from(run.messages);
+        self.ledger.routed += messages;
+        if self.at(reader.peer).is_none_or(|peer| peer.is_leaving) {
+            self.ledger.drop_messages(GapCause::ReaderGone, messages);
+            return;
+        }
         while let Err(NoBudget) = self.try_deliver(now, reader, run) {
             if self.evict_oldest() {
                 continue;
             }
-            let slot = self.peers.get_mut(reader.peer as usize);
+            let Self { peers, topics, ledger, .. } = self;
+            let slot = peers.get_mut(reader.peer as usize);
             let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-            peer.outbox.skip_run(&mut self.ledger, run, GapCause::Budget);
+            let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
+            let preface = peer.preface(reader.announced, announcement, now.unix_ms);
+            peer.outbox.skip_run_after(ledger, &preface, run, GapCause::Budget);
             break;
         }
         self.wake(reader.peer);
@@ -220,20 +243,22 @@ impl Session {
         reader: &mut Reader,
         run: &Run<'_>,
     ) -> Result<(), NoBudget> {
-        let slot = self.peers.get_mut(reader.peer as usize);
+        let Self { peers, topics, buffers, ledger, .. } = self;
+        let slot = peers.get_mut(reader.peer as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
-        if reader.announced != peer.announced {
-            if let Some(topic) = self.topics.get(run.topic) {
-                peer.outbox.push_frame(&mut self.buffers, &topic.frame(run.topic))?;
+        if reader.announced == peer.announced && !wants_time(peer.flags) {
+            peer.outbox.push_run(buffers, ledger, run)?;
+        } else {
+            let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
+            let mut preface = peer.preface(reader.announced, announcement, now.unix_ms);
+            peer.outbox.push_run_after(buffers, ledger, &mut preface, run)?;
+            if preface.topic.is_none() {
+                reader.announced = peer.announced;
             }
-            reader.announced = peer.announced;
+            if wants_time(peer.flags) && preface.unix_ms.is_none() {
+                peer.last_time = Some(now.unix_ms);
+            }
         }
-        if wants_time(peer.flags) && peer.last_time != Some(now.unix_ms) {
-            let time = Frame::Time { unix_ms: now.unix_ms };
-            peer.outbox.push_frame(&mut self.buffers, &time)?;
-            peer.last_time = Some(now.unix_ms);
-        }
-        peer.outbox.push_run(&mut self.buffers, &mut self.ledger, run)?;
         if peer.outbox.has_overflowed() && matches!(peer.link, Link::Attached { .. }) {
             peer.is_leaving = true;
             self.say_bye(reader.peer, ByeReason::TooSlow, None);
@@ -241,90 +266,52 @@ impl Session {
         Ok(())
     }
 
-    /// Notes at each member that read the run what its commit will mean to the publisher.
-    fn mark_members(&mut self, from: u32, id: TopicId) {
-        let Some(publisher) = self.at(from) else { return };
-        let (count, epoch) = (publisher.taken, publisher.epoch);
-        for at in 0..self.members.len() {
-            let Some(&(member, tier)) = self.members.get(at) else { break };
-            let reads = self
-                .topics
-                .get(id)
-                .is_some_and(|topic| topic.readers.iter().any(|reader| reader.peer == member));
-            let Some(peer) = self.at_mut(member).filter(|_| reads) else { continue };
-            let at = peer.outbox.counted_total();
-            let mark = Mark { at, publisher: from, epoch, count, tier };
-            match peer.marks.back_mut() {
-                Some(last) if last.publisher == from && last.epoch == epoch => *last = mark,
-                _ => peer.marks.push_back(mark),
-            }
-        }
-    }
-
-    /// A member has committed the first `count` counted frames of its epoch.
-    pub(super) fn commit(&mut self, member: u32, count: u64) {
-        while let Some(peer) = self.at_mut(member) {
-            let Some(mark) = peer.marks.front().filter(|mark| mark.at <= count).copied() else {
-                break;
-            };
-            peer.marks.pop_front();
-            let publisher = self.at_mut(mark.publisher).filter(|peer| peer.epoch == mark.epoch);
-            let Some(publisher) = publisher else { continue };
-            let (held, wanted) = match mark.tier {
-                Tier::Central => (&mut publisher.central, features::ACK_CENTRAL),
-                _ => (&mut publisher.durable, features::ACK_DURABLE),
-            };
-            *held = mark.count.max(*held);
-            if publisher.flags & wanted != 0 {
-                publisher.owes_ack = true;
-                self.pay_ack(mark.publisher);
-            }
-        }
-    }
-
     pub(super) fn pay_ack(&mut self, index: u32) {
         let Some(peer) = self.at_mut(index).filter(|peer| peer.owes_ack) else { return };
+        // one that does not read is told at once when it does; a link that is gone, by WELCOME
+        if peer.outbox.is_choked() || !matches!(peer.link, Link::Attached { .. }) {
+            return;
+        }
         peer.owes_ack = false;
-        let asked = |flag: u32, count: u64| {
-            (peer.flags & flag != 0 && count != peer.taken).then_some(count)
-        };
-        let ack = Frame::Ack {
-            taken: peer.taken,
-            durable: asked(features::ACK_DURABLE, peer.durable),
-            central: asked(features::ACK_CENTRAL, peer.central),
-            repeat: false,
-        };
+        let ack = peer.ack();
         self.send_frame(index, &ack);
     }
 
     fn remember(&mut self, now: Now, run: &Run<'_>, flags: DataFlags) {
         let limits = self.limits.retention;
-        let keeps = flags.contains(DataFlags::KEEP);
-        if limits.messages == 0 && !keeps {
+        if limits.messages > 0 {
+            let pushed =
+                self.change_log(run.topic, |log, buffers| log.push(buffers, &limits, now, run));
+            self.evicted += if pushed.is_err() { u64::from(run.messages) } else { 0 };
+            self.schedule_expiry(run.topic);
+        }
+        if !flags.contains(DataFlags::KEEP) {
             return;
         }
-        let Some(topic) = self.topics.get_mut(run.topic) else { return };
-        let before = topic.log.as_ref().map_or(0, |log| log.messages());
-        let had_oldest = topic.log.as_ref().is_some_and(|log| log.oldest().is_some());
+        let Some((last, has_payload)) = last_frame(run) else { return };
+        let kept = self.change_log(run.topic, |log, buffers| {
+            log.keep(buffers.budget(), now, last, has_payload)
+        });
+        self.evicted += u64::from(kept.is_err());
+    }
+
+    /// Changes a topic's past, evicting older messages where that takes more memory than there is;
+    /// what is evicted may be of this very topic.
+    fn change_log(
+        &mut self,
+        id: TopicId,
+        mut change: impl FnMut(&mut TopicLog, &mut Buffers) -> Result<(), NoBudget>,
+    ) -> Result<(), NoBudget> {
         loop {
-            let Some(topic) = self.topics.get_mut(run.topic) else { return };
+            let Some(topic) = self.topics.get_mut(id) else { return Ok(()) };
             let log = topic.log.get_or_insert_default();
-            let mut remembered = log.push(&mut self.buffers, &limits, now, run);
-            if let (Ok(()), Some((last, has_payload))) =
-                (remembered, last_frame(run).filter(|_| keeps))
-            {
-                remembered = log.keep(self.buffers.budget(), now, last, has_payload);
+            let before = log.messages();
+            let changed = change(log, &mut self.buffers);
+            let after = log.messages();
+            self.topics.note_retained(before, after);
+            if changed.is_ok() || !self.evict_oldest() {
+                return changed;
             }
-            if remembered.is_ok() || !self.evict_oldest() {
-                self.evicted += if remembered.is_err() { u64::from(run.messages) } else { 0 };
-                break;
-            }
-        }
-        let after = self.topics.get(run.topic).and_then(|topic| topic.log.as_ref());
-        let after = after.map_or(0, |log| log.messages());
-        self.topics.note_retained(before, after);
-        if !had_oldest {
-            self.schedule_expiry(run.topic);
         }
     }
 
@@ -369,12 +356,14 @@ impl Session {
         self.wake_blocked();
     }
 
-    fn block(&mut self, index: u32) {
+    fn block(&mut self, now: Now, index: u32) {
         let Some(peer) = self.at_mut(index) else { return };
         if !peer.is_blocked {
             peer.is_blocked = true;
             self.blocked.push(index);
         }
+        // memory may become free where this session does not see it
+        self.peer_wheel.schedule(index, now.mono.after(BLOCKED_RETRY_MS));
     }
 
     fn fail_wire(&mut self, index: u32, error: WireError) {
@@ -395,6 +384,33 @@ impl Peer {
     pub(super) fn must_not_lose(&self) -> bool {
         self.outbox.when_full() == WhenFull::Hold
     }
+
+    /// What goes before a message of a topic that was announced on link number `announced`.
+    pub(super) fn preface<'a>(
+        &self,
+        announced: u16,
+        announcement: Option<Frame<'a>>,
+        unix_ms: u64,
+    ) -> Preface<'a> {
+        let has_new_clock = wants_time(self.flags) && self.last_time != Some(unix_ms);
+        Preface {
+            topic: announcement.filter(|_| announced != self.announced),
+            unix_ms: has_new_clock.then_some(unix_ms),
+        }
+    }
+
+    /// The ACK that says what is here of the peer's frames.
+    pub(super) fn ack(&self) -> Frame<'static> {
+        let asked = |flag: u32, count: u64| {
+            (self.flags & flag != 0 && count != self.taken).then_some(count)
+        };
+        Frame::Ack {
+            taken: self.taken,
+            durable: asked(features::ACK_DURABLE, self.durable.count),
+            central: asked(features::ACK_CENTRAL, self.central.count),
+            repeat: false,
+        }
+    }
 }
 
 /// How far the frames with the first one's type, flags and topic reach, and how many they are.
@@ -403,7 +419,9 @@ fn measure_run(bytes: &[u8], first: Head, prefix: usize, payload: usize) -> (usi
     let id = bytes.get(first.head..first.head + prefix).unwrap_or_default();
     let (mut length, mut messages) = (first.total(), 1);
     while let Some(rest) = bytes.get(length..).filter(|rest| rest.first() == Some(&first.first)) {
-        let Ok(Some((head, body))) = frame::split(rest, payload + prefix) else { break };
+        let Ok(Some((head, body))) = frame::split(rest, payload.saturating_add(prefix)) else {
+            break;
+        };
         if !body.starts_with(id) {
             break;
         }
@@ -443,3 +461,5 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
 const CONTROL_ROOM: usize = 512;
 /// What may go before a message into an outbox: a TOPIC frame, a TIME frame, a GAP frame.
 const READER_EXTRAS: usize = 640;
+/// What waits for memory looks again after that.
+const BLOCKED_RETRY_MS: u64 = 1000;

@@ -1,6 +1,7 @@
 //! What peers ask for: topics to publish on, subscriptions, the past.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use fastport_wire::control::{self, Control, ErrorCode, Tier, options};
@@ -8,10 +9,11 @@ use fastport_wire::field::data_flag;
 use fastport_wire::frame::{DataFlags, GapCause};
 use fastport_wire::{Filter, Frame, Schema, Topic as TopicName, TopicId, WireError};
 
-use super::peer::{Peer, Subscription};
-use super::topics::{self, Reader};
+use super::peer::{Subscription, no_local};
+use super::topics::{self, READER_BYTES};
 use super::{About, Ask, PeerKey, Session, push_frame, wants_time};
 use crate::outbox::Run;
+use crate::rights::Rights;
 use crate::time::Now;
 
 /// Which part of the past is wanted.
@@ -104,14 +106,13 @@ impl Session {
             None => Tier::Taken,
             Some(number) => Tier::from_number(number).ok_or(ErrorCode::TierNotOffered)?,
         };
-        if tier != Tier::Taken && !self.members.iter().any(|&(_, offered)| offered == tier) {
+        if tier != Tier::Taken && !self.is_offered(tier, name) {
             return Err(ErrorCode::TierNotOffered);
         }
         if open.schema.is_some_and(|schema| Schema::decode(schema).is_err()) {
             return Err(ErrorCode::BadReadings);
         }
-        let id = self.open_topic(index, name)?;
-        self.adopt_schema(id, open.schema)?;
+        let id = self.open_topic(index, name, open.schema)?;
         if let Some(topic) = self.topics.get(id) {
             let mut frame = Vec::new();
             topic.announce(id, &mut frame);
@@ -125,7 +126,12 @@ impl Session {
     }
 
     /// Finds or makes a topic and lets a peer publish on it.
-    fn open_topic(&mut self, index: u32, name: TopicName<'_>) -> Result<TopicId, ErrorCode> {
+    fn open_topic(
+        &mut self,
+        index: u32,
+        name: TopicName<'_>,
+        schema: Option<&[u8]>,
+    ) -> Result<TopicId, ErrorCode> {
         let limit = self.limits.open_topics;
         let peer = self.at(index).ok_or(ErrorCode::Unavailable)?;
         if !peer.rights.may_publish(name) {
@@ -133,13 +139,15 @@ impl Session {
         }
         let is_full = peer.open_topics.len() >= limit;
         let known = self.topics.find(name);
-        if let Some(id) = known.filter(|&id| self.at(index).is_some_and(|peer| peer.has_open(id))) {
-            return Ok(id);
-        }
-        if is_full {
+        let is_open = known.is_some_and(|id| peer.has_open(id));
+        if is_full && !is_open {
             return Err(ErrorCode::LimitReached);
         }
         let id = self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?;
+        self.adopt_schema(id, schema, u32::from(is_open))?;
+        if is_open {
+            return Ok(id);
+        }
         if !self.make_room(size_of::<TopicId>()) {
             return Err(ErrorCode::LimitReached);
         }
@@ -153,12 +161,27 @@ impl Session {
         Ok(id)
     }
 
-    /// The first schema of a topic stays while others publish on it.
-    fn adopt_schema(&mut self, id: TopicId, schema: Option<&[u8]>) -> Result<(), ErrorCode> {
+    /// Whether some member of that tier reads the topic, or will once there is one.
+    fn is_offered(&self, tier: Tier, name: TopicName<'_>) -> bool {
+        let mut members = self.members.iter().filter(|&&(_, offered)| offered == tier);
+        members.any(|&(member, _)| {
+            self.at(member).is_some_and(|peer| {
+                peer.rights.may_read(name) && peer.reads_no_local(name).is_some()
+            })
+        })
+    }
+
+    /// The first schema of a topic stays while others publish on it than the `own` ones.
+    fn adopt_schema(
+        &mut self,
+        id: TopicId,
+        schema: Option<&[u8]>,
+        own: u32,
+    ) -> Result<(), ErrorCode> {
         let Some(schema) = schema else { return Ok(()) };
         let topic = self.topics.get(id).ok_or(ErrorCode::Unavailable)?;
         let differs = topic.schema.as_deref().is_some_and(|known| known != schema);
-        if differs && topic.publishers > 1 {
+        if differs && topic.publishers > own {
             return Err(ErrorCode::Conflict);
         }
         self.set_schema(id, Some(schema));
@@ -181,22 +204,13 @@ impl Session {
     }
 
     fn close_topic(&mut self, index: u32, close: &control::CloseTopic<'_>) -> bool {
-        let id = TopicId::new(close.id);
-        let peer = self.at_mut(index);
-        let place = peer.zip(id).and_then(|(peer, id)| {
-            let at = peer.open_topics.binary_search(&id).ok()?;
-            Some(peer.open_topics.remove(at))
-        });
-        if let Some(id) = place {
-            self.buffers.budget().give_back(size_of::<TopicId>());
-            self.topics.close(id);
-        }
-        match (close.request, place) {
-            (Some(request), Some(_)) => {
+        let is_closed = TopicId::new(close.id).is_some_and(|id| self.close_id(index, id));
+        match close.request {
+            Some(request) if is_closed => {
                 self.send(index, &control::Ok { request, ..Default::default() }.into());
             }
-            (Some(request), None) => self.refuse(index, request, ErrorCode::UnknownId),
-            (None, _) => {}
+            Some(request) => self.refuse(index, request, ErrorCode::UnknownId),
+            None => {}
         }
         true
     }
@@ -211,8 +225,9 @@ impl Session {
         let flags = subscribe.flags.unwrap_or(0);
         let no_local = flags & options::NO_LOCAL != 0;
         self.add_subscription(index, filter, no_local)?;
-        for id in self.start_reading(index, filter, no_local)? {
-            self.add_reader(index, id, no_local);
+        if let Err(code) = self.start_reading(index, filter) {
+            self.drop_subscription(index, filter.as_str());
+            return Err(code);
         }
         let past = Past {
             count: subscribe.count.unwrap_or(if subscribe.age.is_some() { u64::MAX } else { 0 }),
@@ -257,45 +272,56 @@ impl Session {
         Ok(())
     }
 
-    /// The topics that a new subscription selects. A topic that it names is made, so that there is
-    /// a place to note its reader.
-    fn start_reading(
-        &mut self,
-        index: u32,
-        filter: Filter<'_>,
-        no_local: bool,
-    ) -> Result<Vec<TopicId>, ErrorCode> {
-        let Some(name) = filter.as_topic() else {
-            let rights = &self.at(index).ok_or(ErrorCode::Unavailable)?.rights;
-            let selected = self.topics.iter().filter(|(_, topic)| {
-                topic.name().is_some_and(|name| filter.matches(name) && rights.may_read(name))
-            });
-            return Ok(selected.map(|(id, _)| id).collect());
+    /// Makes a peer a reader of the topics that a subscription selects. A topic that it names is
+    /// made, so that there is a place to note its reader.
+    fn start_reading(&mut self, index: u32, filter: Filter<'_>) -> Result<(), ErrorCode> {
+        let ids: Vec<TopicId> = match filter.as_topic() {
+            Some(name) => [self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?].into(),
+            None => {
+                let rights = &self.at(index).ok_or(ErrorCode::Unavailable)?.rights;
+                let selected = self.topics.iter().filter(|(_, topic)| {
+                    topic.name().is_some_and(|name| filter.matches(name) && rights.may_read(name))
+                });
+                selected.map(|(id, _)| id).collect()
+            }
         };
-        if let Some(id) = self.find_or_make_topic(name) {
-            return Ok([id].into());
-        }
-        let subscription = Subscription { filter: filter.as_str().into(), no_local };
-        self.drop_subscription(index, &subscription);
-        Err(ErrorCode::LimitReached)
+        if self.add_readers(index, &ids) { Ok(()) } else { Err(ErrorCode::LimitReached) }
     }
 
-    fn drop_subscription(&mut self, index: u32, subscription: &Subscription) {
+    /// Makes a peer a reader of topics that it may read and its subscriptions select; whether there
+    /// was memory for that.
+    fn add_readers(&mut self, index: u32, ids: &[TopicId]) -> bool {
+        let reads = |id: &&TopicId| self.topics.get(**id).is_some_and(|t| !t.is_read_by(index));
+        let new = ids.iter().filter(reads).count();
+        if !self.make_room(new * READER_BYTES) {
+            return false;
+        }
+        let Self { peers, topics, .. } = self;
+        let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
+        let Some(peer) = peer else { return false };
+        for &id in ids {
+            let Some(topic) = topics.get_mut(id) else { continue };
+            let no_local = topic.name().and_then(|name| peer.reads_no_local(name));
+            topic.put_reader(index, peer.must_not_lose(), no_local.unwrap_or(false));
+        }
+        true
+    }
+
+    /// Ends a subscription as if it had not been.
+    fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
+        let Some(peer) = self.at_mut(index) else { return false };
+        let Some(place) = peer.subscriptions.iter().position(|known| *known.filter == *filter)
+        else {
+            return false;
+        };
+        let subscription = peer.subscriptions.swap_remove(place);
+        let others = core::mem::take(&mut peer.subscriptions);
         self.buffers.budget().give_back(subscription.charge());
+        self.stop_reading(index, &subscription, &others);
         if let Some(peer) = self.at_mut(index) {
-            peer.subscriptions.retain(|known| known.filter != subscription.filter);
+            peer.subscriptions = others;
         }
-    }
-
-    fn add_reader(&mut self, index: u32, id: TopicId, no_local: bool) {
-        let holds = self.at(index).is_some_and(Peer::must_not_lose);
-        let Some(topic) = self.topics.get_mut(id) else { return };
-        if let Some(known) = topic.readers.iter_mut().find(|reader| reader.peer == index) {
-            known.no_local = no_local;
-            return;
-        }
-        topic.readers.push(Reader { peer: index, announced: 0, no_local, holds });
-        topic.holders += u32::from(holds);
+        true
     }
 
     fn unsubscribe(
@@ -303,15 +329,11 @@ impl Session {
         index: u32,
         unsubscribe: &control::Unsubscribe<'_>,
     ) -> Result<(), ErrorCode> {
-        let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
-        let place = peer.subscriptions.iter().position(|known| *known.filter == *unsubscribe.topic);
-        let subscription = peer.subscriptions.swap_remove(place.ok_or(ErrorCode::UnknownId)?);
-        let others = core::mem::take(&mut peer.subscriptions);
-        self.buffers.budget().give_back(subscription.charge());
-        self.stop_reading(index, &subscription, &others);
-        if let Some(peer) = self.at_mut(index) {
-            peer.subscriptions = others;
+        if !self.drop_subscription(index, unsubscribe.topic) {
+            return Err(ErrorCode::UnknownId);
         }
+        // it may have been what publishers waited for
+        self.wake_blocked();
         let request = unsubscribe.request;
         self.send(index, &control::Ok { request, ..Default::default() }.into());
         Ok(())
@@ -336,22 +358,83 @@ impl Session {
                 selected.map(|(id, _)| id).collect()
             }
         };
+        let mut freed = 0;
         for id in ids {
-            let Some(topic) = self.topics.get(id) else { continue };
-            let Some(name) = topic.name() else { continue };
-            let selects =
-                |other: &Subscription| other.filter().is_some_and(|other| other.matches(name));
-            if !others.iter().any(selects) {
-                self.remove_reader(index, id);
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            let others = topic.name().and_then(|name| no_local(others, name));
+            match (others, topic.reader_mut(index)) {
+                (Some(no_local), Some(reader)) => reader.no_local = no_local,
+                (None, Some(_)) => {
+                    topic.remove_reader(index);
+                    freed += READER_BYTES;
+                }
+                (_, None) => {}
             }
         }
+        self.buffers.budget().give_back(freed);
     }
 
-    fn remove_reader(&mut self, index: u32, id: TopicId) {
-        let Some(topic) = self.topics.get_mut(id) else { return };
-        let Some(at) = topic.readers.iter().position(|reader| reader.peer == index) else { return };
-        let gone = topic.readers.swap_remove(at);
-        topic.holders -= u32::from(gone.holds);
+    /// Applies the rights that a peer came back with; whether there was memory for what they allow.
+    pub(super) fn adopt_rights(&mut self, index: u32, rights: &Arc<Rights>) -> bool {
+        let Some(peer) = self.at_mut(index) else { return true };
+        if *peer.rights == **rights {
+            return true;
+        }
+        let old = core::mem::replace(&mut peer.rights, Arc::clone(rights));
+        let (open, subscriptions) =
+            (peer.open_topics.clone(), core::mem::take(&mut peer.subscriptions));
+        for id in open {
+            let name = self.topics.get(id).and_then(|topic| topic.name());
+            if !name.is_some_and(|name| rights.may_publish(name)) {
+                self.close_id(index, id);
+            }
+        }
+        let (kept, ended): (Vec<_>, Vec<_>) = subscriptions.into_iter().partition(|subscription| {
+            subscription.filter().is_some_and(|filter| rights.may_subscribe(filter))
+        });
+        for subscription in ended {
+            self.buffers.budget().give_back(subscription.charge());
+            self.stop_reading(index, &subscription, &kept);
+        }
+        let selected = |topic: &topics::Topic| {
+            topic.name().and_then(|name| no_local(&kept, name).map(|_| rights.may_read(name)))
+        };
+        let mut allowed = Vec::new();
+        let mut forbidden = Vec::new();
+        for (id, topic) in self.topics.iter() {
+            match selected(topic) {
+                Some(true) => allowed.push(id),
+                Some(false) if topic.is_read_by(index) => forbidden.push(id),
+                _ => {}
+            }
+        }
+        if let Some(peer) = self.at_mut(index) {
+            peer.subscriptions = kept;
+        }
+        for &id in &forbidden {
+            if let Some(topic) = self.topics.get_mut(id) {
+                topic.remove_reader(index);
+            }
+        }
+        self.buffers.budget().give_back(forbidden.len() * READER_BYTES);
+        let is_done = self.add_readers(index, &allowed);
+        if let Some(peer) = self.at_mut(index).filter(|_| !is_done) {
+            // to be tried again with the next link
+            peer.rights = old;
+        }
+        is_done
+    }
+
+    fn close_id(&mut self, index: u32, id: TopicId) -> bool {
+        let place = self.at_mut(index).and_then(|peer| {
+            let at = peer.open_topics.binary_search(&id).ok()?;
+            Some(peer.open_topics.remove(at))
+        });
+        if place.is_some() {
+            self.buffers.budget().give_back(size_of::<TopicId>());
+            self.topics.close(id);
+        }
+        place.is_some()
     }
 
     fn history(
@@ -380,11 +463,19 @@ impl Session {
     /// outbox has room; returns how many messages that is.
     fn replay(&mut self, index: u32, filter: Filter<'_>, past: Past) -> u64 {
         let Some(peer) = self.at(index) else { return 0 };
-        let with_past = self.topics.iter().filter(|(_, topic)| topic.log.is_some());
-        let wanted = with_past.filter(|(_, topic)| {
-            topic.name().is_some_and(|name| filter.matches(name) && peer.rights.may_read(name))
-        });
-        let ids: Vec<TopicId> = wanted.map(|(id, _)| id).collect();
+        let ids: Vec<TopicId> = match filter.as_topic() {
+            Some(name) if !peer.rights.may_read(name) => return 0,
+            Some(name) => self.topics.find(name).into_iter().collect(),
+            None => {
+                let with_past = self.topics.iter().filter(|(_, topic)| topic.log.is_some());
+                let wanted = with_past.filter(|(_, topic)| {
+                    topic
+                        .name()
+                        .is_some_and(|name| filter.matches(name) && peer.rights.may_read(name))
+                });
+                wanted.map(|(id, _)| id).collect()
+            }
+        };
         ids.into_iter().map(|id| self.replay_topic(index, id, past)).sum()
     }
 
@@ -401,28 +492,29 @@ impl Session {
         if entries.is_empty() && past.with_last {
             entries.extend(log.last());
         }
+        let mut announced = topic.reader_mut(index).map_or(0, |reader| reader.announced);
         let mut sent = 0;
-        let can_announce =
-            !entries.is_empty() && peer.outbox.push_frame(buffers, &topic.frame(id)).is_ok();
-        if can_announce {
-            if let Some(reader) = topic.readers.iter_mut().find(|reader| reader.peer == index) {
-                reader.announced = peer.announced;
-            }
-            for entry in entries {
-                let messages = u64::from(entry.messages);
-                ledger.routed += messages;
-                let fits = entry.frames.len() <= peer.outbox.room(ledger);
-                let is_counted =
-                    entry.frames.first().is_some_and(|first| first & data_flag::COUNTED != 0);
-                let run =
-                    Run { bytes: entry.frames, messages: entry.messages, is_counted, topic: id };
-                let pushed = fits && push_past(peer, buffers, ledger, entry.unix_ms, &run);
-                if pushed {
-                    sent += messages;
-                } else {
-                    peer.outbox.skip_run(ledger, &run, GapCause::Overflow);
+        for entry in entries {
+            ledger.routed += u64::from(entry.messages);
+            let is_counted =
+                entry.frames.first().is_some_and(|first| first & data_flag::COUNTED != 0);
+            let run = Run { bytes: entry.frames, messages: entry.messages, is_counted, topic: id };
+            let mut preface = peer.preface(announced, Some(topic.frame(id)), entry.unix_ms);
+            // the present is not dropped for the past
+            let fits = preface.encoded_len() + entry.frames.len() <= peer.outbox.room(ledger);
+            let cause = if fits { GapCause::Budget } else { GapCause::Overflow };
+            if fits && peer.outbox.push_run_after(buffers, ledger, &mut preface, &run).is_ok() {
+                announced = peer.announced;
+                if wants_time(peer.flags) {
+                    peer.last_time = Some(entry.unix_ms);
                 }
+                sent += u64::from(entry.messages);
+            } else {
+                peer.outbox.skip_run_after(ledger, &preface, &run, cause);
             }
+        }
+        if let Some(reader) = topic.reader_mut(index) {
+            reader.announced = announced;
         }
         topic.log = Some(log);
         self.wake(index);
@@ -434,7 +526,7 @@ impl Session {
         let refuse = |this: &mut Self, code: ErrorCode| {
             match emit.request {
                 Some(request) => this.refuse(index, request, code),
-                None => this.fail(index, code, emit.topic),
+                None => this.fail(index, code, "EMIT is refused"),
             }
             true
         };
@@ -455,7 +547,8 @@ impl Session {
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic, payload: emit.data });
         let is_counted = flags.contains(DataFlags::COUNTED);
-        if is_counted && self.room_at_holders(index, topic, bytes.len()) < bytes.len() {
+        let length = bytes.len();
+        if is_counted && self.room_at_holders(now, index, topic, length, length) < length {
             return false;
         }
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic };
@@ -471,6 +564,7 @@ impl Session {
             peer.is_leaving = true;
         }
         self.drop_link(index);
+        self.wake_blocked();
     }
 
     /// The topic of that name, made if there is none; its readers are those whose filters select it.
@@ -479,48 +573,29 @@ impl Session {
             return Some(id);
         }
         if self.topics.len() >= self.limits.topics {
-            let freed = self.topics.sweep();
-            self.buffers.budget().give_back(freed);
+            self.topics.sweep(&mut self.buffers);
         }
         let is_full = self.topics.len() >= self.limits.topics;
         if is_full || self.topics.is_out_of_ids(self.limits.topics) {
             return None;
         }
-        if !self.make_room(topics::charge(name.as_str())) {
-            return None;
-        }
-        let id = self.topics.insert(name)?;
         let mut readers = Vec::new();
         self.matcher.for_each(name, |index| readers.push(index));
         readers.sort_unstable();
         readers.dedup();
+        readers.retain(|&index| self.at(index).is_some_and(|peer| peer.rights.may_read(name)));
+        if !self.make_room(topics::charge(name.as_str()) + readers.len() * READER_BYTES) {
+            return None;
+        }
+        let id = self.topics.insert(name)?;
+        let Self { peers, topics, .. } = self;
+        let topic = topics.get_mut(id)?;
         for index in readers {
-            let Some(peer) = self.at(index).filter(|peer| peer.rights.may_read(name)) else {
-                continue;
-            };
-            let mut selecting = peer.subscriptions.iter().filter(|subscription| {
-                subscription.filter().is_some_and(|filter| filter.matches(name))
-            });
-            let no_local = selecting.all(|subscription| subscription.no_local);
-            self.add_reader(index, id, no_local);
+            let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
+            let Some(peer) = peer else { continue };
+            let no_local = peer.reads_no_local(name).unwrap_or(false);
+            topic.put_reader(index, peer.must_not_lose(), no_local);
         }
         Some(id)
     }
-}
-
-/// Puts retained messages into a peer's outbox, with their time where it wants that.
-fn push_past(
-    peer: &mut Peer,
-    buffers: &mut crate::budget::Buffers,
-    ledger: &mut crate::ledger::Ledger,
-    unix_ms: u64,
-    run: &Run<'_>,
-) -> bool {
-    if wants_time(peer.flags) {
-        if peer.outbox.push_frame(buffers, &Frame::Time { unix_ms }).is_err() {
-            return false;
-        }
-        peer.last_time = Some(unix_ms);
-    }
-    peer.outbox.push_run(buffers, ledger, run).is_ok()
 }

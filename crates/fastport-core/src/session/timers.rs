@@ -25,6 +25,10 @@ impl Session {
             let Some(id) = TopicId::new(index) else { continue };
             self.expire_topic(now, id);
         }
+        if self.next_timeout().is_none() {
+            self.buffers.trim();
+        }
+        self.tidy();
     }
 
     pub(super) fn schedule_look(&mut self, now: Instant, index: u32) {
@@ -38,14 +42,23 @@ impl Session {
     }
 
     pub(super) fn schedule_expiry(&mut self, id: TopicId) {
-        let age_ms = self.limits.retention.age_ms;
-        let log = self.topics.get(id).and_then(|topic| topic.log.as_ref());
-        if let Some(oldest) = log.and_then(|log| log.oldest()) {
-            self.topic_wheel.schedule(id.get(), oldest.after(age_ms));
+        if let Some(due) = self.expiry(id) {
+            self.topic_wheel.schedule(id.get(), due);
         }
     }
 
+    /// When a topic's oldest message expires; `None`: it has none.
+    pub(super) fn expiry(&self, id: TopicId) -> Option<Instant> {
+        let log = self.topics.get(id)?.log.as_ref()?;
+        Some(log.oldest()?.after(self.age_ms()))
+    }
+
+    fn age_ms(&self) -> u64 {
+        self.limits.retention.age_ms.clamp(LEAST_AGE_MS, MOST_AGE_MS)
+    }
+
     fn look_at_peer(&mut self, now: Instant, index: u32) {
+        let stall_ms = self.limits.stall_ms;
         let Some(peer) = self.at_mut(index) else { return };
         let (heard, is_asked) = match peer.link {
             Link::Closing => return,
@@ -56,12 +69,12 @@ impl Session {
             Link::Lingering { .. } => return self.remove(index, GapCause::ReaderGone),
             Link::Attached { heard, is_asked } => (heard, is_asked),
         };
-        let is_stalled = peer.outbox.unsent() > 0 && peer.written_then == Some(peer.written);
-        peer.written_then = (peer.outbox.unsent() > 0).then_some(peer.written);
-        if is_stalled {
+        let keepalive_ms = u64::from(peer.keepalive) * 1000;
+        let stalled_ms = peer.stalled_ms(now);
+        let is_blocked = peer.is_blocked;
+        if stall_ms > 0 && stalled_ms >= stall_ms {
             return self.say_bye(index, ByeReason::TooSlow, None);
         }
-        let keepalive_ms = u64::from(peer.keepalive) * 1000;
         let silent_ms = now.since(heard);
         if keepalive_ms > 0 && silent_ms >= 2 * keepalive_ms {
             return self.say_bye(index, ByeReason::Silent, None);
@@ -69,6 +82,9 @@ impl Session {
         if keepalive_ms > 0 && silent_ms >= keepalive_ms && !is_asked {
             peer.link = Link::Attached { heard, is_asked: true };
             self.send_frame(index, &Frame::Ping { token: &[] });
+        }
+        if is_blocked {
+            self.wake(index);
         }
         self.schedule_look(now, index);
         // asked peers are looked at again when their time is up, and not later
@@ -79,9 +95,7 @@ impl Session {
     }
 
     fn expire_topic(&mut self, now: Instant, id: TopicId) {
-        let limit = Instant::from_millis(
-            now.since(Instant::from_millis(self.limits.retention.age_ms.saturating_sub(1))),
-        );
+        let limit = Instant::from_millis(now.since(Instant::from_millis(self.age_ms() - 1)));
         let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut()) else {
             return;
         };
@@ -90,8 +104,10 @@ impl Session {
         let after = log.messages();
         self.topics.note_retained(before, after);
         self.schedule_expiry(id);
-        if self.next_timeout().is_none() {
-            self.buffers.trim();
-        }
     }
 }
+
+/// What came this very millisecond is kept for it; so something always lies behind the limit.
+const LEAST_AGE_MS: u64 = 1;
+/// For ever, and yet far from the end of the numbers.
+const MOST_AGE_MS: u64 = u64::MAX / 4;

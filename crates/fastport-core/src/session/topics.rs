@@ -7,6 +7,7 @@ use fastport_wire::{Frame, Topic as TopicName, TopicId};
 use hashbrown::HashMap;
 
 use super::push_frame;
+use crate::budget::Buffers;
 use crate::retention::TopicLog;
 
 #[derive(Debug, Default)]
@@ -21,6 +22,7 @@ pub(super) struct Topics {
 pub(super) struct Topic {
     pub(super) name: Box<str>,
     pub(super) schema: Option<Box<[u8]>>,
+    /// Sorted by peer.
     pub(super) readers: Vec<Reader>,
     /// Of the readers, how many must not lose.
     pub(super) holders: u32,
@@ -51,6 +53,45 @@ impl Topic {
 
     pub(super) fn name(&self) -> Option<TopicName<'_>> {
         TopicName::parse(&self.name).ok()
+    }
+
+    /// Where the peer is among the readers, or would be.
+    pub(super) fn place_of(&self, peer: u32) -> Result<usize, usize> {
+        self.readers.binary_search_by_key(&peer, |reader| reader.peer)
+    }
+
+    pub(super) fn reader_mut(&mut self, peer: u32) -> Option<&mut Reader> {
+        let place = self.place_of(peer).ok()?;
+        self.readers.get_mut(place)
+    }
+
+    /// Adds a reader, whose charge is taken already, or changes what it wants.
+    pub(super) fn put_reader(&mut self, peer: u32, holds: bool, no_local: bool) {
+        match self.place_of(peer) {
+            Ok(_) => {
+                if let Some(reader) = self.reader_mut(peer) {
+                    reader.no_local = no_local;
+                }
+            }
+            Err(place) => {
+                self.readers.insert(place, Reader { peer, announced: 0, no_local, holds });
+                self.holders += u32::from(holds);
+            }
+        }
+    }
+
+    /// Takes a reader off, if it is one; its charge is to be given back.
+    pub(super) fn remove_reader(&mut self, peer: u32) {
+        let Ok(place) = self.place_of(peer) else { return };
+        let gone = self.readers.remove(place);
+        self.holders -= u32::from(gone.holds);
+        if self.readers.capacity() > 2 * LEAST_READERS.max(self.readers.len()) {
+            self.readers.shrink_to(LEAST_READERS.max(self.readers.len()));
+        }
+    }
+
+    pub(super) fn is_read_by(&self, peer: u32) -> bool {
+        self.place_of(peer).is_ok()
     }
 
     fn is_unused(&self) -> bool {
@@ -119,25 +160,50 @@ impl Topics {
         }
     }
 
-    /// Removes all topics that nobody reads, publishes or remembers; returns what they were charged.
-    pub(super) fn sweep(&mut self) -> usize {
+    /// Removes all topics that nobody reads, publishes or remembers.
+    pub(super) fn sweep(&mut self, buffers: &mut Buffers) {
         let mut freed = 0;
         for place in &mut self.by_id {
-            if let Some(topic) = place.take_if(|topic| topic.is_unused()) {
+            if let Some(mut topic) = place.take_if(|topic| topic.is_unused()) {
                 freed +=
                     charge(&topic.name) + topic.schema.as_ref().map_or(0, |schema| schema.len());
                 self.by_name.remove(&topic.name);
+                if let Some(log) = &mut topic.log {
+                    log.clear(buffers);
+                }
             }
         }
-        freed
+        buffers.budget().give_back(freed);
+    }
+
+    /// Makes the highest ids free again that no topic has. Only while there is no peer: nobody
+    /// then knows what they were.
+    pub(super) fn reclaim_ids(&mut self) {
+        while self.by_id.pop_if(|place| place.is_none()).is_some() {}
+        self.by_id.shrink_to(2 * self.by_id.len());
+    }
+
+    /// Forgets everything that is retained.
+    pub(super) fn forget(&mut self, buffers: &mut Buffers) {
+        for topic in self.by_id.iter_mut().flatten() {
+            if let Some(mut log) = topic.log.take() {
+                log.clear(buffers);
+            }
+        }
+        self.retained = 0;
     }
 }
 
 /// What a topic of that name is charged with.
 pub(super) fn charge(name: &str) -> usize {
-    size_of::<Topic>() + 2 * name.len() + TOPIC_OVERHEAD
+    size_of::<Topic>() + size_of::<TopicLog>() + 2 * name.len() + TOPIC_OVERHEAD
 }
 
+/// What each reader of a topic is charged with: a list may have twice the room it needs.
+pub(super) const READER_BYTES: usize = 2 * size_of::<Reader>();
+
+/// Room for so many readers is not given back.
+const LEAST_READERS: usize = 4;
 /// A topic's share of the tables.
 const TOPIC_OVERHEAD: usize = 64;
 /// An id is not given twice, so a session's ids can be used up by topics that come and go: this
