@@ -13,16 +13,17 @@ use fastport_client::{
 };
 use tokio::task::JoinSet;
 
+use super::Interrupt;
 use super::arguments::{Bench, Common};
 use super::exit::{Failure, Outcome};
-use super::interrupted;
 use super::link::{self, connect};
 
 pub(super) async fn run(bench: Bench, common: Common) -> Outcome {
     let options = link::options(&common)?;
+    let mut interrupt = Interrupt::new()?;
     tokio::select! {
         done = measure(&bench, options) => done,
-        code = interrupted() => Err(Failure::interrupted(code)),
+        () = interrupt.come() => Err(Failure::interrupted()),
     }
 }
 

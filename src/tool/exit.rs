@@ -11,17 +11,17 @@ pub(super) const USAGE: u8 = 64;
 /// What was given to publish, or a file, is not of the form it should have (`EX_DATAERR`).
 pub(super) const DATA: u8 = 65;
 /// The relay cannot be reached, or was lost (`EX_UNAVAILABLE`).
-pub(super) const UNREACHABLE: u8 = 69;
+const UNREACHABLE: u8 = 69;
 /// A bug (`EX_SOFTWARE`).
-pub(super) const INTERNAL: u8 = 70;
+const INTERNAL: u8 = 70;
 /// A file cannot be read or written (`EX_IOERR`).
 pub(super) const FILE: u8 = 74;
 /// The relay refused: wrong proof, forbidden, a limit (`EX_NOPERM`).
-pub(super) const REFUSED: u8 = 77;
+const REFUSED: u8 = 77;
 /// Not done in the time given, as `timeout(1)` says it.
 pub(super) const TIMED_OUT: u8 = 124;
 /// SIGINT or SIGTERM before all was done: 128 and SIGINT's number.
-pub(super) const INTERRUPTED: u8 = 130;
+const INTERRUPTED: u8 = 130;
 
 pub(super) type Outcome = Result<(), Failure>;
 
@@ -62,8 +62,9 @@ impl Failure {
         }
     }
 
-    pub(super) fn interrupted(code: u8) -> Self {
-        Self::new(code, "")
+    /// By a signal: who sent it knows.
+    pub(super) fn interrupted() -> Self {
+        Self::new(INTERRUPTED, "")
     }
 
     /// There is no link, or no link any more, to what is at `url`.

@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::arguments::{Arguments, Command};
-use self::exit::{Failure, INTERRUPTED, Outcome, USAGE};
+use self::exit::{Failure, Outcome, USAGE};
 
 /// Runs the tool with these arguments, the program's name first; the code to exit with.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -85,18 +85,25 @@ fn end(runtime: Runtime) {
     runtime.shutdown_timeout(Duration::from_millis(100));
 }
 
-/// Waits for SIGINT or SIGTERM; gives the exit code for it.
-async fn interrupted() -> u8 {
-    let mut interrupt = match signal(SignalKind::interrupt()) {
-        Ok(interrupt) => interrupt,
-        // without a handler the signal ends the process by itself
-        Err(_) => return std::future::pending().await,
-    };
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => INTERRUPTED,
-        _ = terminate.recv() => INTERRUPTED,
+/// SIGINT and SIGTERM, caught from here on.
+struct Interrupt {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupt {
+    fn new() -> Result<Self, Failure> {
+        let catch =
+            |kind| signal(kind).map_err(|error| Failure::internal(format!("no signals: {error}")));
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        Ok(Self { interrupt: catch(interrupt)?, terminate: catch(terminate)? })
+    }
+
+    /// Waits for one. Cancel-safe.
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }

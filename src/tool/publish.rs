@@ -5,9 +5,9 @@ use std::time::Duration;
 use fastport_client::{Client, DataFlags, OpenOptions, Publisher, Tier};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
+use super::Interrupt;
 use super::arguments::{Common, Publish};
 use super::exit::{Failure, Outcome, TIMED_OUT};
-use super::interrupted;
 use super::link::{self, connect, tell_of_link};
 use super::readings::Coder;
 
@@ -17,7 +17,11 @@ pub(super) async fn run(publish: Publish, common: Common) -> Outcome {
     let url = options.target.to_string();
     // what is published is waited for at the end, however long that takes, or as long as was said
     options.close_timeout = publish.timeout.unwrap_or(link::CLOSE_TIMEOUT);
-    let client = connect(options).await?;
+    let mut interrupt = Interrupt::new()?;
+    let client = tokio::select! {
+        connected = connect(options) => connected?,
+        () = interrupt.come() => return Err(Failure::interrupted()),
+    };
     let work = async {
         let sent = send(&client, &publish, coder.as_ref(), &url).await;
         // what was sent before the one that failed goes out all the same
@@ -27,9 +31,9 @@ pub(super) async fn run(publish: Publish, common: Common) -> Outcome {
     };
     tokio::select! {
         done = work => done,
-        code = interrupted() => {
+        () = interrupt.come() => {
             client.clone().close().await.map_err(|left| Failure::undelivered(&url, left))?;
-            Err(Failure::interrupted(code))
+            Err(Failure::interrupted())
         }
         () = forever(tell_of_link(&client, &url)) => Ok(()),
     }

@@ -5,9 +5,9 @@ use std::io::{self, BufWriter};
 use fastport_client::{Client, Incoming, SubscribeOptions, Subscription};
 use tokio::time::Instant;
 
+use super::Interrupt;
 use super::arguments::{Common, Subscribe};
 use super::exit::{Failure, Outcome, TIMED_OUT};
-use super::interrupted;
 use super::link::{self, connect, tell_of_link};
 use super::publish::forever;
 use super::show::{Form, Printer};
@@ -17,15 +17,23 @@ pub(super) async fn run(subscribe: Subscribe, common: Common) -> Outcome {
     let url = options.target.to_string();
     options.close_timeout = link::CLOSE_TIMEOUT;
     let deadline = subscribe.timeout.map(|time| Instant::now() + time);
-    let client = connect(options).await?;
-    let mut subscription = begin(&client, &subscribe, &url).await?;
+    let mut interrupt = Interrupt::new()?;
+    let begun = async {
+        let client = connect(options).await?;
+        let subscription = begin(&client, &subscribe, &url).await?;
+        Ok((client, subscription))
+    };
+    let (client, mut subscription) = tokio::select! {
+        begun = begun => begun?,
+        () = interrupt.come() => return Err(Failure::interrupted()),
+    };
     let work = print(&client, &mut subscription, &subscribe, &url);
     let done = tokio::select! {
         done = work => done,
         // whoever follows for ever and stops has what they wanted
-        code = interrupted() => match subscribe.count {
+        () = interrupt.come() => match subscribe.count {
             None => Ok(()),
-            Some(_) => Err(Failure::interrupted(code)),
+            Some(_) => Err(Failure::interrupted()),
         },
         () = forever(tell_of_link(&client, &url)) => Ok(()),
         () = until(deadline) => Err(Failure::new(
