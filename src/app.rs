@@ -1,5 +1,7 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
+mod helpers;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
+use self::helpers::Helpers;
 use crate::board::Board;
 use crate::config::{self, Config, ConfigError, Listen};
 use crate::guard::Gate;
@@ -91,6 +94,8 @@ impl From<TlsError> for StartError {
 pub struct App {
     source: Source,
     config: Config,
+    /// The configuration of the start; it holds for what only a restart changes.
+    started: Config,
     level: LevelHandle,
     hub: Arc<Hub>,
     gate: Arc<Gate>,
@@ -139,7 +144,8 @@ impl App {
             .iter()
             .map(|listen| bind(listen, &mut tls))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { source, config, level, hub, gate, rooms, listeners, tls, door, signals })
+        let started = config.clone();
+        Ok(Self { source, config, started, level, hub, gate, rooms, listeners, tls, door, signals })
     }
 
     /// Where peers can connect, as URLs.
@@ -156,17 +162,21 @@ impl App {
             info!(url = %listener.url(), "listening");
             listeners.spawn(listener.run(Arc::clone(&self.door), stopped.clone()));
         }
-        let mut helpers = JoinSet::new();
+        let mut helpers = Helpers::default();
         let mut board = self.spawn_board(&mut helpers);
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         loop {
             tokio::select! {
                 // holds for the daemon's whole life, since the hub holds the sender
                 Some(room) = self.rooms.recv() => {
-                    helpers.spawn(async move { room.run_timer().await });
+                    helpers.spawn(move || {
+                        let room = Arc::clone(&room);
+                        async move { room.run_timer().await }
+                    });
                 }
-                Some(ended) = helpers.join_next(), if !helpers.is_empty() => {
-                    self.note_end(ended, &mut helpers);
+                Some(error) = helpers.next_panic() => {
+                    self.hub.status().panics.add(1);
+                    error!(%error, "a task panicked and is started again; the others go on");
                 }
                 _ = self.signals.hangup.recv() => {
                     let before = self.config.board.clone();
@@ -194,19 +204,12 @@ impl App {
         info!("stopped");
     }
 
-    fn spawn_board(&self, helpers: &mut JoinSet<()>) -> AbortHandle {
-        let (hub, board) = (Arc::clone(&self.hub), self.config.board.clone());
-        helpers.spawn(async move { publish_board(&hub, &board).await })
-    }
-
-    /// A helper that panicked is replaced, alone.
-    fn note_end(&self, ended: Result<(), tokio::task::JoinError>, helpers: &mut JoinSet<()>) {
-        let Some(error) = ended.err().filter(|error| error.is_panic()) else { return };
-        self.hub.status().panics.add(1);
-        error!(%error, "a task panicked; the sessions' timers are started again");
-        for room in self.hub.all_rooms() {
-            helpers.spawn(async move { room.run_timer().await });
-        }
+    fn spawn_board(&self, helpers: &mut Helpers) -> AbortHandle {
+        let (hub, board) = (Arc::clone(&self.hub), Arc::new(self.config.board.clone()));
+        helpers.spawn(move || {
+            let (hub, board) = (Arc::clone(&hub), Arc::clone(&board));
+            async move { publish_board(&hub, &board).await }
+        })
     }
 
     async fn reload(&mut self) {
@@ -225,10 +228,10 @@ impl App {
                 return;
             }
         };
-        let changes = self.config.changes_on_reload(&new);
-        for change in &changes.restart {
+        for change in &self.started.changes_on_reload(&new).restart {
             warn!(%change, "takes effect at the next start");
         }
+        let changes = self.config.changes_on_reload(&new);
         for change in &changes.live {
             info!(%change, "changed");
         }
