@@ -12,6 +12,7 @@ use fastport_core::retention::Retention;
 use fastport_core::session::Limits as SessionLimits;
 use fastport_wire::control::ByeReason;
 use fastport_wire::frame::DataFlags;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -270,6 +271,25 @@ impl App {
     }
 }
 
+/// Lets the process open as many files as it may: each peer is one, and the usual limit is 1024.
+pub fn raise_open_files(peers: u32) {
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+    // none: no limit
+    let Some(files) = rustix::process::getrlimit(Resource::Nofile).current else { return };
+    info!(before = before.current, files, "limit of open files");
+    if files < u64::from(peers) + FILES_BESIDE_PEERS {
+        warn!(
+            files,
+            peers,
+            "fewer open files than limits.peers: raise LimitNOFILE of the service (or ulimit -Hn)"
+        );
+    }
+}
+
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
@@ -391,5 +411,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Listeners, the runtime, sensors and TLS files being read.
+const FILES_BESIDE_PEERS: u64 = 64;
 /// A restart takes less.
 const RETRY_AFTER_RESTART_MS: u32 = 1000;

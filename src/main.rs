@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fastport::app::{App, Source};
+use fastport::app::{self, App, Source};
 use fastport::config::Config;
 use fastport::log;
 
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
 
 fn serve(source: Source, config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let level = log::start(config.daemon.log.format, config.daemon.log.level)?;
+    app::raise_open_files(config.limits.peers);
     let has_file = source.path.is_some();
     let runtime = match config.daemon.workers {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,

@@ -17,7 +17,7 @@ use fastport_wire::frame::DataFlags;
 use fastport_wire::{Readings, Schema};
 
 use support::peer::{Event, Peer, connect};
-use support::{DEADLINE, Daemon, fastportd};
+use support::{DEADLINE, Daemon, fastportd, without_settings};
 
 /// Runs a command to its end: exit status, standard output, standard error.
 fn run(command: &mut Command) -> (Option<i32>, String, String) {
@@ -521,12 +521,7 @@ fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
 fn without_file_descriptors_the_peers_there_are_go_on_and_others_wait() {
     let folder = folder();
     let path = write(folder.path(), "gateway.toml", &sessions(&["home"], ""));
-    let mut command = Command::new("sh");
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("FASTPORT_")) {
-            command.env_remove(name);
-        }
-    }
+    let mut command = without_settings(Command::new("sh"));
     command.args(["-c", "ulimit -n 32; exec \"$0\" --config \"$1\""]);
     let mut daemon = Daemon::spawn(command.arg(env!("CARGO_BIN_EXE_fastportd")).arg(&path));
     let address = daemon.address("tcp");

@@ -1,5 +1,6 @@
 //! What the tests of the real binaries share: starting the daemon, speaking to it, ending it.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,7 +15,11 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The command `fastportd`, without settings from the environment of the tests.
 pub fn fastportd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastportd"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_fastportd")))
+}
+
+/// The command without the variables that the daemon would take for settings.
+pub fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("FASTPORT_")) {
             command.env_remove(name);
