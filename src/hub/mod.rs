@@ -8,7 +8,7 @@ mod seat;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastport_core::budget::Budget;
@@ -33,6 +33,8 @@ pub struct Hub {
     peers_max: AtomicUsize,
     /// Sessions at once, and what those may use that peers make.
     made: Mutex<MadeLimits>,
+    /// The daemon stops; the milliseconds after which peers may come back.
+    closing: OnceLock<Option<u32>>,
     /// Tells the owner of the timers' tasks of new sessions.
     opened: mpsc::Sender<Arc<Room>>,
 }
@@ -103,6 +105,7 @@ impl Hub {
             status,
             peers_max: AtomicUsize::new(peers),
             made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
+            closing: OnceLock::new(),
             opened,
         });
         (hub, rooms)
@@ -198,7 +201,7 @@ impl Hub {
     /// Lets a peer whose handshake is done into its session.
     ///
     /// # Errors
-    /// [`Refusal`]: no such session, or no room.
+    /// [`Refusal`]: no such session, no room, or [`Hub::close_all`] was called.
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
@@ -208,11 +211,20 @@ impl Hub {
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
             AttachError::TooManyPeers | AttachError::NoBudget => full,
         })?;
-        Ok(Seat::new(room, key, Arc::clone(&self.status)))
+        let seat = Seat::new(Arc::clone(&room), key, Arc::clone(&self.status));
+        if room.is_closed() {
+            return Err(Refusal::because(ErrorCode::NotAuthenticated));
+        }
+        // looked at last: who came in before it was set is told with the others
+        match self.closing.get() {
+            Some(&retry_ms) => Err(Refusal { code: ErrorCode::Unavailable, retry_ms }),
+            None => Ok(seat),
+        }
     }
 
-    /// Tells all peers that the daemon stops, and closes their links.
+    /// Tells all peers that the daemon stops, and closes their links; no more are let in.
     pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
+        self.closing.get_or_init(|| retry_ms);
         for room in self.all_rooms() {
             room.close_all(reason, retry_ms);
         }
