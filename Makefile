@@ -23,6 +23,7 @@ run: ## build the daemon and the tool, and start the daemon with its defaults
 test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
 	$(CARGO) test --workspace --locked
+	$(CARGO) test --locked --features systemd --test systemd
 
 check: $(CHECKS) ## all that must hold before review
 

@@ -26,6 +26,7 @@ use crate::link::{
 };
 use crate::log::LevelHandle;
 use crate::status::Status;
+use crate::supervise::{self, Change};
 
 /// Where the configuration came from, for reading it again.
 #[derive(Debug, Clone)]
@@ -212,6 +213,7 @@ impl App {
         let mut helpers = JoinSet::new();
         let mut board = self.spawn_board(&mut helpers);
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
+        supervise::tell(Change::Ready);
         loop {
             tokio::select! {
                 // holds for the daemon's whole life, since the hub holds the sender
@@ -223,7 +225,9 @@ impl App {
                 }
                 _ = self.signals.hangup.recv() => {
                     let before = self.config.board.clone();
+                    supervise::tell(Change::Reloading);
                     self.reload().await;
+                    supervise::tell(Change::Ready);
                     if self.config.board != before {
                         board.abort();
                         board = self.spawn_board(&mut helpers);
@@ -234,6 +238,7 @@ impl App {
             }
         }
         info!("stopping");
+        supervise::tell(Change::Stopping);
         // no receiver is no listener, and then there is nothing to stop
         stop.send(true).unwrap_or_default();
         self.hub.close_all(ByeReason::ShuttingDown, Some(RETRY_AFTER_RESTART_MS));

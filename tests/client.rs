@@ -1,6 +1,5 @@
 //! The client library against the real daemon, over links that break.
 
-#[allow(unreachable_pub, reason = "other tests use it too")]
 mod support;
 
 use std::net::SocketAddr;

@@ -1,6 +1,5 @@
 //! The real tool against the real daemon: what each command prints, and what it exits with.
 
-#[allow(unreachable_pub, reason = "other tests use it too")]
 mod support;
 
 use std::fs;

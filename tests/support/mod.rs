@@ -1,5 +1,6 @@
 //! What the tests of the real binaries share: starting the daemon, speaking to it, ending it.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(unreachable_pub, reason = "shared by test programs, each its own crate")]
 #![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
 
 use std::io::{BufRead, BufReader};
