@@ -300,7 +300,7 @@ impl Session {
     /// The peer's link is gone. Its state stays for a while if it may come back.
     pub fn detach(&mut self, now: Instant, key: PeerKey) {
         let Ok(peer) = self.peer_mut(key) else { return };
-        if peer.linger == 0 || peer.is_leaving {
+        if peer.linger == 0 || peer.is_leaving || !peer.is_known {
             self.remove(key.index, GapCause::ReaderGone);
             return;
         }
@@ -434,7 +434,7 @@ impl Session {
     ) -> Result<Option<PeerKey>, AttachError> {
         let Some(slot) = self.peers.get_mut(index as usize) else { return Ok(None) };
         let Some(peer) = slot.peer.as_mut() else { return Ok(None) };
-        if peer.is_leaving || peer.outbox.has_overflowed() {
+        if peer.is_leaving || !peer.is_known || peer.outbox.has_overflowed() {
             return Ok(None);
         }
         if peer.outbox.resume(&mut self.ledger, admission.taken).is_err() {
@@ -442,7 +442,8 @@ impl Session {
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
-        (peer.last_time, peer.owes_ack, peer.is_blocked) = (None, false, false);
+        (peer.last_time, peer.acked_ahead) = (None, 0);
+        (peer.owes_ack, peer.is_blocked) = (false, false);
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone
