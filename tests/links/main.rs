@@ -1,5 +1,8 @@
 //! What every link promises, on every transport, through the handshake and the hub that the daemon
 //! has.
+#![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
+#![allow(clippy::cast_possible_truncation, reason = "sizes of a test are small")]
+#![allow(clippy::large_futures, reason = "a test has few, and on its own stack")]
 
 mod peer;
 mod promises;
