@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
 use fastport_wire::control::ErrorCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::guard::Gate;
@@ -36,6 +36,8 @@ pub struct Door {
     pub(super) gate: Arc<Gate>,
     pub(super) handshakes: Arc<Semaphore>,
     pub(super) handshake_timeout: Duration,
+    /// For links that are over and wait for their peers to see it.
+    goodbyes: Semaphore,
 }
 
 impl Door {
@@ -47,6 +49,7 @@ impl Door {
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             handshake_timeout: limits.handshake_timeout,
+            goodbyes: Semaphore::new(GOODBYES),
         })
     }
 
@@ -57,6 +60,12 @@ impl Door {
         let place = Arc::clone(&self.handshakes).acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
         Permit { _place: place, until: Instant::now() + self.handshake_timeout }
+    }
+
+    /// A place for a link that is over, held until its peer has seen that; `None`: there is none
+    /// left, and the link is to be closed at once.
+    pub(super) fn goodbye(&self) -> Option<SemaphorePermit<'_>> {
+        self.goodbyes.try_acquire().ok()
     }
 
     pub(super) fn status(&self) -> &Status {
@@ -84,3 +93,6 @@ impl Door {
         }
     }
 }
+
+/// Each costs a file descriptor, for seconds; who can make links in plenty shall not have them all.
+const GOODBYES: usize = 256;

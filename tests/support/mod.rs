@@ -1,11 +1,13 @@
 //! What the tests of the real binaries share: starting the daemon, speaking to it, ending it.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+pub mod wire;
 
 /// How long anything may take before the test gives it up; far more than it takes.
 pub const DEADLINE: Duration = Duration::from_secs(30);
