@@ -293,7 +293,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
         if let Some(last) = last {
             self.send(last).await?;
         }
-        self.socket.close(None).await.map_err(io::Error::other)?;
+        // the sink's own: it also sends the answer to a peer that closed first
+        SinkExt::close(&mut self.socket).await.map_err(io::Error::other)?;
         // RFC 6455, section 7.1.1: the server ends the connection under it
         end(self.socket.get_mut(), waits).await
     }

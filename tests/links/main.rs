@@ -1,5 +1,6 @@
 //! What every link promises, on every transport, through the handshake and the hub that the daemon
 //! has.
+#![allow(clippy::panic, reason = "in a test a panic is how it fails")]
 
 mod peer;
 mod promises;
