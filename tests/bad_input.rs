@@ -24,7 +24,7 @@ use support::{DEADLINE, Daemon};
 
 const PAYLOAD: usize = 8 * 1024;
 /// Short enough for tests, long enough for a machine under load.
-const HANDSHAKE: Duration = Duration::from_millis(700);
+const HANDSHAKE: Duration = Duration::from_millis(1000);
 
 /// A daemon with all TCP transports.
 struct Site {
