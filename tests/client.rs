@@ -219,6 +219,8 @@ async fn a_lost_link_is_resumed_where_it_was() {
     let proxy = Proxy::before(&daemon.address("tcp")).await;
     let client = connect(&proxy.url()).await;
     assert!(!wait_for_ready(&client).await, "the first link resumes nothing");
+    // a relay resumes only what it knows its peer to know of
+    client.status().await.expect("the daemon is there");
     let mut link = client.link();
     link.mark_unchanged();
     proxy.cut().await;

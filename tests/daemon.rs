@@ -52,8 +52,17 @@ fn the_version_is_told() {
 
 #[test]
 fn check_accepts_the_example() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/gateway.example.toml");
-    let (status, out, err) = run(fastportd().args(["--check", "--config", example]));
+    let folder = folder();
+    let example = include_str!("../docs/gateway.example.toml");
+    // the one file that is read, and must not be open to others
+    let credentials = folder.path().join("credentials.toml");
+    fs::write(&credentials, "").expect("the folder is writable");
+    fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let example =
+        example.replace("/etc/fastport/credentials.toml", &credentials.display().to_string());
+    write(folder.path(), "gateway.toml", &example);
+    let path = folder.path().join("gateway.toml");
+    let (status, out, err) = run(fastportd().arg("--check").arg("--config").arg(path));
     assert_eq!((status, &*err), (Some(0), ""), "{out}");
 }
 

@@ -206,7 +206,10 @@ impl Hub {
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
             AttachError::TooManyPeers | AttachError::NoBudget => full,
         })?;
-        let seat = Seat::new(room, key, Arc::clone(&self.status));
+        let seat = Seat::new(Arc::clone(&room), key, Arc::clone(&self.status));
+        if room.is_closed() {
+            return Err(Refusal::because(ErrorCode::NotAuthenticated));
+        }
         // looked at last: who is let in now is seen by `close_all`, which has not begun
         match self.end.get() {
             None => Ok(seat),

@@ -20,5 +20,5 @@ pub fn tell(change: Change) {
     #[cfg(feature = "systemd")]
     systemd::tell(change);
     #[cfg(not(feature = "systemd"))]
-    tracing::debug!(?change, "no service manager to tell");
+    let _nobody_listens = change;
 }

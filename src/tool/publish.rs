@@ -12,7 +12,7 @@ use super::link::{self, connect, tell_of_link};
 use super::readings::Coder;
 
 pub(super) async fn run(publish: Publish, common: Common) -> Outcome {
-    let coder = Coder::new(&publish.readings)?;
+    let coder = Coder::new(&publish.readings, publish.payload.as_deref())?;
     let mut options = link::options(&common)?;
     let url = options.target.to_string();
     // what is published is waited for at the end, however long that takes, or as long as was said

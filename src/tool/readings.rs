@@ -17,14 +17,21 @@ pub(super) struct Coder {
 }
 
 impl Coder {
-    /// As the command line says; `None`: it says nothing of readings.
-    pub(super) fn new(arguments: &arguments::Readings) -> Result<Option<Self>, Failure> {
+    /// As the command line says; `None`: it says nothing of readings. Without --scale a payload that
+    /// stands there has the digits that it needs.
+    pub(super) fn new(
+        arguments: &arguments::Readings,
+        payload: Option<&str>,
+    ) -> Result<Option<Self>, Failure> {
         let arguments::Readings { unit, scale, kind } = arguments;
         if unit.is_none() && scale.is_none() && kind.is_none() {
             return Ok(None);
         }
         let kind = match (kind.unwrap_or(Kind::Int), scale) {
-            (Kind::Int, scale) => schema::Kind::Int { scale: scale.unwrap_or(0) },
+            (Kind::Int, scale) => {
+                let needed = || payload.and_then(parse_decimal).map_or(0, |decimal| decimal.scale);
+                schema::Kind::Int { scale: scale.unwrap_or_else(needed) }
+            }
             (_, Some(_)) => return Err(Failure::usage("--scale is for --kind int only")),
             (Kind::F32, None) => schema::Kind::F32,
             (Kind::F64, None) => schema::Kind::F64,
@@ -123,7 +130,7 @@ mod tests {
     fn coder(kind: Kind, scale: Option<i8>) -> Coder {
         let unit = Some("Cel".to_owned());
         let arguments = arguments::Readings { unit, scale, kind: Some(kind) };
-        Coder::new(&arguments).expect("a sound command line").expect("it has readings")
+        Coder::new(&arguments, None).expect("a sound command line").expect("it has readings")
     }
 
     #[test]
@@ -142,6 +149,15 @@ mod tests {
             let schema = coder.encode_schema().expect("checked before");
             assert_eq!(show(&schema, &payload).as_deref(), Some(shown));
         }
+    }
+
+    #[test]
+    fn without_a_scale_a_payload_has_the_digits_that_it_shows() {
+        let arguments = arguments::Readings { unit: Some("Cel".into()), scale: None, kind: None };
+        let coder = Coder::new(&arguments, Some("21.37"));
+        let coder = coder.expect("a sound command line").expect("it has readings");
+        assert_eq!(coder.kind, schema::Kind::Int { scale: -2 });
+        assert!(coder.encode("21.37").is_ok());
     }
 
     #[test]

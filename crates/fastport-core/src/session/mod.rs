@@ -300,7 +300,7 @@ impl Session {
     /// The peer's link is gone. Its state stays for a while if it may come back.
     pub fn detach(&mut self, now: Instant, key: PeerKey) {
         let Ok(peer) = self.peer_mut(key) else { return };
-        if peer.linger == 0 || peer.is_leaving {
+        if peer.linger == 0 || peer.is_leaving || !peer.is_known {
             self.remove(key.index, GapCause::ReaderGone);
             return;
         }
@@ -361,6 +361,13 @@ impl Session {
             .is_none_or(|peer| !peer.outbox.is_drained() || matches!(peer.link, Link::Closing))
     }
 
+    /// Whether a peer that does not read its answers gets no more of them for now.
+    #[must_use]
+    pub fn is_choked(&self, key: PeerKey) -> bool {
+        let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
+        slot.and_then(|slot| slot.peer.as_ref()).is_some_and(|peer| peer.outbox.is_choked())
+    }
+
     /// The index ([`PeerKey::index`]) of a peer whose link should look at its output, and at input
     /// that it held back.
     pub fn poll_wake(&mut self) -> Option<usize> {
@@ -378,7 +385,7 @@ impl Session {
 
     /// Answers a question; `Ok` with the text for [`About::Status`].
     pub fn answer(&mut self, peer: PeerKey, request: u32, answer: Result<Option<&str>, ErrorCode>) {
-        if self.peer_mut(peer).is_err() {
+        if !self.is_attached(peer) {
             return;
         }
         match answer {
@@ -403,9 +410,14 @@ impl Session {
 
     /// Closes the link of a peer that did what it may not; its state ends with it.
     pub fn close_for_error(&mut self, key: PeerKey, code: ErrorCode, text: &str) {
-        if self.peer_mut(key).is_ok() {
+        if self.is_attached(key) {
             self.fail(key.index, code, text);
         }
+    }
+
+    /// Whether the peer's link is there, and its last frame not said.
+    fn is_attached(&mut self, key: PeerKey) -> bool {
+        self.peer_mut(key).is_ok_and(|peer| matches!(peer.link, Link::Attached { .. }))
     }
 
     fn find_resumable(&self, admission: &Admission) -> Option<u32> {
@@ -422,7 +434,7 @@ impl Session {
     ) -> Result<Option<PeerKey>, AttachError> {
         let Some(slot) = self.peers.get_mut(index as usize) else { return Ok(None) };
         let Some(peer) = slot.peer.as_mut() else { return Ok(None) };
-        if peer.is_leaving || peer.outbox.has_overflowed() {
+        if peer.is_leaving || !peer.is_known || peer.outbox.has_overflowed() {
             return Ok(None);
         }
         if peer.outbox.resume(&mut self.ledger, admission.taken).is_err() {
@@ -430,7 +442,8 @@ impl Session {
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
-        (peer.last_time, peer.owes_ack, peer.is_blocked) = (None, false, false);
+        (peer.last_time, peer.acked_ahead) = (None, 0);
+        (peer.owes_ack, peer.is_blocked) = (false, false);
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone

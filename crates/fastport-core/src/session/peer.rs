@@ -37,6 +37,10 @@ pub(super) struct Peer {
     pub(super) is_blocked: bool,
     /// The peer's state ends with its link.
     pub(super) is_leaving: bool,
+    /// It has sent something, and so read the WELCOME that said whether its state was still here.
+    pub(super) is_known: bool,
+    /// The count of an ACK that was taken out of the order of the link's bytes.
+    pub(super) acked_ahead: u64,
     /// Counts the links: a topic announced on an earlier one is announced again. Never 0.
     pub(super) announced: u16,
     /// The clock of the last TIME frame.
@@ -156,6 +160,8 @@ impl Peer {
             is_woken: false,
             is_blocked: false,
             is_leaving: false,
+            is_known: false,
+            acked_ahead: 0,
             announced: 1,
             last_time: None,
             written: 0,

@@ -81,6 +81,14 @@ impl Session {
         }
         if progress.is_blocked {
             self.block(now, key.index);
+            self.look_ahead(
+                key.index,
+                input.get(progress.consumed..).unwrap_or_default(),
+                max_body,
+            );
+        }
+        if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
+            peer.is_known = true;
         }
         self.pay_ack(key.index);
         Ok(progress)
@@ -343,9 +351,31 @@ impl Session {
         true
     }
 
+    /// Takes the last ACK out of bytes that wait: two readers that must not lose, each publishing
+    /// what the other reads, would otherwise wait for each other's ACK for ever.
+    fn look_ahead(&mut self, index: u32, bytes: &[u8], max_body: usize) {
+        let (mut rest, mut last) = (bytes, None);
+        while let Ok(Some((head, body))) = frame::split(rest, max_body) {
+            if head.kind() == kind::ACK
+                && let Ok(Frame::Ack { taken, .. }) = Frame::from_parts(head, body)
+            {
+                last = Some(taken);
+            }
+            rest = rest.get(head.total()..).unwrap_or_default();
+        }
+        let Some(count) = last else { return };
+        self.handle_ack(index, count);
+        if let Some(peer) = self.at_mut(index) {
+            peer.acked_ahead = count;
+        }
+    }
+
     fn handle_ack(&mut self, index: u32, count: u64) {
         let slot = self.peers.get_mut(index as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        if count <= peer.acked_ahead {
+            return;
+        }
         if peer.outbox.acknowledge(&mut self.buffers, &mut self.ledger, count).is_err() {
             self.fail(index, ErrorCode::BadAck, "more than was sent, or less than before");
             return;

@@ -187,11 +187,12 @@ impl Rig {
         self.clock = end;
     }
 
-    /// Lets a peer in and reads its WELCOME.
+    /// Lets a peer in, reads its WELCOME, and has it show that it did.
     fn attach(&mut self, admission: Admission) -> PeerKey {
         let key = self.session.attach(self.now(), admission).expect("room for a peer");
         let seen = self.take(key);
         assert!(matches!(seen.first(), Some(Seen::Welcome { .. })), "{seen:?}");
+        self.give_all(key, &[0]);
         key
     }
 
@@ -1574,6 +1575,55 @@ fn a_peer_gets_in_where_only_the_past_is_in_its_way() {
         let key = rig.session.attach(now, lingering(epoch)).expect("what is retained gives way");
         assert_eq!(rig.take(key).len(), 1);
     }
+}
+
+#[test]
+fn a_state_whose_peer_may_not_know_of_it_is_not_resumed() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(admission(1));
+    let stale = Admission { taken: 2, ..lingering(2) };
+    // the relay was restarted; the WELCOME that says so is lost
+    let reader = rig.session.attach(rig.now(), stale.clone()).expect("room");
+    let now = rig.now();
+    rig.session.detach(now.mono, reader);
+    assert_eq!(rig.session.figures().lingering, 0);
+    let reader = rig.session.attach(now, stale.clone()).expect("room");
+    let reader_again = rig.session.attach(now, stale).expect("room");
+    assert_eq!(rig.session.output(reader), Err(Gone));
+    assert_eq!(rig.take(reader_again), [Seen::Welcome { resumed: false, taken: 0 }]);
+    assert!(rig.session.output(publisher).is_ok());
+}
+
+#[test]
+fn two_that_wait_for_each_other_get_each_others_acknowledgements() {
+    let mut rig = Rig::new(Limits { outbox: 530, payload: 100, ..limits() });
+    let held = |epoch| Admission { linger: Some(10), ..with_policy(epoch, WhenFull::Hold) };
+    let peers = [1, 2].map(|epoch| rig.attach(held(epoch)));
+    rig.subscribe(peers[0], "b");
+    rig.subscribe(peers[1], "a");
+    let ids = [rig.open(peers[0], "a"), rig.open(peers[1], "b")];
+    let mut sent: [Vec<u8>; 2] = Default::default();
+    for (peer, id) in [0, 1].into_iter().zip(ids) {
+        sent[peer].extend((0..30).flat_map(|number| counted(id, &[number; 40])));
+    }
+    let (mut heard, mut rounds) = ([0u64; 2], 0);
+    while heard != [30, 30] {
+        for peer in [0, 1] {
+            let consumed = rig.give(peers[peer], &sent[peer].clone()).consumed;
+            sent[peer].drain(..consumed);
+            let seen = rig.take(peers[peer]);
+            heard[peer] += numbers(&seen).len() as u64;
+            // behind all that it has to say
+            sent[peer].extend(ack(heard[peer]));
+        }
+        rounds += 1;
+        assert!(rounds < 50, "they wait for ever: {heard:?}");
+    }
+    assert_eq!(rig.ledger().dropped_total(), 0);
+    for peer in [0, 1] {
+        rig.give_all(peers[peer], &sent[peer].clone());
+    }
+    assert_eq!(rig.ledger().queued(), 0);
 }
 
 // acknowledgements
