@@ -141,15 +141,37 @@ impl Gate {
         }))
     }
 
-    /// Applies other rules; they hold for links that come from now on.
-    pub fn set_rules(&self, config: &Config, credentials: Credentials) {
+    /// Applies other rules; they hold for links that come from now on. Returns the identities that
+    /// are no more, each after its session's name.
+    #[must_use]
+    pub fn set_rules(
+        &self,
+        config: &Config,
+        credentials: Credentials,
+    ) -> Vec<(SessionName, IdentityName)> {
+        let old = self.rules();
         let rules = Arc::new(Rules::new(config, credentials));
         // whatever becomes of those in the files, they are no longer the peer's
         let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
         made.retain(|session, _| !rules.sessions.contains(session));
         drop(made);
+        let of_old = old.credentials.identities();
+        let is_gone = |(session, identity): &(&SessionName, &Identity)| {
+            rules.credentials.identity(session.as_str(), identity.id.as_str()).is_none()
+        };
+        let gone = of_old.filter(is_gone).map(|(session, gone)| (session.clone(), gone.id.clone()));
+        let gone = gone.collect();
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         self.sources().set_limits(&config.limits.source);
+        gone
+    }
+
+    /// Whether there is, still, an identity of that name: it may be gone since its proof began.
+    #[must_use]
+    pub fn has_identity(&self, session: &str, identity: &str) -> bool {
+        let rules = self.rules();
+        rules.credentials.identity(session, identity).is_some()
+            || self.made(&rules, session).is_some()
     }
 
     /// Whether a link may begin its handshake: `None` when there are too many from its address.

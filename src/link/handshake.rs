@@ -126,6 +126,10 @@ async fn attempt(
                     if expects_key_proof {
                         door.gate.note_right_proof(origin, now);
                     }
+                    let is_named = !admission.identity.is_empty();
+                    if is_named && !door.gate.has_identity(&session, &admission.identity) {
+                        return Err(Refusal::because(ErrorCode::NotAuthenticated).into());
+                    }
                     let meters = door.gate.meters(&session, &admission.identity, origin, now);
                     let seat = door.hub.attach(&session, *admission)?;
                     let meters = meters.map(Box::new);
