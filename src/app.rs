@@ -304,7 +304,11 @@ impl App {
         let sessions = new.sessions();
         let Settings { config, credentials } = new;
         self.level.set(config.daemon.log.level);
-        self.gate.set_rules(&config, credentials);
+        for (session, identity) in self.gate.set_rules(&config, credentials) {
+            if let Some(room) = self.hub.room(session.as_str()) {
+                room.remove_identity(identity.as_str());
+            }
+        }
         let names: BTreeSet<Box<str>> =
             sessions.iter().map(|session| session.name.as_str().into()).collect();
         for name in self.sessions.difference(&names) {

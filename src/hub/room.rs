@@ -111,6 +111,11 @@ impl Room {
         self.with(|session| session.close_all(reason, retry_ms));
     }
 
+    /// Ends all peers of an identity that is no more.
+    pub fn remove_identity(&self, identity: &str) {
+        self.with(|session| session.remove_identity(identity));
+    }
+
     /// Ends the session: its peers are told why, and lose their links.
     pub(super) fn close(&self, reason: ByeReason) {
         // first: who comes in after the others were told finds it set

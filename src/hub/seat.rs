@@ -98,6 +98,13 @@ impl Seat {
         })
     }
 
+    /// Says that the peer is not read for a while; see
+    /// [`fastport_core::session::Session::hold_off`].
+    pub fn hold_off(&self) {
+        let now = self.room.now().mono;
+        self.room.with(|session| session.hold_off(now, self.key));
+    }
+
     /// Ends the peer for a fault that its link found.
     pub fn close_for_error(&self, code: ErrorCode, text: &str) {
         self.room.with(|session| session.close_for_error(self.key, code, text));

@@ -89,22 +89,31 @@ impl Door {
                 seat.answer(ask, Ok(Some(&text)));
             }
             About::CreateSession { session, identity, password } => {
-                let made = self
-                    .gate
-                    .create_session(session, identity.as_deref(), password.as_deref())
-                    .await;
-                let opened = made.and_then(|()| {
-                    self.hub.open_made_room(session).map_err(|error| {
-                        self.gate.forget_session(session);
-                        match error {
-                            RoomError::Exists => ErrorCode::Conflict,
-                            RoomError::TooMany => ErrorCode::LimitReached,
-                        }
-                    })
-                });
-                seat.answer(ask, opened.map(|()| None));
+                let made =
+                    self.create_session(session, identity.as_deref(), password.as_deref()).await;
+                seat.answer(ask, made.map(|()| None));
             }
         }
+    }
+
+    async fn create_session(
+        &self,
+        session: &str,
+        identity: Option<&str>,
+        password: Option<&[u8]>,
+    ) -> Result<(), ErrorCode> {
+        self.gate.may_create_session(session)?;
+        if self.hub.room(session).is_some() {
+            return Err(ErrorCode::Conflict);
+        }
+        let made = self.gate.make_credentials(identity, password).await?;
+        self.hub.open_made_room(session).map_err(|error| match error {
+            RoomError::Exists => ErrorCode::Conflict,
+            RoomError::TooMany => ErrorCode::LimitReached,
+        })?;
+        // only now: they must not hold for a moment for a session that somebody else made
+        self.gate.open_made_session(session, made);
+        Ok(())
     }
 }
 

@@ -185,10 +185,19 @@ impl Desk {
     ) -> Turn {
         match &mut self.timer {
             Timer::Slowed(sleep) => {
-                if sleep.as_mut().poll(cx).is_pending() {
-                    return Turn::Idle;
+                while sleep.as_mut().poll(cx).is_ready() {
+                    let pause = self.meters.as_ref().map_or(0, |meters| {
+                        // what was read may have cost more than one pause
+                        meters.spend(door.hub.clock().mono(), 0, 0)
+                    });
+                    if pause == 0 {
+                        self.timer = Timer::None;
+                        return Turn::Moved;
+                    }
+                    self.seat.hold_off();
+                    *sleep = Box::pin(tokio::time::sleep(Duration::from_millis(pause)));
                 }
-                self.timer = Timer::None;
+                return Turn::Idle;
             }
             Timer::Closing(_) => return Turn::Idle,
             Timer::None => {}

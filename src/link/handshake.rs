@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use fastport_core::handshake::{self, Handshake, Hello, Refusal, Step};
+use fastport_core::handshake::{self, Credential, Handshake, Hello, Refusal, Step};
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::ErrorCode;
 use fastport_wire::field::kind;
@@ -95,14 +95,19 @@ async fn attempt(
 ) -> Result<Admitted, Failure> {
     let mut input = Vec::new();
     let mut handshake = Handshake::new();
+    let mut expects_key_proof = false;
     loop {
         let body = next_control(frames, &mut input).await?;
+        if expects_key_proof {
+            // now, not when it was asked for: devices that come back together wait for each other
+            door.gate.begin_proof(origin, door.hub.clock().mono())?;
+        }
         let mut step = handshake.handle_control(&body)?;
         loop {
             step = match step {
                 Step::Identify => {
-                    let now = door.hub.clock().mono();
-                    let credential = door.gate.identify(hello(&handshake)?, origin, now)?;
+                    let credential = door.gate.identify(hello(&handshake)?, origin)?;
+                    expects_key_proof = matches!(credential, Credential::Key { .. });
                     handshake.identified(credential, nonce()?)?
                 }
                 Step::CheckPassword(password) => {
@@ -117,8 +122,12 @@ async fn attempt(
                 }
                 Step::Admit(session, admission) => {
                     let now = door.hub.clock().mono();
-                    if !admission.identity.is_empty() {
+                    if expects_key_proof {
                         door.gate.note_right_proof(origin, now);
+                    }
+                    let is_named = !admission.identity.is_empty();
+                    if is_named && !door.gate.has_identity(&session, &admission.identity) {
+                        return Err(Refusal::because(ErrorCode::NotAuthenticated).into());
                     }
                     let meters = door.gate.meters(&session, &admission.identity, origin, now);
                     let seat = door.hub.attach(&session, *admission)?;

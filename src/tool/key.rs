@@ -1,5 +1,7 @@
 //! `fastport key`.
 
+use std::fs;
+
 use zeroize::Zeroizing;
 
 use super::arguments::{Common, Key, KeyAction, KeyNew};
@@ -23,7 +25,12 @@ fn make(new: &KeyNew, common: &Common) -> Outcome {
     match &common.id {
         Some(id) => {
             let file = &new.credentials.credentials;
-            session::add_key(file, &common.session, id, &key, &new.access)
+            let added = session::add_key(file, &common.session, id, &key, &new.access);
+            if added.is_err() {
+                // nobody has it, and the next try would find it in its way; the error matters more
+                fs::remove_file(&new.file).unwrap_or_default();
+            }
+            added
         }
         None => Ok(()),
     }

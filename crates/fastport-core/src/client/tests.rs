@@ -67,7 +67,10 @@ impl Rig {
             acked: 0,
             unpublished: 0,
             resumed: 0,
-            credential: Credential::Granted(Arc::new(Rights::everything())),
+            credential: Credential::Granted {
+                identity: Box::default(),
+                rights: Arc::new(Rights::everything()),
+            },
         }
     }
 

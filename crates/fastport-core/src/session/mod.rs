@@ -408,6 +408,25 @@ impl Session {
         }
     }
 
+    /// Ends all peers of an identity that is no more: they are told so, and their state goes with
+    /// their links.
+    pub fn remove_identity(&mut self, identity: &str) {
+        for index in 0..self.peers.len() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let Some(peer) = self.at_mut(index) else { continue };
+            if *peer.identity != *identity {
+                continue;
+            }
+            peer.is_leaving = true;
+            match peer.link {
+                Link::Attached { .. } => self.say_bye(index, ByeReason::Removed, None),
+                Link::Lingering { .. } => self.remove(index, GapCause::ReaderGone),
+                Link::Closing => {}
+            }
+        }
+        self.wake_blocked();
+    }
+
     /// Closes the link of a peer that did what it may not; its state ends with it.
     pub fn close_for_error(&mut self, key: PeerKey, code: ErrorCode, text: &str) {
         if self.is_attached(key) {

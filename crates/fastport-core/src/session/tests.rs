@@ -1237,6 +1237,41 @@ fn a_reader_that_does_not_read_piles_up_no_clocks() {
 // time
 
 #[test]
+fn a_peer_that_is_not_read_is_not_silent_and_is_told_that_its_link_lives() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(Admission { keepalive: Some(2), ..lingering(1) });
+    for _ in 0..30 {
+        for _ in 0..2 {
+            rig.pass(1_000);
+            rig.session.hold_off(rig.now().mono, peer);
+        }
+        // within each time after which it would ask
+        let seen = rig.take(peer);
+        assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == Seen::Ping), "{seen:?}");
+    }
+    // once it is read again its own signs count
+    rig.pass(2_500);
+    assert_eq!(rig.take(peer), [Seen::Ping]);
+    rig.pass(2_000);
+    assert_eq!(rig.take(peer), [Seen::Bye(ByeReason::Silent)]);
+}
+
+#[test]
+fn an_identity_that_is_no_more_has_no_peers() {
+    let mut rig = Rig::new(limits());
+    let of = |identity: &str, epoch| Admission { identity: identity.into(), ..lingering(epoch) };
+    let (anna, away, bert) =
+        (rig.attach(of("anna", 1)), rig.attach(of("anna", 2)), rig.attach(of("bert", 3)));
+    rig.session.detach(rig.now().mono, away);
+    rig.session.remove_identity("anna");
+    assert_eq!(rig.take(anna), [Seen::Bye(ByeReason::Removed)]);
+    rig.session.detach(rig.now().mono, anna);
+    assert_eq!(rig.take(bert), []);
+    let figures = rig.session.figures();
+    assert_eq!((figures.peers, figures.lingering), (1, 0));
+}
+
+#[test]
 fn a_silent_peer_is_asked_and_then_closed() {
     let mut rig = Rig::new(limits());
     let peer = rig.attach(Admission { keepalive: Some(10), ..lingering(1) });
