@@ -33,10 +33,10 @@ pub struct Hub {
     peers_max: AtomicUsize,
     /// Sessions at once, and what those may use that peers make.
     made: Mutex<MadeLimits>,
+    /// The daemon stops; the milliseconds after which peers may come back.
+    closing: OnceLock<Option<u32>>,
     /// Tells the owner of the timers' tasks of new sessions.
     opened: mpsc::Sender<Arc<Room>>,
-    /// The daemon stops; in it, when to come back.
-    end: OnceLock<Option<u32>>,
 }
 
 #[derive(Debug)]
@@ -105,8 +105,8 @@ impl Hub {
             status,
             peers_max: AtomicUsize::new(peers),
             made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
+            closing: OnceLock::new(),
             opened,
-            end: OnceLock::new(),
         });
         (hub, rooms)
     }
@@ -202,7 +202,7 @@ impl Hub {
     /// Lets a peer whose handshake is done into its session.
     ///
     /// # Errors
-    /// [`Refusal`]: no such session, no room, or the daemon stops.
+    /// [`Refusal`]: no such session, no room, or [`Hub::close_all`] was called.
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
@@ -212,18 +212,20 @@ impl Hub {
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
             AttachError::TooManyPeers | AttachError::NoBudget => full,
         })?;
-        let seat = Seat::new(room, key, Arc::clone(&self.status));
-        // looked at last: who is let in now is seen by `close_all`, which has not begun
-        match self.end.get() {
-            None => Ok(seat),
+        let seat = Seat::new(Arc::clone(&room), key, Arc::clone(&self.status));
+        if room.is_closed() {
+            return Err(Refusal::because(ErrorCode::NotAuthenticated));
+        }
+        // looked at last: who came in before it was set is told with the others
+        match self.closing.get() {
             Some(&retry_ms) => Err(Refusal { code: ErrorCode::Unavailable, retry_ms }),
+            None => Ok(seat),
         }
     }
 
-    /// Tells all peers that the daemon stops, and closes their links. Nobody is let in any more.
+    /// Tells all peers that the daemon stops, and closes their links; no more are let in.
     pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
-        // a second time changes nothing about when to come back
-        self.end.set(retry_ms).unwrap_or_default();
+        self.closing.get_or_init(|| retry_ms);
         for room in self.all_rooms() {
             room.close_all(reason, retry_ms);
         }

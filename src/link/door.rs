@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastport_core::session::{About, Ask};
 use fastport_wire::control::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::guard::Gate;
 use crate::hub::{Hub, Seat};
@@ -14,14 +15,19 @@ use crate::status::Status;
 /// Limits of links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Handshakes at once; beyond it nothing is accepted.
+    /// Handshakes at once; beyond it each listener accepts one connection, and lets it wait.
     pub handshakes: usize,
-    /// From accept to WELCOME.
+    /// From the handshake's first byte, that of TLS or HTTP where there is one, to WELCOME.
     pub handshake_timeout: Duration,
 }
 
-/// Held from accept to the end of the handshake.
-pub(super) type Permit = OwnedSemaphorePermit;
+/// A place among the handshakes, held until this link's is over.
+#[derive(Debug)]
+pub(super) struct Permit {
+    _place: OwnedSemaphorePermit,
+    /// When it must be over.
+    pub(super) until: Instant,
+}
 
 /// The way into the hub.
 #[derive(Debug)]
@@ -42,6 +48,15 @@ impl Door {
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             handshake_timeout: limits.handshake_timeout,
         })
+    }
+
+    /// Waits for a place among the handshakes; the link's time runs from then on.
+    ///
+    /// Cancel-safe: a place is taken by nobody who does not wait for it any more.
+    pub(super) async fn permit(&self) -> Permit {
+        let place = Arc::clone(&self.handshakes).acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        Permit { _place: place, until: Instant::now() + self.handshake_timeout }
     }
 
     pub(super) fn status(&self) -> &Status {

@@ -82,7 +82,14 @@ pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Adm
     };
     // the peer may come back while this link still says goodbye
     drop(desk);
-    let closed = tokio::time::timeout(CLOSE_TIMEOUT, carrier.close(last.as_deref())).await;
+    close(carrier, last.as_deref()).await;
+}
+
+/// Ends a link's transport, within a time.
+pub(super) async fn close<C: Carrier>(carrier: C, last: Option<&[u8]>) {
+    // boxed: its state would be part of every idle link's
+    let closing = Box::pin(carrier.close(last));
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     debug!(in_order = closed.is_ok_and(|closed| closed.is_ok()), "link closed");
 }
 
@@ -249,6 +256,11 @@ impl Desk {
     /// Whether handed-over bytes wait for room at a reader.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
+    }
+
+    /// Answers what could not be made a frame; `false`: not before the peer reads its other answers.
+    pub(super) fn refuse(&self, request: u32, code: ErrorCode) -> bool {
+        self.seat.refuse(request, code)
     }
 
     /// Ends the peer for a fault of its transport.

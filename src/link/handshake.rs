@@ -11,14 +11,14 @@ use fastport_wire::frame;
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
-use super::door::Door;
+use super::door::{Door, Permit};
 use crate::guard::{Meters, Origin};
 use crate::hub::Seat;
 
 /// How a transport carries the frames of a handshake.
 pub(super) trait Frames {
-    /// Appends what comes next to `input`; at least one byte, or `UnexpectedEof`.
-    async fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<()>;
+    /// Appends what comes next to `input`: at least one byte.
+    async fn receive(&mut self, input: &mut Vec<u8>) -> Result<(), Failure>;
 
     /// Sends whole frames.
     async fn send(&mut self, frames: &[u8]) -> io::Result<()>;
@@ -38,8 +38,11 @@ pub(super) async fn shake(
     door: &Door,
     frames: &mut impl Frames,
     origin: &Origin,
+    permit: Permit,
 ) -> Option<Admitted> {
-    let outcome = tokio::time::timeout(door.handshake_timeout, attempt(door, frames, origin)).await;
+    let outcome = tokio::time::timeout_at(permit.until, attempt(door, frames, origin)).await;
+    // who does not read the refusal keeps nobody else waiting
+    drop(permit);
     let refusal = match outcome {
         Ok(Ok(admitted)) => return Some(admitted),
         Ok(Err(Failure::Link(error))) => {
@@ -66,8 +69,11 @@ pub(super) async fn shake(
     None
 }
 
-enum Failure {
+/// Why a handshake comes to nothing.
+pub(super) enum Failure {
+    /// The link was lost.
     Link(io::Error),
+    /// The peer is to be told.
     Refused(Refusal),
 }
 
@@ -150,4 +156,4 @@ fn nonce() -> Result<[u8; NONCE_BYTES], Refusal> {
 }
 
 /// For telling a peer why its link is closed.
-const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const TELL_TIMEOUT: Duration = Duration::from_secs(1);

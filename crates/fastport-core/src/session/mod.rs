@@ -335,6 +335,13 @@ impl Session {
             .is_none_or(|peer| !peer.outbox.is_drained() || matches!(peer.link, Link::Closing))
     }
 
+    /// Whether a peer that does not read its answers gets no more of them for now.
+    #[must_use]
+    pub fn is_choked(&self, key: PeerKey) -> bool {
+        let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
+        slot.and_then(|slot| slot.peer.as_ref()).is_some_and(|peer| peer.outbox.is_choked())
+    }
+
     /// The index ([`PeerKey::index`]) of a peer whose link should look at its output, and at input
     /// that it held back.
     pub fn poll_wake(&mut self) -> Option<usize> {
@@ -348,7 +355,7 @@ impl Session {
 
     /// Answers a question; `Ok` with the text for [`About::Status`].
     pub fn answer(&mut self, peer: PeerKey, request: u32, answer: Result<Option<&str>, ErrorCode>) {
-        if self.peer_mut(peer).is_err() {
+        if !self.is_attached(peer) {
             return;
         }
         match answer {
@@ -373,9 +380,14 @@ impl Session {
 
     /// Closes the link of a peer that did what it may not; its state ends with it.
     pub fn close_for_error(&mut self, key: PeerKey, code: ErrorCode, text: &str) {
-        if self.peer_mut(key).is_ok() {
+        if self.is_attached(key) {
             self.fail(key.index, code, text);
         }
+    }
+
+    /// Whether the peer's link is there, and its last frame not said.
+    fn is_attached(&mut self, key: PeerKey) -> bool {
+        self.peer_mut(key).is_ok_and(|peer| matches!(peer.link, Link::Attached { .. }))
     }
 
     fn find_resumable(&self, admission: &Admission) -> Option<u32> {
