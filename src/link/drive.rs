@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub(super) trait Carrier {
     fn poll_read(&mut self, desk: &mut Desk, door: &Door, cx: &mut Context<'_>) -> Poll<Turn>;
 
     /// Writes a last frame and ends the transport in its own way.
-    async fn close(self, last: Option<&[u8]>) -> io::Result<()>;
+    fn close(self, last: Option<&[u8]>) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 /// What became of bytes to write.
@@ -57,8 +58,14 @@ impl From<Gone> for Event {
     }
 }
 
+/// What carries a link from its WELCOME to its last byte: all that an idle link has in memory here.
+pub(super) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Carries a link from its WELCOME to its last byte.
-pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Admitted) {
+pub(super) fn drive<C>(door: Arc<Door>, mut carrier: C, admitted: Admitted) -> Running
+where
+    C: Carrier + Send + 'static,
+{
     let is_local = admitted.is_local;
     let mut desk = Desk {
         seat: admitted.seat,
@@ -69,27 +76,31 @@ pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Adm
         timer: Timer::None,
         meters: admitted.meters,
     };
-    let last = loop {
-        match poll_fn(|cx| desk.poll_drive(&mut carrier, door, cx)).await {
-            Event::Asked(asks) => {
-                for ask in &asks {
-                    door.answer(&desk.seat, is_local, ask).await;
-                }
+    // not an async fn: that would hold its arguments and what becomes of them side by side. What is
+    // awaited rarely is boxed, lest its state is part of every idle link's.
+    Box::pin(async move {
+        let last = loop {
+            match poll_fn(|cx| desk.poll_drive(&mut carrier, &door, cx)).await {
+                Event::Asked(asks) => Box::pin(answer(&door, &desk.seat, is_local, asks)).await,
+                Event::Finished => break None,
+                Event::Replaced => break Some(bye(ByeReason::Replaced)),
             }
-            Event::Finished => break None,
-            Event::Replaced => break Some(bye(ByeReason::Replaced)),
-        }
-    };
-    // the peer may come back while this link still says goodbye
-    drop(desk);
-    close(carrier, last.as_deref()).await;
+        };
+        // the peer may come back while this link still says goodbye
+        drop(desk);
+        Box::pin(close(carrier, last)).await;
+    })
+}
+
+async fn answer(door: &Door, seat: &Seat, is_local: bool, asks: Vec<Ask>) {
+    for ask in &asks {
+        door.answer(seat, is_local, ask).await;
+    }
 }
 
 /// Ends a link's transport, within a time.
-pub(super) async fn close<C: Carrier>(carrier: C, last: Option<&[u8]>) {
-    // boxed: its state would be part of every idle link's
-    let closing = Box::pin(carrier.close(last));
-    let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+pub(super) async fn close<C: Carrier>(carrier: C, last: Option<Vec<u8>>) {
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, carrier.close(last.as_deref())).await;
     debug!(in_order = closed.is_ok_and(|closed| closed.is_ok()), "link closed");
 }
 

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
 use super::door::{Door, Permit};
+use super::drive::Running;
 use super::tls::{self, TlsSource};
 use super::{stream, websocket};
 use crate::config::Origins;
@@ -222,10 +223,15 @@ impl Listener {
         accepted: Accepted,
         permit: Permit,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (door, transport) = (Arc::clone(door), self.transport.clone());
+        let Accepted { io, origin, visit } = accepted;
+        // boxed: the handshake's state is many times that of a link in its session, and soon gone
+        let entering =
+            Box::pin(enter(Arc::clone(door), io, origin, self.transport.clone(), permit));
         async move {
-            let Accepted { io, origin, visit } = accepted;
-            carry(&door, io, origin, transport, permit).await;
+            let entered = entering.await;
+            if let Some(running) = entered {
+                running.await;
+            }
             drop(visit);
         }
     }
@@ -252,33 +258,31 @@ enum Io {
     Unix(UnixStream),
 }
 
-async fn carry(door: &Door, io: Io, origin: Origin, transport: Transport, permit: Permit) {
-    match io {
-        Io::Unix(io) => stream::serve(door, io, origin, permit).await,
-        Io::Tcp(io) => {
-            if let Err(error) = io.set_nodelay(true) {
-                debug!(%origin, %error, "no TCP_NODELAY");
-            }
-            match transport {
-                Transport::Plain => stream::serve(door, io, origin, permit).await,
-                Transport::WebSocket(origins) => {
-                    websocket::serve(door, io, origin, permit, &origins).await;
-                }
-                Transport::Tls(source) => {
-                    if let Some((io, origin)) =
-                        tls::accept(door, io, origin, &source, &permit).await
-                    {
-                        stream::serve(door, io, origin, permit).await;
-                    }
-                }
-                Transport::WebSocketTls(source, origins) => {
-                    if let Some((io, origin)) =
-                        tls::accept(door, io, origin, &source, &permit).await
-                    {
-                        websocket::serve(door, io, origin, permit, &origins).await;
-                    }
-                }
-            }
+/// Takes a link from its first byte into its session; `None`: it is over.
+async fn enter(
+    door: Arc<Door>,
+    io: Io,
+    origin: Origin,
+    transport: Transport,
+    permit: Permit,
+) -> Option<Running> {
+    let io = match io {
+        Io::Unix(io) => return stream::enter(door, io, origin, permit).await,
+        Io::Tcp(io) => io,
+    };
+    if let Err(error) = io.set_nodelay(true) {
+        debug!(%origin, %error, "no TCP_NODELAY");
+    }
+    match transport {
+        Transport::Plain => stream::enter(door, io, origin, permit).await,
+        Transport::WebSocket(origins) => websocket::enter(door, io, origin, permit, origins).await,
+        Transport::Tls(source) => {
+            let (io, origin) = tls::accept(&door, io, origin, &source, &permit).await?;
+            stream::enter(door, io, origin, permit).await
+        }
+        Transport::WebSocketTls(source, origins) => {
+            let (io, origin) = tls::accept(&door, io, origin, &source, &permit).await?;
+            websocket::enter(door, io, origin, permit, origins).await
         }
     }
 }

@@ -27,8 +27,11 @@ pub fn memory_link(
 /// It waits for a place among the handshakes as links from outside do.
 pub async fn serve_pipe<T>(door: Arc<Door>, pipe: T)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let permit = door.permit().await;
-    stream::serve(&door, pipe, Origin::local("memory", None), permit).await;
+    let entered = stream::enter(door, pipe, Origin::local("memory", None), permit).await;
+    if let Some(running) = entered {
+        running.await;
+    }
 }

@@ -6,29 +6,34 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Turn, Written, close, drive};
+use super::drive::{Carrier, Desk, Event, Running, Turn, Written, close, drive};
 use super::handshake::{Failure, Frames, shake};
 use crate::guard::Origin;
 
-/// Carries a link from its first byte to its last.
-pub(super) async fn serve<T>(door: &Door, io: T, origin: Origin, permit: Permit)
+/// Takes a link from its first byte into its session; `None`: it is over.
+pub(super) async fn enter<T>(
+    door: Arc<Door>,
+    io: T,
+    origin: Origin,
+    permit: Permit,
+) -> Option<Running>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut stream = Stream { io };
-    // boxed: the handshake's state is larger than an idle link's, and soon gone
-    let admitted = Box::pin(shake(door, &mut stream, &origin, permit)).await;
-    match admitted {
-        Some(admitted) => drive(door, stream, admitted).await,
+    let Some(admitted) = shake(&door, &mut stream, &origin, permit).await else {
         // the refusal is written; nothing more is owed
-        None => close(stream, None).await,
-    }
+        close(stream, None).await;
+        return None;
+    };
+    Some(drive(door, stream, admitted))
 }
 
 /// Ends a transport in order: what was written arrives, also at a peer that is still sending. A
@@ -77,7 +82,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Frames for Stream<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for Stream<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for Stream<T> {
     fn poll_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> (usize, Written) {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

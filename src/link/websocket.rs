@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use fastport_core::handshake::Refusal;
@@ -22,24 +23,25 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Turn, Written, close, drive};
+use super::drive::{Carrier, Desk, Event, Running, Turn, Written, close, drive};
 use super::handshake::{Failure, Frames, TELL_TIMEOUT, shake};
 use super::stream::end;
 use crate::config::Origins;
 use crate::guard::Origin;
 
-/// Carries a link from its HTTP request to its last byte.
-pub(super) async fn serve<T>(
-    door: &Door,
+/// Takes a link from its HTTP request into its session; `None`: it is over.
+pub(super) async fn enter<T>(
+    door: Arc<Door>,
     mut io: T,
     origin: Origin,
     permit: Permit,
-    origins: &Origins,
-) where
-    T: AsyncRead + AsyncWrite + Unpin,
+    origins: Arc<Origins>,
+) -> Option<Running>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = config(door.hub.payload_max());
-    let upgrade = Box::pin(upgrade(&mut io, origins, config));
+    let upgrade = Box::pin(upgrade(&mut io, &origins, config));
     match tokio::time::timeout_at(permit.until, upgrade).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -49,22 +51,22 @@ pub(super) async fn serve<T>(
             let told = Box::pin(tell_why(&mut io, &error));
             let told = tokio::time::timeout(TELL_TIMEOUT, told).await;
             debug!(%origin, told = told.is_ok_and(|told| told.is_ok()), "upgrade refused");
-            return;
+            return None;
         }
         Err(_) => {
             door.status().handshake_timeouts.add(1);
-            return;
+            return None;
         }
     }
     // no byte is lost between the two: a peer that sends before it has the answer was refused
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let mut link = WebSocketLink { socket, json: None, has_spoken: false, owed: None };
-    let admitted = Box::pin(shake(door, &mut link, &origin, permit)).await;
-    match admitted {
-        Some(admitted) => drive(door, link, admitted).await,
+    let Some(admitted) = shake(&door, &mut link, &origin, permit).await else {
         // the refusal is written; nothing more is owed
-        None => close(link, None).await,
-    }
+        close(link, None).await;
+        return None;
+    };
+    Some(drive(door, link, admitted))
 }
 
 fn config(payload_max: usize) -> WebSocketConfig {
@@ -219,7 +221,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Frames for WebSocketLink<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for WebSocketLink<T> {
     fn poll_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> (usize, Written) {
         let mut written = 0;
         loop {
