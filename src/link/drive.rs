@@ -16,7 +16,7 @@ use tracing::debug;
 use super::door::Door;
 use super::handshake::Admitted;
 use super::pending::Pending;
-use crate::guard::Meters;
+use crate::guard::{Meters, Visit};
 use crate::hub::Seat;
 
 /// How a transport carries frames once the handshake is done.
@@ -61,8 +61,8 @@ impl From<Gone> for Event {
 /// What carries a link from its WELCOME to its last byte: all that an idle link has in memory here.
 pub(super) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Carries a link from its WELCOME to its last byte.
-pub(super) fn drive<C>(door: Arc<Door>, mut carrier: C, admitted: Admitted) -> Running
+/// Carries a link from its WELCOME to its last byte; its visit ends with it.
+pub(super) fn drive<C>(door: Arc<Door>, mut carrier: C, admitted: Admitted, visit: Visit) -> Running
 where
     C: Carrier + Send + 'static,
 {
@@ -89,6 +89,7 @@ where
         // the peer may come back while this link still says goodbye
         drop(desk);
         Box::pin(close(carrier, last)).await;
+        drop(visit);
     })
 }
 

@@ -5,7 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, fs};
 
@@ -217,22 +219,31 @@ impl Listener {
     }
 
     /// What carries a link that has its place among the handshakes.
-    fn carry(
-        &self,
-        door: &Arc<Door>,
-        accepted: Accepted,
-        permit: Permit,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let Accepted { io, origin, visit } = accepted;
-        // boxed: the handshake's state is many times that of a link in its session, and soon gone
-        let entering =
-            Box::pin(enter(Arc::clone(door), io, origin, self.transport.clone(), permit));
-        async move {
-            let entered = entering.await;
-            if let Some(running) = entered {
-                running.await;
+    fn carry(&self, door: &Arc<Door>, accepted: Accepted, permit: Permit) -> Link {
+        let transport = self.transport.clone();
+        Link::Entering(Box::pin(enter(Arc::clone(door), accepted, transport, permit)))
+    }
+}
+
+/// A link from its first byte to its last. Not an async block: an idle link is to be one small task
+/// and one box, and the handshake's state is many times that and soon gone.
+enum Link {
+    Entering(Pin<Box<dyn Future<Output = Option<Running>> + Send>>),
+    Running(Running),
+}
+
+impl Future for Link {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Entering(entering) => match ready!(entering.as_mut().poll(cx)) {
+                    Some(running) => *self = Self::Running(running),
+                    None => return Poll::Ready(()),
+                },
+                Self::Running(running) => return running.as_mut().poll(cx),
             }
-            drop(visit);
         }
     }
 }
@@ -261,28 +272,29 @@ enum Io {
 /// Takes a link from its first byte into its session; `None`: it is over.
 async fn enter(
     door: Arc<Door>,
-    io: Io,
-    origin: Origin,
+    Accepted { io, origin, visit }: Accepted,
     transport: Transport,
     permit: Permit,
 ) -> Option<Running> {
     let io = match io {
-        Io::Unix(io) => return stream::enter(door, io, origin, permit).await,
+        Io::Unix(io) => return stream::enter(door, io, origin, permit, visit).await,
         Io::Tcp(io) => io,
     };
     if let Err(error) = io.set_nodelay(true) {
         debug!(%origin, %error, "no TCP_NODELAY");
     }
     match transport {
-        Transport::Plain => stream::enter(door, io, origin, permit).await,
-        Transport::WebSocket(origins) => websocket::enter(door, io, origin, permit, origins).await,
+        Transport::Plain => stream::enter(door, io, origin, permit, visit).await,
+        Transport::WebSocket(origins) => {
+            websocket::enter(door, io, origin, permit, visit, origins).await
+        }
         Transport::Tls(source) => {
             let (io, origin) = tls::accept(&door, io, origin, &source, &permit).await?;
-            stream::enter(door, io, origin, permit).await
+            stream::enter(door, io, origin, permit, visit).await
         }
         Transport::WebSocketTls(source, origins) => {
             let (io, origin) = tls::accept(&door, io, origin, &source, &permit).await?;
-            websocket::enter(door, io, origin, permit, origins).await
+            websocket::enter(door, io, origin, permit, visit, origins).await
         }
     }
 }
@@ -310,3 +322,66 @@ async fn pause_after(door: &Door, error: &io::Error) {
 const BACKLOG: i32 = 1024;
 /// Without file descriptors there is nothing to do but wait for some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use fastport_core::retention::Retention;
+    use fastport_core::session;
+    use fastport_wire::control::WhenFull;
+    use tokio::io::AsyncWriteExt;
+
+    use super::super::Limits;
+    use super::*;
+    use crate::config::Config;
+    use crate::guard::Gate;
+    use crate::hub::Hub;
+    use crate::status::Status;
+
+    fn door() -> Arc<Door> {
+        let limits = session::Limits {
+            peers: 10,
+            topics: 10,
+            outbox: 4096,
+            payload: 1024,
+            subscriptions: 10,
+            open_topics: 10,
+            keepalive: 0,
+            linger: 0,
+            stall_ms: 0,
+            retention: Retention { messages: 0, age_ms: 0, bytes: 0 },
+            when_full: WhenFull::DropOldest,
+        };
+        let (hub, _timers) = Hub::new(1 << 20, 10, limits, Arc::new(Status::default()));
+        hub.open_room("demo", limits).expect("it is the first");
+        let limits = Limits { handshakes: 1, handshake_timeout: Duration::from_secs(10) };
+        Door::new(hub, Gate::new(&Config::default()), limits)
+    }
+
+    /// Times ten thousand: what a peer costs beside the session's own state and tokio's.
+    #[tokio::test]
+    async fn a_link_in_its_session_has_let_go_of_its_handshake() {
+        let door = door();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = bind_tcp(address, Transport::Plain).expect("loopback has free ports");
+        let Socket::Tcp(socket) = &listener.socket else { unreachable!("it was bound as TCP") };
+        let address = socket.local_addr().expect("it is bound");
+        let mut peer = TcpStream::connect(address).await.expect("it listens");
+        // HELLO session "demo", version 2, epoch 7
+        let hello = b"\x10\x0d\xa4\x00\x00\x02\x64demo\x07\x02\x0c\x07";
+        peer.write_all(hello).await.expect("it is connected");
+        let accepted = listener.accept(&door).await.expect("nobody is turned away");
+        let permit = door.permit().await;
+        let mut link = listener.carry(&door, accepted, permit);
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut link).poll(cx).is_pending(), "the peer is still there");
+            if matches!(link, Link::Running(_)) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let Link::Running(running) = &link else { unreachable!("it was waited for") };
+        let (task, state) = (size_of_val(&link), size_of_val(&**running));
+        println!("bytes of an idle TCP link: {task} in its task, {state} beside it");
+        assert!(task <= 24 && state <= 256, "{task} {state}");
+    }
+}

@@ -30,8 +30,10 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let permit = door.permit().await;
-    let entered = stream::enter(door, pipe, Origin::local("memory", None), permit).await;
-    if let Some(running) = entered {
+    let origin = Origin::local("memory", None);
+    // local links are not counted, so there is always a place
+    let Some(visit) = door.gate.admit(&origin, door.hub.clock().mono()) else { return };
+    if let Some(running) = stream::enter(door, pipe, origin, permit, visit).await {
         running.await;
     }
 }

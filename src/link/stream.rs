@@ -15,7 +15,7 @@ use tracing::debug;
 use super::door::{Door, Permit};
 use super::drive::{Carrier, Desk, Event, Running, Turn, Written, close, drive};
 use super::handshake::{Failure, Frames, shake};
-use crate::guard::Origin;
+use crate::guard::{Origin, Visit};
 
 /// Takes a link from its first byte into its session; `None`: it is over.
 pub(super) async fn enter<T>(
@@ -23,6 +23,7 @@ pub(super) async fn enter<T>(
     io: T,
     origin: Origin,
     permit: Permit,
+    visit: Visit,
 ) -> Option<Running>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -33,7 +34,7 @@ where
         close(stream, None).await;
         return None;
     };
-    Some(drive(door, stream, admitted))
+    Some(drive(door, stream, admitted, visit))
 }
 
 /// Ends a transport in order: what was written arrives, also at a peer that is still sending. A

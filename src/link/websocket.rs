@@ -27,7 +27,7 @@ use super::drive::{Carrier, Desk, Event, Running, Turn, Written, close, drive};
 use super::handshake::{Failure, Frames, TELL_TIMEOUT, shake};
 use super::stream::end;
 use crate::config::Origins;
-use crate::guard::Origin;
+use crate::guard::{Origin, Visit};
 
 /// Takes a link from its HTTP request into its session; `None`: it is over.
 pub(super) async fn enter<T>(
@@ -35,6 +35,7 @@ pub(super) async fn enter<T>(
     mut io: T,
     origin: Origin,
     permit: Permit,
+    visit: Visit,
     origins: Arc<Origins>,
 ) -> Option<Running>
 where
@@ -66,7 +67,7 @@ where
         close(link, None).await;
         return None;
     };
-    Some(drive(door, link, admitted))
+    Some(drive(door, link, admitted, visit))
 }
 
 fn config(payload_max: usize) -> WebSocketConfig {
