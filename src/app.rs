@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
 mod helpers;
+mod listeners;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,14 +20,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use self::helpers::Helpers;
+use self::listeners::Bound;
 use crate::board::Board;
-use crate::config::{self, Config, ConfigError, Listen};
+use crate::config::{self, Config, ConfigError};
 use crate::guard::Gate;
 use crate::hub::{Hub, Room, RoomError};
-use crate::link::{
-    BindError, Door, Limits as LinkLimits, Listener, TlsError, TlsSource, Transport, bind_tcp,
-    bind_unix,
-};
+use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
 
@@ -102,7 +101,7 @@ pub struct App {
     gate: Arc<Gate>,
     rooms: mpsc::Receiver<Arc<Room>>,
     listeners: Vec<Listener>,
-    tls: Vec<Arc<TlsSource>>,
+    bound: Vec<Bound>,
     door: Arc<Door>,
     signals: Signals,
 }
@@ -139,14 +138,22 @@ impl App {
             handshake_timeout: config.limits.handshake_timeout,
         };
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
-        let mut tls = Vec::new();
-        let listeners = config
-            .listen
-            .iter()
-            .map(|listen| bind(listen, &mut tls))
-            .collect::<Result<Vec<_>, _>>()?;
+        let listeners = config.listen.iter().map(listeners::bind).collect::<Result<Vec<_>, _>>()?;
+        let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
         let started = config.clone();
-        Ok(Self { source, config, started, level, hub, gate, rooms, listeners, tls, door, signals })
+        Ok(Self {
+            source,
+            config,
+            started,
+            level,
+            hub,
+            gate,
+            rooms,
+            listeners,
+            bound,
+            door,
+            signals,
+        })
     }
 
     /// Where peers can connect, as URLs.
@@ -236,12 +243,8 @@ impl App {
         for change in &changes.live {
             info!(%change, "changed");
         }
+        listeners::reload(&mut self.bound, &new.listen);
         self.apply(new);
-        for source in &self.tls {
-            if let Err(error) = source.reload() {
-                warn!(%error, "certificate not reloaded; the old one stays in use");
-            }
-        }
         self.hub.status().reloads.add(1);
         info!(changes = changes.live.len(), "configuration reloaded");
     }
@@ -249,6 +252,8 @@ impl App {
     fn apply(&mut self, new: Config) {
         self.level.set(new.daemon.log.level);
         self.gate.set_rules(&new);
+        self.hub.set_peers_max(new.limits.peers as usize);
+        self.door.set_handshake_timeout(new.limits.handshake_timeout);
         let names: BTreeSet<&str> =
             new.sessions.iter().map(|session| session.name.as_str()).collect();
         let gone = self.config.sessions.iter().map(|session| session.name.as_str());
@@ -298,44 +303,6 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
         })
     }
-}
-
-fn bind(listen: &Listen, sources: &mut Vec<Arc<TlsSource>>) -> Result<Listener, StartError> {
-    let mut source = |files: &config::Tls| -> Result<Arc<TlsSource>, StartError> {
-        let source = Arc::new(TlsSource::load(files.clone())?);
-        sources.push(Arc::clone(&source));
-        Ok(source)
-    };
-    Ok(match listen {
-        Listen::Tcp { address } => bind_tcp(*address, Transport::Plain)?,
-        Listen::Tls { address, tls } => bind_tcp(*address, Transport::Tls(source(tls)?))?,
-        Listen::WebSocket { address, origins } => {
-            bind_tcp(*address, Transport::WebSocket(Arc::new(origins.clone())))?
-        }
-        Listen::WebSocketTls { address, origins, tls } => {
-            let transport = Transport::WebSocketTls(source(tls)?, Arc::new(origins.clone()));
-            bind_tcp(*address, transport)?
-        }
-        Listen::Unix { path, mode, group } => {
-            let group = group.as_deref().map(group_id).transpose()?;
-            bind_unix(path, mode.bits(), group)?
-        }
-    })
-}
-
-/// The number of a group, by number or by `/etc/group`.
-fn group_id(name: &str) -> Result<u32, StartError> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
-    }
-    let groups = std::fs::read_to_string(Path::new("/etc/group")).unwrap_or_default();
-    groups
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-        })
-        .ok_or_else(|| StartError::NoSuchGroup(name.to_owned()))
 }
 
 fn session_limits(config: &Config, session: &config::Session) -> SessionLimits {

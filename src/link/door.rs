@@ -1,6 +1,6 @@
 //! What all links share: the way into the hub, and their limits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
@@ -35,7 +35,7 @@ pub struct Door {
     pub(super) hub: Arc<Hub>,
     pub(super) gate: Arc<Gate>,
     pub(super) handshakes: Arc<Semaphore>,
-    pub(super) handshake_timeout: Duration,
+    handshake_timeout: Mutex<Duration>,
 }
 
 impl Door {
@@ -46,8 +46,13 @@ impl Door {
             hub,
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            handshake_timeout: limits.handshake_timeout,
+            handshake_timeout: Mutex::new(limits.handshake_timeout),
         })
+    }
+
+    /// Gives handshakes that begin from now on so much time.
+    pub fn set_handshake_timeout(&self, timeout: Duration) {
+        *self.handshake_timeout.lock().unwrap_or_else(PoisonError::into_inner) = timeout;
     }
 
     /// Waits for a place among the handshakes; the link's time runs from then on.
@@ -56,7 +61,8 @@ impl Door {
     pub(super) async fn permit(&self) -> Permit {
         let place = Arc::clone(&self.handshakes).acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
-        Permit { _place: place, until: Instant::now() + self.handshake_timeout }
+        let timeout = *self.handshake_timeout.lock().unwrap_or_else(PoisonError::into_inner);
+        Permit { _place: place, until: Instant::now() + timeout }
     }
 
     pub(super) fn status(&self) -> &Status {

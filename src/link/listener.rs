@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, fs};
@@ -49,11 +49,32 @@ impl Transport {
     }
 }
 
+/// What runs over a listener's connections from now on, also while it runs: for reloads.
+#[derive(Debug, Clone)]
+pub struct TransportHandle(Arc<RwLock<Transport>>);
+
+impl TransportHandle {
+    fn new(transport: Transport) -> Self {
+        Self(Arc::new(RwLock::new(transport)))
+    }
+
+    /// Uses `transport` for the connections that come from now on.
+    pub fn set(&self, transport: Transport) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = transport;
+    }
+
+    /// What is in use.
+    #[must_use]
+    pub fn get(&self) -> Transport {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A bound socket, and what runs over its connections.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
-    transport: Transport,
+    transport: TransportHandle,
 }
 
 #[derive(Debug)]
@@ -108,7 +129,10 @@ pub fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<Listener, B
         TcpListener::from_std(socket.into())
     };
     match bind() {
-        Ok(socket) => Ok(Listener { socket: Socket::Tcp(socket), transport }),
+        Ok(socket) => {
+            let transport = TransportHandle::new(transport);
+            Ok(Listener { socket: Socket::Tcp(socket), transport })
+        }
         Err(error) => Err(BindError { place: format!("{}://{address}", transport.name()), error }),
     }
 }
@@ -131,7 +155,7 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Listener,
     match bind() {
         Ok(socket) => {
             let socket = Socket::Unix(socket, path.to_owned());
-            Ok(Listener { socket, transport: Transport::Plain })
+            Ok(Listener { socket, transport: TransportHandle::new(Transport::Plain) })
         }
         Err(error) => Err(BindError { place: format!("unix:{}", path.display()), error }),
     }
@@ -154,11 +178,17 @@ impl Listener {
     pub fn url(&self) -> String {
         match &self.socket {
             Socket::Tcp(socket) => match socket.local_addr() {
-                Ok(address) => format!("{}://{address}", self.transport.name()),
-                Err(error) => format!("{}://? ({error})", self.transport.name()),
+                Ok(address) => format!("{}://{address}", self.transport.get().name()),
+                Err(error) => format!("{}://? ({error})", self.transport.get().name()),
             },
             Socket::Unix(_, path) => format!("unix:{}", path.display()),
         }
+    }
+
+    /// For changing what runs over its connections.
+    #[must_use]
+    pub fn transport(&self) -> TransportHandle {
+        self.transport.clone()
     }
 
     /// Accepts links and carries them. Once `stop` is set it accepts no more, closes its socket and
@@ -193,7 +223,7 @@ impl Listener {
     async fn accept(&self, door: &Door) -> Option<Accepted> {
         let accepted = match &self.socket {
             Socket::Tcp(socket) => socket.accept().await.map(|(io, address)| {
-                let origin = Origin::network(address, self.transport.name());
+                let origin = Origin::network(address, self.transport.get().name());
                 (Io::Tcp(io), origin)
             }),
             Socket::Unix(socket, _) => socket.accept().await.map(|(io, _)| {
@@ -220,7 +250,7 @@ impl Listener {
 
     /// What carries a link that has its place among the handshakes.
     fn carry(&self, door: &Arc<Door>, accepted: Accepted, permit: Permit) -> Link {
-        let transport = self.transport.clone();
+        let transport = self.transport.get();
         Link::Entering(Box::pin(enter(Arc::clone(door), accepted, transport, permit)))
     }
 }

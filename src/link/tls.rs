@@ -74,6 +74,12 @@ impl TlsSource {
         Ok(Self { files, state: Mutex::new(state) })
     }
 
+    /// The files.
+    #[must_use]
+    pub fn files(&self) -> &Tls {
+        &self.files
+    }
+
     /// Reads the files again.
     ///
     /// # Errors
