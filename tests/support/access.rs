@@ -172,8 +172,8 @@ pub fn hello() -> Hello<'static> {
 }
 
 /// A link on which a test says what it likes.
-pub struct Raw {
-    stream: TcpStream,
+pub struct Raw<S = TcpStream> {
+    stream: S,
     input: Vec<u8>,
 }
 
@@ -186,6 +186,13 @@ impl Raw {
         Self { stream, input: Vec::new() }
     }
 
+    /// Does what `wrap` does with the connection.
+    pub fn wrapped<S>(self, wrap: impl FnOnce(TcpStream) -> S) -> Raw<S> {
+        Raw { stream: wrap(self.stream), input: self.input }
+    }
+}
+
+impl<S: Read + Write> Raw<S> {
     /// Sends bytes as they are.
     pub fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the relay reads");
@@ -210,6 +217,8 @@ impl Raw {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                // TLS says so when it is closed without its own goodbye
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("{error}"),
             }
