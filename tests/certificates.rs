@@ -1,5 +1,7 @@
 //! Client certificates, by fingerprint and by name; and the relay's own, renewed on disk.
 
+#![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
+
 #[path = "support/access.rs"]
 mod access;
 mod support;

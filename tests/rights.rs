@@ -1,5 +1,7 @@
 //! Rights: who may publish and read what; of what a peer may not read, not even the names reach it.
 
+#![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
+
 #[path = "support/access.rs"]
 mod access;
 mod support;
@@ -42,7 +44,7 @@ fn start(folder: &tempfile::TempDir, identities: &str, config: &str) -> Daemon {
 
 /// A link of an identity with the password `password`.
 fn raw(daemon: &Daemon, id: &str, hello: Hello<'_>) -> Raw {
-    let mut raw = Raw::connect(&daemon.address("tcp"));
+    let mut raw = Raw::connect_small(&daemon.address("tcp"));
     let method = Some(Method::Password.number());
     raw.send(Hello { identity: Some(id), method, nonce: Some(&[0; NONCE_BYTES]), ..hello });
     let asked = raw.control(|message| matches!(message, Control::Challenge(_)));

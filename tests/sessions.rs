@@ -1,5 +1,7 @@
 //! Sessions that peers make, where the configuration lets them.
 
+#![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
+
 #[path = "support/access.rs"]
 mod access;
 mod support;

@@ -9,7 +9,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -180,7 +180,21 @@ pub struct Raw<S = TcpStream> {
 impl Raw {
     /// Connects to `host:port`.
     pub fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("the relay listens");
+        Self::over(TcpStream::connect(address).expect("the relay listens"))
+    }
+
+    /// As [`Raw::connect`], with a small receive buffer: what is not read stays at the relay.
+    pub fn connect_small(address: &str) -> Self {
+        let address: SocketAddr = address.parse().expect("the relay tells an address");
+        let (domain, kind) = (socket2::Domain::for_address(address), socket2::Type::STREAM);
+        let socket = socket2::Socket::new(domain, kind, None).expect("sockets can be had");
+        // before connecting: the window is agreed on there
+        socket.set_recv_buffer_size(16 * 1024).expect("any size is taken");
+        socket.connect(&address.into()).expect("the relay listens");
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
         Self { stream, input: Vec::new() }
