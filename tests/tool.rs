@@ -215,7 +215,8 @@ fn readings_are_shown_as_numbers_as_json_and_as_senml() {
     assert_eq!(text(&url, &["sub", "door", "--count", "1"]), "door true\n");
     let bad = run_with_input(&url, &lines, b"21.5\nwarm\n");
     assert_failed(&bad, 65, "line 2");
-    fails(&url, &["pub", "boiler2", "1.5", "--unit", "Cel"], 65, "--scale -1");
+    let whole = ["pub", "boiler2", "1.5", "--unit", "Cel", "--scale", "0"];
+    fails(&url, &whole, 65, "--scale -1");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
 use fastport_wire::control::ErrorCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::guard::Gate;
@@ -38,6 +38,8 @@ pub struct Door {
     pub(super) handshakes: Arc<Semaphore>,
     /// milliseconds
     handshake_timeout: AtomicU64,
+    /// For links that are over and wait for their peers to see it.
+    goodbyes: Semaphore,
 }
 
 impl Door {
@@ -49,6 +51,7 @@ impl Door {
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             handshake_timeout: AtomicU64::new(millis(limits.handshake_timeout)),
+            goodbyes: Semaphore::new(GOODBYES),
         })
     }
 
@@ -65,6 +68,12 @@ impl Door {
         let timeout = Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed));
         let place = place.expect("the semaphore is never closed");
         Permit { _place: place, until: Instant::now() + timeout }
+    }
+
+    /// A place for a link that is over, held until its peer has seen that; `None`: there is none
+    /// left, and the link is to be closed at once.
+    pub(super) fn goodbye(&self) -> Option<SemaphorePermit<'_>> {
+        self.goodbyes.try_acquire().ok()
     }
 
     pub(super) fn status(&self) -> &Status {
@@ -111,3 +120,5 @@ impl Door {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+/// Each costs a file descriptor, for seconds; who can make links in plenty shall not have them all.
+const GOODBYES: usize = 256;

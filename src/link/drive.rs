@@ -26,8 +26,9 @@ pub(super) trait Carrier {
     /// Reads once, and hands what came to `desk`.
     fn poll_read(&mut self, desk: &mut Desk, door: &Door, cx: &mut Context<'_>) -> Poll<Turn>;
 
-    /// Writes a last frame and ends the transport in its own way.
-    async fn close(self, last: Option<&[u8]>) -> io::Result<()>;
+    /// Writes a last frame and ends the transport in its own way; where it `waits`, until the peer
+    /// has ended it, too.
+    async fn close(self, last: Option<&[u8]>, waits: bool) -> io::Result<()>;
 }
 
 /// What became of bytes to write.
@@ -82,13 +83,9 @@ pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Adm
     };
     // the peer may come back while this link still says goodbye
     drop(desk);
-    close(carrier, last.as_deref()).await;
-}
-
-/// Ends a link's transport, within a time.
-pub(super) async fn close<C: Carrier>(carrier: C, last: Option<&[u8]>) {
+    let place = door.goodbye();
     // boxed: its state would be part of every idle link's
-    let closing = Box::pin(carrier.close(last));
+    let closing = Box::pin(carrier.close(last.as_deref(), place.is_some()));
     let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     debug!(in_order = closed.is_ok_and(|closed| closed.is_ok()), "link closed");
 }

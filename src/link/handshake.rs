@@ -7,7 +7,7 @@ use fastport_core::handshake::{self, Credential, Handshake, Hello, Refusal, Step
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::ErrorCode;
 use fastport_wire::field::kind;
-use fastport_wire::frame;
+use fastport_wire::{Frame, frame};
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
@@ -38,11 +38,9 @@ pub(super) async fn shake(
     door: &Door,
     frames: &mut impl Frames,
     origin: &Origin,
-    permit: Permit,
+    permit: &Permit,
 ) -> Option<Admitted> {
     let outcome = tokio::time::timeout_at(permit.until, attempt(door, frames, origin)).await;
-    // who does not read the refusal keeps nobody else waiting
-    drop(permit);
     let refusal = match outcome {
         Ok(Ok(admitted)) => return Some(admitted),
         Ok(Err(Failure::Link(error))) => {
@@ -64,7 +62,8 @@ pub(super) async fn shake(
     };
     info!(%origin, code = refusal.code.name(), "link refused");
     // a peer that does not read this has no use for it
-    let told = tokio::time::timeout(TELL_TIMEOUT, frames.send(&refusal.to_frame())).await;
+    let until = permit.until + TELL_TIMEOUT;
+    let told = tokio::time::timeout_at(until, frames.send(&refusal.to_frame())).await;
     debug!(%origin, told = told.is_ok_and(|sent| sent.is_ok()), "refusal sent");
     None
 }
@@ -148,13 +147,16 @@ async fn next_control(frames: &mut impl Frames, input: &mut Vec<u8>) -> Result<V
             frames.receive(input).await?;
             continue;
         };
-        let (kind, body) = (head.kind(), body.to_vec());
-        input.drain(..head.total());
-        match kind {
-            kind::CONTROL => return Ok(body),
-            kind::PADDING => {}
-            _ => return Err(Refusal::because(ErrorCode::Unexpected).into()),
+        if head.kind() == kind::PADDING {
+            input.drain(..head.total());
+            continue;
         }
+        let body = match Frame::from_parts(head, body).map_err(Refusal::from)? {
+            Frame::Control(body) => body.to_vec(),
+            _ => return Err(Refusal::because(ErrorCode::Unexpected).into()),
+        };
+        input.drain(..head.total());
+        return Ok(body);
     }
 }
 
@@ -169,5 +171,6 @@ fn nonce() -> Result<[u8; NONCE_BYTES], Refusal> {
     Ok(nonce)
 }
 
-/// For telling a peer why its link is closed.
-pub(super) const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// For telling a peer that its time is over: the socket's buffer has room, but for those who mean
+/// ill.
+const TELL_TIMEOUT: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Turn, Written, close, drive};
+use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
 use super::handshake::{Failure, Frames, shake};
 use crate::guard::Origin;
 
@@ -23,22 +23,30 @@ where
 {
     let mut stream = Stream { io };
     // boxed: the handshake's state is larger than an idle link's, and soon gone
-    let admitted = Box::pin(shake(door, &mut stream, &origin, permit)).await;
+    let admitted = Box::pin(shake(door, &mut stream, &origin, &permit)).await;
     match admitted {
-        Some(admitted) => drive(door, stream, admitted).await,
-        // the refusal is written; nothing more is owed
-        None => close(stream, None).await,
+        Some(admitted) => {
+            drop(permit);
+            drive(door, stream, admitted).await;
+        }
+        // the refusal is written; what is left of the time is for its arrival
+        None => {
+            let closing = Box::pin(stream.close(None, true));
+            let closed = tokio::time::timeout_at(permit.until, closing).await;
+            debug!(%origin, in_order = closed.is_ok(), "refused link closed");
+        }
     }
 }
 
-/// Ends a transport in order: what was written arrives, also at a peer that is still sending. A
-/// socket closed with unread bytes is reset, and then the peer may lose what it has not read.
-pub(super) async fn end<T>(io: &mut T) -> io::Result<()>
+/// Ends a transport. Where it `waits`, what was written arrives also at a peer that is still
+/// sending: a socket closed with unread bytes is reset, and then the peer may lose what it has not
+/// read.
+pub(super) async fn end<T>(io: &mut T, waits: bool) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     io.shutdown().await?;
-    let mut left = SENT_IN_VAIN;
+    let mut left = if waits { SENT_IN_VAIN } else { 0 };
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {
             while left > 0 {
@@ -121,11 +129,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for Stream<T> {
         })
     }
 
-    async fn close(mut self, last: Option<&[u8]>) -> io::Result<()> {
+    async fn close(mut self, last: Option<&[u8]>, waits: bool) -> io::Result<()> {
         if let Some(last) = last {
             self.io.write_all(last).await?;
         }
-        end(&mut self.io).await
+        end(&mut self.io, waits).await
     }
 }
 

@@ -23,8 +23,8 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Turn, Written, close, drive};
-use super::handshake::{Failure, Frames, TELL_TIMEOUT, shake};
+use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
+use super::handshake::{Failure, Frames, shake};
 use super::stream::end;
 use crate::config::Origins;
 use crate::guard::Origin;
@@ -65,11 +65,10 @@ pub(super) async fn serve<T>(
     match tokio::time::timeout_at(permit.until, upgrade).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            drop(permit);
             door.status().transport_errors.add(1);
             debug!(%origin, %error, "WebSocket upgrade failed");
             let told = Box::pin(tell_why(&mut io, &error));
-            let told = tokio::time::timeout(TELL_TIMEOUT, told).await;
+            let told = tokio::time::timeout_at(permit.until, told).await;
             debug!(%origin, told = told.is_ok_and(|told| told.is_ok()), "upgrade refused");
             return;
         }
@@ -81,11 +80,18 @@ pub(super) async fn serve<T>(
     // no byte is lost between the two: a peer that sends before it has the answer was refused
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let mut link = WebSocketLink { socket, json: None, has_spoken: false, owed: None };
-    let admitted = Box::pin(shake(door, &mut link, &origin, permit)).await;
+    let admitted = Box::pin(shake(door, &mut link, &origin, &permit)).await;
     match admitted {
-        Some(admitted) => drive(door, link, admitted).await,
-        // the refusal is written; nothing more is owed
-        None => close(link, None).await,
+        Some(admitted) => {
+            drop(permit);
+            drive(door, link, admitted).await;
+        }
+        // the refusal is written; what is left of the time is for its arrival
+        None => {
+            let closing = Box::pin(link.close(None, true));
+            let closed = tokio::time::timeout_at(permit.until, closing).await;
+            debug!(%origin, in_order = closed.is_ok(), "refused link closed");
+        }
     }
 }
 
@@ -141,7 +147,7 @@ where
         _ => "",
     };
     io.write_all(response.as_bytes()).await?;
-    end(io).await
+    end(io, true).await
 }
 
 fn refuse(status: StatusCode, text: &str) -> ErrorResponse {
@@ -309,13 +315,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
         Poll::Ready(turn)
     }
 
-    async fn close(mut self, last: Option<&[u8]>) -> io::Result<()> {
+    async fn close(mut self, last: Option<&[u8]>, waits: bool) -> io::Result<()> {
         if let Some(last) = last {
             self.send(last).await?;
         }
-        self.socket.close(None).await.map_err(io::Error::other)?;
+        // the sink's own: it also sends the answer to a peer that closed first
+        SinkExt::close(&mut self.socket).await.map_err(io::Error::other)?;
         // RFC 6455, section 7.1.1: the server ends the connection under it
-        end(self.socket.get_mut()).await
+        end(self.socket.get_mut(), waits).await
     }
 }
 

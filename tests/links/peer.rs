@@ -47,7 +47,7 @@ impl Pipe {
         let before = input.len();
         match self {
             Self::Stream(io) => {
-                let mut buffer = [0; 16 * 1024];
+                let mut buffer = vec![0; 16 * 1024];
                 let length = io.read(&mut buffer).await.unwrap_or(0);
                 input.extend_from_slice(&buffer[..length]);
             }
@@ -64,7 +64,7 @@ impl Pipe {
 /// What came, in the order in which it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Got {
-    Welcome { payload_limit: u32 },
+    Welcome { payload_limit: usize },
     Ok { request: u32, id: u32 },
     Error { request: Option<u32>, code: u8, retry: Option<u32> },
     Bye { code: u8, retry: Option<u32> },
@@ -207,7 +207,9 @@ pub(crate) fn bytes_of(frame: &Frame<'_>) -> Vec<u8> {
 fn got(frame: &Frame<'_>) -> Got {
     match *frame {
         Frame::Control(body) => match Control::decode(body).expect("messages come") {
-            Control::Welcome(it) => Got::Welcome { payload_limit: it.payload_limit },
+            Control::Welcome(it) => {
+                Got::Welcome { payload_limit: it.payload_limit.try_into().expect("it fits") }
+            }
             Control::Ok(it) => Got::Ok { request: it.request, id: it.id.unwrap_or(0) },
             Control::Error(it) => {
                 Got::Error { request: it.request, code: it.code, retry: it.retry }

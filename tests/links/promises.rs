@@ -14,7 +14,7 @@ pub(crate) async fn a_handshake_leads_to_welcome(kind: Kind) {
     let mut site = Site::open(kind).await;
     let mut peer = Peer::new(site.dial().await);
     peer.say(hello().into()).await;
-    assert_eq!(peer.next().await, Got::Welcome { payload_limit: PAYLOAD as u32 });
+    assert_eq!(peer.next().await, Got::Welcome { payload_limit: PAYLOAD });
     site.wait_for_peers(1).await;
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn a_reader_that_must_not_lose_slows_the_publisher_and_gets_all
     let read = async {
         // the outbox fills first
         site.wait_until("a full outbox", |room| {
-            room.figures().ledger.published as usize * 1024 > OUTBOX / 2
+            room.figures().ledger.published * 1024 > OUTBOX as u64 / 2
         })
         .await;
         for number in 0..MESSAGES {
