@@ -318,6 +318,12 @@ impl Outbox {
         self.held() == 0
     }
 
+    /// What the GAP frames take at most that go in with the next message.
+    #[must_use]
+    pub fn gap_room(&self) -> usize {
+        if self.gaps.is_none() { 0 } else { GAP_FRAMES_MAX }
+    }
+
     /// Makes sure, as far as the budget goes, that the next output tells of all drops.
     ///
     /// # Errors
