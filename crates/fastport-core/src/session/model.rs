@@ -13,6 +13,7 @@ use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags, Head};
 use fastport_wire::{Filter, Topic as TopicName};
 use proptest::prelude::*;
+use proptest::test_runner::RngAlgorithm;
 
 use super::tests::{Rig, ack, admission, control, data, limits};
 use super::*;
@@ -623,7 +624,7 @@ impl World {
         let mut quiet = 0;
         for round in 0.. {
             assert!(round < 400, "it does not come to rest: {:?}", self.devices);
-            let before = format!("{:?} {:?}", self.rig.session.figures(), self.bytes_left());
+            let before = (self.rig.session.figures(), self.bytes_left());
             for device in 0..DEVICES {
                 self.come_back(device, false);
                 self.write(device, usize::MAX);
@@ -634,16 +635,16 @@ impl World {
                 }
                 self.send(device, usize::MAX);
                 self.notice();
-                self.check();
             }
-            let after = format!("{:?} {:?}", self.rig.session.figures(), self.bytes_left());
-            quiet = if before == after { quiet + 1 } else { 0 };
+            self.check();
+            let is_same = before == (self.rig.session.figures(), self.bytes_left());
+            quiet = if is_same { quiet + 1 } else { 0 };
             if round == 0 {
                 // who waited for memory looks again by the clock; nothing else needs it
                 self.rig.pass(1_500);
                 self.notice();
             }
-            if quiet == 5 {
+            if quiet == 2 {
                 break;
             }
         }
@@ -659,9 +660,8 @@ impl World {
         }
     }
 
-    fn bytes_left(&self) -> Vec<usize> {
-        let left = |device: &Device| device.to_send.len() + device.inbox.len();
-        self.devices.iter().map(left).collect()
+    fn bytes_left(&self) -> usize {
+        self.devices.iter().map(|device| device.to_send.len() + device.inbox.len()).sum()
     }
 
     /// All leave, and nothing stays behind.
@@ -763,8 +763,6 @@ impl Device {
         match Control::decode(body).expect("the relay's") {
             Control::Welcome(welcome) => {
                 self.is_welcome = true;
-                // whatever may come before: that it was read is then known
-                self.to_send.push(0);
                 if !welcome.resumed {
                     assert_eq!(welcome.taken, 0);
                     return self.begin_anew();
@@ -850,7 +848,12 @@ fn held(session: &Session) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::with_cases(1500) })]
+    #![proptest_config(ProptestConfig {
+        // most of the time would go into the numbers, unoptimized as they are here
+        rng_algorithm: RngAlgorithm::XorShift,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::with_cases(1500)
+    })]
 
     #[test]
     fn whatever_happens_all_adds_up(plan in plan()) {

@@ -38,6 +38,7 @@ pub(super) struct Peer {
     /// The peer's state ends with its link.
     pub(super) is_leaving: bool,
     /// It has sent something, and so read the WELCOME that said whether its state was still here.
+    /// Before that it may take this state for the one it had.
     pub(super) is_known: bool,
     /// The count of an ACK that was taken out of the order of the link's bytes.
     pub(super) acked_ahead: u64,
