@@ -23,25 +23,69 @@ const FILTERS: [&str; 7] = ["a/x", "a/+", "#", "b/#", "+/x", "b/y/z", "c"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    Open { device: usize, topic: usize },
-    CloseTopic { device: usize, topic: usize },
-    Subscribe { device: usize, filter: usize, no_local: bool, past: Option<u64> },
-    Unsubscribe { device: usize, filter: usize },
-    History { device: usize, filter: usize, count: u64 },
-    Publish { device: usize, runs: Vec<MessageRun> },
-    Emit { device: usize, topic: usize, flags: u8 },
+    Open {
+        device: usize,
+        topic: usize,
+    },
+    CloseTopic {
+        device: usize,
+        topic: usize,
+    },
+    Subscribe {
+        device: usize,
+        filter: usize,
+        no_local: bool,
+        past: Option<u64>,
+    },
+    Unsubscribe {
+        device: usize,
+        filter: usize,
+    },
+    History {
+        device: usize,
+        filter: usize,
+        count: u64,
+    },
+    Publish {
+        device: usize,
+        runs: Vec<MessageRun>,
+    },
+    Emit {
+        device: usize,
+        topic: usize,
+        flags: u8,
+    },
     /// The device's bytes reach the relay, up to so many.
-    Send { device: usize, at_most: usize },
+    Send {
+        device: usize,
+        at_most: usize,
+    },
     /// The relay writes so many bytes, and so many arrive.
-    Write { device: usize, at_most: usize, arrive: usize },
-    Ack { device: usize, fewer: u64 },
+    Write {
+        device: usize,
+        at_most: usize,
+        arrive: usize,
+    },
+    Ack {
+        device: usize,
+        fewer: u64,
+    },
     /// The link is gone, with what was under way.
-    Cut { device: usize },
+    Cut {
+        device: usize,
+    },
     /// The link is back; `anew`: the device has lost its state.
-    Return { device: usize, anew: bool },
-    Pass { millis: u64 },
+    Return {
+        device: usize,
+        anew: bool,
+    },
+    Pass {
+        millis: u64,
+    },
     /// Other sessions leave no more than so many bytes of the budget.
-    Press { free: usize },
+    Press {
+        free: usize,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -81,7 +125,7 @@ impl fmt::Debug for Plan {
         writeln!(f, "opens {opens:?}, filters {filters:?}")?;
         writeln!(f, "outbox {outbox}, retained {retained}, stall {stall_ms}")?;
         // proptest asks for {:#?}, a step of many lines
-        steps.iter().try_for_each(|step| writeln!(f, "    {}", format!("{step:?}")))
+        steps.iter().try_for_each(|step| writeln!(f, "    {step:?}"))
     }
 }
 
@@ -267,7 +311,8 @@ impl World {
         match step {
             Step::Open { device, topic } => self.open(device, topic),
             Step::CloseTopic { device, topic } => {
-                if let Some(id) = self.welcome_device(device).and_then(|it| it.open.remove(&topic)) {
+                if let Some(id) = self.welcome_device(device).and_then(|it| it.open.remove(&topic))
+                {
                     let close = control::CloseTopic { id: id.get(), ..Default::default() };
                     self.devices[device].to_send.extend(control(close));
                 }
@@ -358,7 +403,8 @@ impl World {
     }
 
     fn publish(&mut self, device: usize, run: &MessageRun) {
-        let id = self.welcome_device(device).and_then(|device| device.open.get(&run.topic).copied());
+        let id =
+            self.welcome_device(device).and_then(|device| device.open.get(&run.topic).copied());
         let Some(id) = id else { return };
         for _ in 0..run.count {
             let mut payload = vec![0; run.size];
@@ -520,7 +566,7 @@ impl World {
                 let peer = self.rig.session.at(self.devices[at].index).expect("it has a link");
                 // memory may have been refused
                 let known = peer.subscriptions.iter().map(|known| {
-                    let filter = FILTERS.iter().position(|&filter| *filter == *known.filter);
+                    let filter = FILTERS.iter().position(|filter| known.is_for(filter));
                     (filter.expect("one of ours"), known.no_local)
                 });
                 self.devices[at].filters = known.collect();
@@ -570,9 +616,10 @@ impl World {
             }
         }
         while let Some(index) = self.rig.session.poll_wake() {
-            let woken = self.devices.iter_mut().find(|device| {
-                device.key.is_some_and(|key| key.index() == index)
-            });
+            let woken = self
+                .devices
+                .iter_mut()
+                .find(|device| device.key.is_some_and(|key| key.index() == index));
             if let Some(device) = woken {
                 device.is_blocked = false;
             }

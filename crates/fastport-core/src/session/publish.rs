@@ -81,7 +81,11 @@ impl Session {
         }
         if progress.is_blocked {
             self.block(now, key.index);
-            self.look_ahead(key.index, input.get(progress.consumed..).unwrap_or_default(), max_body);
+            self.look_ahead(
+                key.index,
+                input.get(progress.consumed..).unwrap_or_default(),
+                max_body,
+            );
         }
         if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
             peer.is_known = true;

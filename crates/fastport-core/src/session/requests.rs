@@ -251,7 +251,7 @@ impl Session {
         if !peer.rights.may_subscribe(filter) {
             return Err(ErrorCode::Forbidden);
         }
-        let known = peer.subscriptions.iter_mut().find(|known| *known.filter == *filter.as_str());
+        let known = peer.subscriptions.iter_mut().find(|known| known.is_for(filter.as_str()));
         if let Some(known) = known {
             known.no_local = no_local;
             return Ok(());
@@ -259,7 +259,7 @@ impl Session {
         if peer.subscriptions.len() >= limit {
             return Err(ErrorCode::LimitReached);
         }
-        let subscription = Subscription { filter: filter.as_str().into(), no_local };
+        let subscription = Subscription::new(filter, no_local);
         if !self.make_room(subscription.charge()) {
             return Err(ErrorCode::LimitReached);
         }
@@ -299,9 +299,11 @@ impl Session {
         let Self { peers, topics, .. } = self;
         let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
         let Some(peer) = peer else { return false };
+        let common = peer.common_no_local();
         for &id in ids {
             let Some(topic) = topics.get_mut(id) else { continue };
-            let no_local = topic.name().and_then(|name| peer.reads_no_local(name));
+            let no_local =
+                common.or_else(|| topic.name().and_then(|name| peer.reads_no_local(name)));
             topic.put_reader(index, peer.must_not_lose(), no_local.unwrap_or(false));
         }
         true
@@ -310,8 +312,7 @@ impl Session {
     /// Ends a subscription as if it had not been.
     fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
         let Some(peer) = self.at_mut(index) else { return false };
-        let Some(place) = peer.subscriptions.iter().position(|known| *known.filter == *filter)
-        else {
+        let Some(place) = peer.subscriptions.iter().position(|known| known.is_for(filter)) else {
             return false;
         };
         let subscription = peer.subscriptions.swap_remove(place);
