@@ -4,6 +4,7 @@ use std::vec;
 use fastport_wire::frame::DataFlags;
 use proptest::prelude::*;
 
+use super::gaps::GAP_FRAMES_MAX;
 use super::*;
 use crate::budget::Budget;
 

@@ -15,6 +15,7 @@ use fastport_wire::{Filter, Topic as TopicName};
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 
+use super::attach::peer_charge;
 use super::tests::{Rig, ack, admission, control, data, limits};
 use super::*;
 

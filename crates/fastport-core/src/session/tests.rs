@@ -6,9 +6,10 @@ use std::vec;
 
 use fastport_wire::control::options;
 use fastport_wire::field::MAX_BODY;
-use fastport_wire::frame::DataFlags;
+use fastport_wire::frame::{DataFlags, GapCause};
 
 use super::*;
+use crate::time::Now;
 
 const NOTHING: [u8; 0] = [];
 
