@@ -4,7 +4,7 @@ CARGO ?= cargo
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
 # the Python that the WebSocket tests run; it has the client library `websockets`
-export FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
+FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 
 CHECKS := fmt lint imports doc no-std deny
 
@@ -20,9 +20,12 @@ run: ## build the daemon and the tool, and start the daemon with its defaults
 	@$(CARGO) build --locked --bins
 	@$(CARGO) run --locked --bin fastportd
 
+# only here: to the daemon of `make run` it would be a setting that it does not know
+test: export FASTPORT_TEST_PYTHON := $(FASTPORT_TEST_PYTHON)
 test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
 	$(CARGO) test --workspace --locked
+	$(CARGO) test --locked --features systemd --test systemd
 
 check: $(CHECKS) ## all that must hold before review
 

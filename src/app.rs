@@ -1,5 +1,7 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
+mod helpers;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,11 +13,13 @@ use fastport_core::retention::Retention;
 use fastport_core::session::Limits as SessionLimits;
 use fastport_wire::control::ByeReason;
 use fastport_wire::frame::DataFlags;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
+use self::helpers::Helpers;
 use crate::board::Board;
 use crate::config::{self, Config, ConfigError, Listen};
 use crate::guard::{Credentials, Gate};
@@ -26,6 +30,7 @@ use crate::link::{
 };
 use crate::log::LevelHandle;
 use crate::status::Status;
+use crate::supervise::{self, Change};
 
 /// Where the configuration came from, for reading it again.
 #[derive(Debug, Clone)]
@@ -121,6 +126,8 @@ pub struct App {
     config: Config,
     /// The names of the sessions of configuration and credentials.
     sessions: BTreeSet<Box<str>>,
+    /// The configuration of the start; it holds for what only a restart changes.
+    started: Config,
     level: LevelHandle,
     hub: Arc<Hub>,
     gate: Arc<Gate>,
@@ -180,9 +187,11 @@ impl App {
         let bound = config.listen.iter().map(|listen| bind(listen, &mut live));
         let listeners = bound.collect::<Result<Vec<_>, _>>()?;
         let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
+        let started = config.clone();
         Ok(Self {
             source,
             config,
+            started,
             sessions,
             level,
             hub,
@@ -209,21 +218,28 @@ impl App {
             info!(url = %listener.url(), "listening");
             listeners.spawn(listener.run(Arc::clone(&self.door), stopped.clone()));
         }
-        let mut helpers = JoinSet::new();
+        let mut helpers = Helpers::default();
         let mut board = self.spawn_board(&mut helpers);
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
+        supervise::tell(Change::Ready);
         loop {
             tokio::select! {
                 // holds for the daemon's whole life, since the hub holds the sender
                 Some(room) = self.rooms.recv() => {
-                    helpers.spawn(async move { room.run_timer().await });
+                    helpers.spawn(move || {
+                        let room = Arc::clone(&room);
+                        async move { room.run_timer().await }
+                    });
                 }
-                Some(ended) = helpers.join_next(), if !helpers.is_empty() => {
-                    self.note_end(ended, &mut helpers);
+                Some(error) = helpers.next_panic() => {
+                    self.hub.status().panics.add(1);
+                    error!(%error, "a task panicked and is started again; the others go on");
                 }
                 _ = self.signals.hangup.recv() => {
                     let before = self.config.board.clone();
+                    supervise::tell(Change::Reloading);
                     self.reload().await;
+                    supervise::tell(Change::Ready);
                     if self.config.board != before {
                         board.abort();
                         board = self.spawn_board(&mut helpers);
@@ -234,6 +250,7 @@ impl App {
             }
         }
         info!("stopping");
+        supervise::tell(Change::Stopping);
         // no receiver is no listener, and then there is nothing to stop
         stop.send(true).unwrap_or_default();
         self.hub.close_all(ByeReason::ShuttingDown, Some(RETRY_AFTER_RESTART_MS));
@@ -247,19 +264,12 @@ impl App {
         info!("stopped");
     }
 
-    fn spawn_board(&self, helpers: &mut JoinSet<()>) -> AbortHandle {
-        let (hub, board) = (Arc::clone(&self.hub), self.config.board.clone());
-        helpers.spawn(async move { publish_board(&hub, &board).await })
-    }
-
-    /// A helper that panicked is replaced, alone.
-    fn note_end(&self, ended: Result<(), tokio::task::JoinError>, helpers: &mut JoinSet<()>) {
-        let Some(error) = ended.err().filter(|error| error.is_panic()) else { return };
-        self.hub.status().panics.add(1);
-        error!(%error, "a task panicked; the sessions' timers are started again");
-        for room in self.hub.all_rooms() {
-            helpers.spawn(async move { room.run_timer().await });
-        }
+    fn spawn_board(&self, helpers: &mut Helpers) -> AbortHandle {
+        let (hub, board) = (Arc::clone(&self.hub), Arc::new(self.config.board.clone()));
+        helpers.spawn(move || {
+            let (hub, board) = (Arc::clone(&hub), Arc::clone(&board));
+            async move { publish_board(&hub, &board).await }
+        })
     }
 
     async fn reload(&mut self) {
@@ -278,10 +288,10 @@ impl App {
                 return;
             }
         };
-        let changes = self.config.changes_on_reload(&new.config);
-        for change in &changes.restart {
+        for change in &self.started.changes_on_reload(&new.config).restart {
             warn!(%change, "takes effect at the next start");
         }
+        let changes = self.config.changes_on_reload(&new.config);
         for change in &changes.live {
             info!(%change, "changed");
         }
@@ -294,7 +304,11 @@ impl App {
         let sessions = new.sessions();
         let Settings { config, credentials } = new;
         self.level.set(config.daemon.log.level);
-        self.gate.set_rules(&config, credentials);
+        for (session, identity) in self.gate.set_rules(&config, credentials) {
+            if let Some(room) = self.hub.room(session.as_str()) {
+                room.remove_identity(identity.as_str());
+            }
+        }
         let names: BTreeSet<Box<str>> =
             sessions.iter().map(|session| session.name.as_str().into()).collect();
         for name in self.sessions.difference(&names) {
@@ -317,6 +331,25 @@ impl App {
             }
         }
         (self.config, self.sessions) = (config, names);
+    }
+}
+
+/// Lets the process open as many files as it may: each peer is one, and the usual limit is 1024.
+pub fn raise_open_files(peers: u32) {
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+    // none: no limit
+    let Some(files) = rustix::process::getrlimit(Resource::Nofile).current else { return };
+    info!(before = before.current, files, "limit of open files");
+    if files < u64::from(peers) + FILES_BESIDE_PEERS {
+        warn!(
+            files,
+            peers,
+            "fewer open files than limits.peers: raise LimitNOFILE of the service (or ulimit -Hn)"
+        );
     }
 }
 
@@ -462,5 +495,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Listeners, the runtime, sensors and TLS files being read.
+const FILES_BESIDE_PEERS: u64 = 64;
 /// A restart takes less.
 const RETRY_AFTER_RESTART_MS: u32 = 1000;

@@ -8,3 +8,5 @@ pub mod hub;
 pub mod link;
 pub mod log;
 pub mod status;
+pub mod supervise;
+pub mod tool;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fastport::app::{App, Settings, Source};
+use fastport::app::{self, App, Settings, Source};
 use fastport::log;
 
 /// Gateway daemon: devices, apps and browsers exchange messages by topic.
@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 
 fn serve(source: Source, settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let level = log::start(settings.config.daemon.log.format, settings.config.daemon.log.level)?;
+    app::raise_open_files(settings.config.limits.peers);
     let has_file = source.path.is_some();
     let runtime = match settings.config.daemon.workers {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,

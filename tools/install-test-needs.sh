@@ -2,6 +2,7 @@
 # Install what the build and the tests need beside Rust; quiet when everything is there.
 #
 #   a C compiler and linker      for ring, and for every Rust program
+#   libsystemd-dev, pkg-config   the feature `systemd` links libsystemd
 #   python3 with venv            the WebSocket tests talk to the daemon with a client that we did not
 #                                write: the Python package `websockets`, in a venv of this checkout,
 #                                target/test-venv
@@ -17,6 +18,8 @@ mark=$venv/websockets-$websockets
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v pkg-config >/dev/null || missing+=(pkg-config)
+[ -e /usr/include/systemd/sd-daemon.h ] || missing+=(libsystemd-dev)
 command -v python3 >/dev/null || missing+=(python3)
 # Debian splits venv off python3; ensurepip is the part that is left out
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

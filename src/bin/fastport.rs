@@ -1,3 +1,7 @@
 //! `fastport`, the command-line tool.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fastport::tool::run(std::env::args_os())
+}

@@ -1,7 +1,8 @@
 //! Who may come in, and with what rights: the one place that links ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use fastport_core::handshake::{Credential as Asked, Hello, Refusal};
@@ -12,7 +13,7 @@ use fastport_wire::control::{ErrorCode, Method};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::credentials::{Credential, Credentials, Identity, rights};
+use super::credentials::{Credential, Credentials, Identity, IdentityName, rights};
 use super::meter::{Meter, Meters, Rates};
 use super::origin::Origin;
 use super::password::{self, PasswordHash};
@@ -22,12 +23,15 @@ use crate::config::{Config, OpenFrom, Session, SessionName};
 /// What the configuration and the credentials file say.
 #[derive(Debug)]
 struct Rules {
-    /// Sessions that need no credentials: from where, and what their peers may do.
+    /// The sessions of both files.
+    sessions: BTreeSet<Box<str>>,
+    /// Those that need no credentials: from where, and what their peers may do.
     open: BTreeMap<Box<str>, OpenSession>,
     credentials: Credentials,
     plain_passwords: bool,
     create_sessions: bool,
-    peers_per_address: u32,
+    /// `None`: no limit.
+    peers_per_address: Option<NonZeroU32>,
     peer_rates: Option<Rates>,
     identity_rates: Option<Rates>,
     address_rates: Option<Rates>,
@@ -39,11 +43,18 @@ struct OpenSession {
     rights: Arc<Rights>,
 }
 
-/// A session that a peer made; as long as the daemon runs.
+/// The credentials of a session that a peer makes; they hold as long as the daemon runs.
 #[derive(Debug, Clone)]
-enum Made {
+pub enum Made {
+    /// None are needed.
     Open,
-    Password { identity: Box<str>, hash: PasswordHash },
+    /// One identity, by a password; it may do everything.
+    Password {
+        /// The identity's name.
+        identity: IdentityName,
+        /// Its password's hash.
+        hash: PasswordHash,
+    },
 }
 
 /// See the module's text.
@@ -54,7 +65,7 @@ pub struct Gate {
     made: RwLock<BTreeMap<Box<str>, Made>>,
     sources: Mutex<SourceLimiter>,
     /// Password checks at once: each takes 19 MiB.
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
     /// Stands in for the key of an identity that there is not.
     nobodys_key: [u8; KEY_BYTES],
     /// Links of each address; an address without links has no entry.
@@ -99,9 +110,10 @@ impl Rules {
         });
         Self {
             open: open.collect(),
+            sessions: sessions.iter().map(|session| session.name.as_str().into()).collect(),
             plain_passwords: config.access.plain_passwords,
             create_sessions: config.access.create_sessions,
-            peers_per_address: config.limits.peers_per_address,
+            peers_per_address: NonZeroU32::new(config.limits.peers_per_address),
             peer_rates: Rates::new(&config.limits.rate.peer),
             identity_rates: Rates::new(&config.limits.rate.identity),
             address_rates: Rates::new(&config.limits.rate.address),
@@ -122,18 +134,44 @@ impl Gate {
             rules: RwLock::new(Arc::new(Rules::new(config, credentials))),
             made: RwLock::default(),
             sources: Mutex::new(SourceLimiter::new(&config.limits.source)),
-            checks: Semaphore::new(config.access.password_checks.into()),
+            checks: Arc::new(Semaphore::new(config.access.password_checks.into())),
             nobodys_key,
             links: Arc::default(),
             meters: Mutex::default(),
         }))
     }
 
-    /// Applies other rules; they hold for links that come from now on.
-    pub fn set_rules(&self, config: &Config, credentials: Credentials) {
+    /// Applies other rules; they hold for links that come from now on. Returns the identities that
+    /// are no more, each after its session's name.
+    #[must_use]
+    pub fn set_rules(
+        &self,
+        config: &Config,
+        credentials: Credentials,
+    ) -> Vec<(SessionName, IdentityName)> {
+        let old = self.rules();
         let rules = Arc::new(Rules::new(config, credentials));
+        // whatever becomes of those in the files, they are no longer the peer's
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|session, _| !rules.sessions.contains(session));
+        drop(made);
+        let of_old = old.credentials.identities();
+        let is_gone = |(session, identity): &(&SessionName, &Identity)| {
+            rules.credentials.identity(session.as_str(), identity.id.as_str()).is_none()
+        };
+        let gone = of_old.filter(is_gone).map(|(session, gone)| (session.clone(), gone.id.clone()));
+        let gone = gone.collect();
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         self.sources().set_limits(&config.limits.source);
+        gone
+    }
+
+    /// Whether there is, still, an identity of that name: it may be gone since its proof began.
+    #[must_use]
+    pub fn has_identity(&self, session: &str, identity: &str) -> bool {
+        let rules = self.rules();
+        rules.credentials.identity(session, identity).is_some()
+            || self.made(&rules, session).is_some()
     }
 
     /// Whether a link may begin its handshake: `None` when there are too many from its address.
@@ -146,8 +184,9 @@ impl Gate {
         self.sources().admit_connection(now.as_millis(), address.into()).ok()?;
         let limit = self.rules().peers_per_address;
         let mut table = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        // an entry that is new has at least this link
         let count = table.entry(address).or_insert(0);
-        if *count >= limit && !origin.is_local() {
+        if limit.is_some_and(|limit| *count >= limit.get()) && !origin.is_local() {
             return None;
         }
         *count += 1;
@@ -159,13 +198,12 @@ impl Gate {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn identify(&self, hello: &Hello, origin: &Origin, now: Instant) -> Result<Asked, Refusal> {
+    pub fn identify(&self, hello: &Hello, origin: &Origin) -> Result<Asked, Refusal> {
         let rules = self.rules();
         match hello.method {
             Method::Open => self.identify_open(&rules, hello, origin),
             Method::Password if origin.is_private() || rules.plain_passwords => Ok(Asked::Password),
             Method::DeviceKey => {
-                self.begin_proof(origin, now)?;
                 let identity = rules.credentials.identity(&hello.session, &hello.identity);
                 Ok(match identity.map(|identity| (&identity.credential, identity)) {
                     Some((Credential::Key(key), identity)) => {
@@ -189,11 +227,16 @@ impl Gate {
             if open.from == OpenFrom::Loopback && !origin.is_local() {
                 return Err(Refusal::because(ErrorCode::MethodNotAllowed));
             }
-            return Ok(Asked::Granted(Arc::clone(&open.rights)));
+            return Ok(Asked::Granted {
+                identity: NOBODY.into(),
+                rights: Arc::clone(&open.rights),
+            });
         }
-        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
-        match made.get(&hello.session) {
-            Some(Made::Open) => Ok(Asked::Granted(Arc::new(Rights::everything()))),
+        match self.made(rules, &hello.session) {
+            Some(Made::Open) => {
+                let rights = Arc::new(Rights::everything());
+                Ok(Asked::Granted { identity: NOBODY.into(), rights })
+            }
             _ => Err(Refusal::because(ErrorCode::NotAuthenticated)),
         }
     }
@@ -211,17 +254,24 @@ impl Gate {
         password: Zeroizing<Vec<u8>>,
     ) -> Result<Option<Arc<Rights>>, Refusal> {
         let unavailable = Refusal::because(ErrorCode::Unavailable);
-        let _place = self.checks.acquire().await.map_err(|_| unavailable)?;
+        let place = Arc::clone(&self.checks).acquire_owned().await.map_err(|_| unavailable)?;
         self.begin_proof(origin, now)?;
         let (hash, rights) = match self.password_of(hello) {
             Some((hash, rights)) => (Some(hash), Some(rights)),
             None => (None, None),
         };
-        let check = move || match hash {
-            Some(hash) => hash.verify(&password),
-            None => password::verify_unknown(&password),
+        let check = move || {
+            // held by what runs, not by who waits: a peer may give up before
+            let _place = place;
+            match hash {
+                Some(hash) => hash.verify(&password),
+                None => password::verify_unknown(&password),
+            }
         };
         let is_right = tokio::task::spawn_blocking(check).await.map_err(|_| unavailable)?;
+        if is_right {
+            self.note_right_proof(origin, now);
+        }
         Ok(rights.filter(|_| is_right))
     }
 
@@ -233,16 +283,26 @@ impl Gate {
         {
             return Some((hash.clone(), rights_of(identity)));
         }
-        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
-        match made.get(&hello.session) {
-            Some(Made::Password { identity, hash }) if *identity == hello.identity => {
-                Some((hash.clone(), Arc::new(Rights::everything())))
+        match self.made(&rules, &hello.session) {
+            Some(Made::Password { identity, hash }) if identity.as_str() == &*hello.identity => {
+                Some((hash, Arc::new(Rights::everything())))
             }
             _ => None,
         }
     }
 
-    fn begin_proof(&self, origin: &Origin, now: Instant) -> Result<(), Refusal> {
+    /// The credentials of a session that a peer made. What a file says of a session counts before
+    /// what a peer said.
+    fn made(&self, rules: &Rules, session: &str) -> Option<Made> {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.get(session).filter(|_| !rules.sessions.contains(session)).cloned()
+    }
+
+    /// Whether a proof may be looked at now; to be followed by whether it was right.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn begin_proof(&self, origin: &Origin, now: Instant) -> Result<(), Refusal> {
         let begun = self.sources().begin_proof(now.as_millis(), source_of(origin));
         begun.map_err(|Refused { retry_after_ms }| Refusal {
             code: ErrorCode::RateLimited,
@@ -250,7 +310,7 @@ impl Gate {
         })
     }
 
-    /// Notes that a peer's proof was right.
+    /// Notes that the proof that was begun was right. Nothing else: each note gives allowance back.
     pub fn note_right_proof(&self, origin: &Origin, now: Instant) {
         self.sources().proof_succeeded(now.as_millis(), source_of(origin));
     }
@@ -260,45 +320,45 @@ impl Gate {
         self.sources().proof_failed(now.as_millis(), source_of(origin));
     }
 
+    /// Whether peers may make a session of that name, if there is none.
+    ///
+    /// # Errors
+    /// [`ErrorCode`].
+    pub fn may_create_session(&self, session: &str) -> Result<(), ErrorCode> {
+        if !self.rules().create_sessions {
+            return Err(ErrorCode::Forbidden);
+        }
+        SessionName::parse(session).map(|_| ()).ok_or(ErrorCode::BadControl)
+    }
+
     /// Makes the credentials of a session that a peer asked for.
     ///
     /// # Errors
     /// [`ErrorCode`].
-    pub async fn create_session(
+    pub async fn make_credentials(
         &self,
-        session: &str,
         identity: Option<&str>,
         password: Option<&[u8]>,
-    ) -> Result<(), ErrorCode> {
-        let rules = self.rules();
-        if !rules.create_sessions {
-            return Err(ErrorCode::Forbidden);
-        }
-        if SessionName::parse(session).is_none() {
-            return Err(ErrorCode::BadControl);
-        }
-        let made = match password {
-            None => Made::Open,
-            Some(password) => {
-                let _place = self.checks.acquire().await.map_err(|_| ErrorCode::Unavailable)?;
-                let password = Zeroizing::new(password.to_vec());
-                let hash = tokio::task::spawn_blocking(move || PasswordHash::new(&password)).await;
-                let hash = hash.map_err(|_| ErrorCode::Unavailable)?;
-                let hash = hash.map_err(|_| ErrorCode::BadControl)?;
-                Made::Password { identity: identity.unwrap_or(FIRST_IDENTITY).into(), hash }
-            }
+    ) -> Result<Made, ErrorCode> {
+        let Some(password) = password else { return Ok(Made::Open) };
+        let identity = IdentityName::parse(identity.unwrap_or(FIRST_IDENTITY));
+        let identity = identity.ok_or(ErrorCode::BadControl)?;
+        let unavailable = ErrorCode::Unavailable;
+        let place = Arc::clone(&self.checks).acquire_owned().await.map_err(|_| unavailable)?;
+        let password = Zeroizing::new(password.to_vec());
+        let hash = move || {
+            let _place = place;
+            PasswordHash::new(&password)
         };
-        let mut all = self.made.write().unwrap_or_else(PoisonError::into_inner);
-        if all.contains_key(session) {
-            return Err(ErrorCode::Conflict);
-        }
-        all.insert(session.into(), made);
-        Ok(())
+        let hash = tokio::task::spawn_blocking(hash).await.map_err(|_| unavailable)?;
+        let hash = hash.map_err(|_| ErrorCode::BadControl)?;
+        Ok(Made::Password { identity, hash })
     }
 
-    /// Takes back the credentials of a session that could not be made after all.
-    pub fn forget_session(&self, session: &str) {
-        self.made.write().unwrap_or_else(PoisonError::into_inner).remove(session);
+    /// Lets peers with those credentials into a session that was made for them, and was not there
+    /// before.
+    pub fn open_made_session(&self, session: &str, made: Made) {
+        self.made.write().unwrap_or_else(PoisonError::into_inner).insert(session.into(), made);
     }
 
     /// The meters of a link; `None`: no limit holds for it.
@@ -324,7 +384,9 @@ impl Gate {
 
     fn shared(&self, key: MeterKey, rates: Rates, now: Instant) -> Arc<Meter> {
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(meter) = meters.get(&key).and_then(Weak::upgrade) {
+        let known = meters.get(&key).and_then(Weak::upgrade);
+        // after a reload links that come share the new rate, those that are there keep the old one
+        if let Some(meter) = known.filter(|meter| meter.has_rates(&rates)) {
             return meter;
         }
         // no more entries than links: those that lost theirs go when another comes
@@ -352,9 +414,15 @@ fn identify_certificate(rules: &Rules, hello: &Hello, origin: &Origin) -> Result
         &certificate.fingerprint,
         certificate.common_name.as_deref(),
     );
-    // it says whom it means, as every other peer does
-    match identity.filter(|identity| identity.id.as_str() == &*hello.identity) {
-        Some(identity) => Ok(Asked::Granted(rights_of(identity))),
+    // a peer need not say whose its certificate is, but if it does it has to be so
+    let is_meant = |identity: &&Identity| {
+        hello.identity.is_empty() || identity.id.as_str() == &*hello.identity
+    };
+    match identity.filter(is_meant) {
+        Some(identity) => Ok(Asked::Granted {
+            identity: identity.id.as_str().into(),
+            rights: rights_of(identity),
+        }),
         None => Err(Refusal::because(ErrorCode::NotAuthenticated)),
     }
 }
@@ -369,3 +437,5 @@ fn source_of(origin: &Origin) -> Source {
 
 /// The identity of a session that a peer made with a password and without a name for it.
 const FIRST_IDENTITY: &str = "user";
+/// The identity of a peer that proved none.
+const NOBODY: &str = "";

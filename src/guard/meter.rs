@@ -43,6 +43,10 @@ impl Meter {
         Self { rates, left: Mutex::new(full) }
     }
 
+    pub(super) fn has_rates(&self, rates: &Rates) -> bool {
+        self.rates == *rates
+    }
+
     fn spend(&self, now: Instant, messages: u64, bytes: u64) -> u64 {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let for_messages = left.0.spend(self.rates.messages, now, messages);
@@ -65,8 +69,9 @@ impl Meters {
     }
 }
 
-/// Longer ones are taken in steps, so that a link that is closed meanwhile is noticed.
-const LONGEST_PAUSE_MS: u64 = 10_000;
+/// Longer ones are taken in steps: at each the peer is told that its link lives, and nobody may ask
+/// for signs of life more often than every 2 s.
+const LONGEST_PAUSE_MS: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ pub use credentials::{
     Credential, Credentials, Fingerprint, Identity, IdentityName, IdentityRecord, SessionRecord,
 };
 pub use editor::{EditError, Editor};
-pub use gate::{Gate, Visit};
+pub use gate::{Gate, Made, Visit};
 pub use keys::DeviceKey;
 pub use meter::Meters;
 pub use origin::{Certificate, Origin};

@@ -5,14 +5,19 @@
 //! RFC 9106's second choice (64 MiB, 3 passes) would take 128 MiB and, on a Cortex-A53, over a second
 //! each. One lane: the others would need threads.
 //!
+//! What a check takes it gives back to the system: a C library that keeps freed memory of each
+//! thread for later would make a burst of logins cost many times that, for good.
+//!
 //! All functions here that compute take tens to hundreds of milliseconds: call them where blocking
 //! is allowed, so many at once as the configuration says.
 
 use std::fmt;
 
 use argon2::password_hash::phc::PasswordHash as Phc;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use subtle::ConstantTimeEq;
 
 use crate::config::schema::{Problem, Raw, Value, quoted};
 
@@ -34,9 +39,11 @@ impl PasswordHash {
         }
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(PasswordError::NoRandomness)?;
-        let hash = hasher().hash_password_with_salt(password, &salt);
         // memory is the only thing that can be missing
-        hash.map(|hash| Self(hash.to_string().into())).map_err(|_| PasswordError::NoMemory)
+        let hash = compute(own_params(), password, &salt).ok_or(PasswordError::NoMemory)?;
+        let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
+        let costs = format!("m={MEMORY_KIB},t={PASSES},p={LANES}");
+        Ok(Self(format!("$argon2id$v={VERSION}${costs}${salt}${hash}").into()))
     }
 
     /// Takes a PHC string of argon2id, version 19, whose parameters the daemon is willing to
@@ -67,8 +74,13 @@ impl PasswordHash {
         if password.len() > MAX_PASSWORD_BYTES {
             return false;
         }
-        // comparing is constant-time in the crate (`phc::Output`)
-        Phc::new(&self.0).is_ok_and(|phc| hasher().verify_password(password, &phc).is_ok())
+        let Ok(phc) = Phc::new(&self.0) else { return false };
+        let (Ok(params), Some(salt), Some(hash)) = (Params::try_from(&phc), phc.salt, phc.hash)
+        else {
+            return false;
+        };
+        let computed = compute(params, password, &salt);
+        computed.is_some_and(|computed| computed.ct_eq(hash.as_bytes()).into())
     }
 
     /// The PHC string, for a credentials file.
@@ -105,9 +117,9 @@ pub fn verify_unknown(password: &[u8]) -> bool {
     if password.len() > MAX_PASSWORD_BYTES {
         return false;
     }
-    let hash = hasher().hash_password_with_salt(password, &[0; SALT_BYTES]);
+    let hash = compute(own_params(), password, &[0; SALT_BYTES]);
     // what was computed must be used, or the computation may be left out
-    std::hint::black_box(hash.is_ok());
+    std::hint::black_box(hash.is_some());
     false
 }
 
@@ -163,10 +175,23 @@ impl fmt::Display for PasswordError {
 
 impl std::error::Error for PasswordError {}
 
-fn hasher() -> Argon2<'static> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None)
-        .expect("the constants at the foot are within argon2's limits");
+/// Of hashes that are made here.
+fn own_params() -> Params {
+    Params::new(MEMORY_KIB, PASSES, LANES, Some(Params::DEFAULT_OUTPUT_LEN))
+        .expect("the constants at the foot are within argon2's limits")
+}
+
+/// The hash of a password; `None`: there is no memory for it.
+fn compute(params: Params, password: &[u8], salt: &[u8]) -> Option<Vec<u8>> {
+    let blocks = params.block_count();
+    let mut hash = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(blocks.max(MAPPED_BLOCKS)).ok()?;
+    memory.resize(blocks, Block::new());
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(password, salt, &mut hash, memory)
+        .ok()?;
+    Some(hash)
 }
 
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -182,6 +207,10 @@ const MAX_PASSWORD_BYTES: usize = 512;
 const MAX_MEMORY_KIB: u32 = 64 * 1024;
 const MAX_PASSES: u32 = 10;
 const MAX_LANES: u32 = 4;
+/// 33 MiB of address space, of which what is not used costs nothing. Above 32 MiB glibc maps memory
+/// and unmaps it again, whatever was asked for before (`DEFAULT_MMAP_THRESHOLD_MAX` in malloc.c);
+/// below, it would soon keep 19 MiB for each thread that ever checked a password.
+const MAPPED_BLOCKS: usize = 33 * 1024;
 
 #[cfg(test)]
 mod tests {

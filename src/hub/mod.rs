@@ -7,7 +7,7 @@ mod room;
 mod seat;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastport_core::budget::Budget;
@@ -34,6 +34,8 @@ pub struct Hub {
     made: Mutex<MadeLimits>,
     /// Tells the owner of the timers' tasks of new sessions.
     opened: mpsc::Sender<Arc<Room>>,
+    /// The daemon stops; in it, when to come back.
+    end: OnceLock<Option<u32>>,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,7 @@ impl Hub {
             peers_max: peers,
             made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
             opened,
+            end: OnceLock::new(),
         });
         (hub, rooms)
     }
@@ -136,7 +139,8 @@ impl Hub {
         }
         // it sends no more than fit; a full channel means that nobody runs the timers
         let place = self.opened.try_reserve().map_err(|_| RoomError::TooMany)?;
-        let room = Room::new(name, limits, Arc::clone(&self.budget), self.clock);
+        let budget = Arc::new(Budget::part_of(Arc::clone(&self.budget)));
+        let room = Room::new(name, limits, budget, self.clock);
         rooms.insert(name.into(), Arc::clone(&room));
         place.send(Arc::clone(&room));
         Ok(room)
@@ -192,7 +196,7 @@ impl Hub {
     /// Lets a peer whose handshake is done into its session.
     ///
     /// # Errors
-    /// [`Refusal`]: no such session, or no room.
+    /// [`Refusal`]: no such session, no room, or the daemon stops.
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
@@ -202,11 +206,21 @@ impl Hub {
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
             AttachError::TooManyPeers | AttachError::NoBudget => full,
         })?;
-        Ok(Seat::new(room, key, Arc::clone(&self.status)))
+        let seat = Seat::new(Arc::clone(&room), key, Arc::clone(&self.status));
+        if room.is_closed() {
+            return Err(Refusal::because(ErrorCode::NotAuthenticated));
+        }
+        // looked at last: who is let in now is seen by `close_all`, which has not begun
+        match self.end.get() {
+            None => Ok(seat),
+            Some(&retry_ms) => Err(Refusal { code: ErrorCode::Unavailable, retry_ms }),
+        }
     }
 
-    /// Tells all peers that the daemon stops, and closes their links.
+    /// Tells all peers that the daemon stops, and closes their links. Nobody is let in any more.
     pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
+        // a second time changes nothing about when to come back
+        self.end.set(retry_ms).unwrap_or_default();
         for room in self.all_rooms() {
             room.close_all(reason, retry_ms);
         }

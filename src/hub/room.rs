@@ -111,11 +111,21 @@ impl Room {
         self.with(|session| session.close_all(reason, retry_ms));
     }
 
+    /// Ends all peers of an identity that is no more.
+    pub fn remove_identity(&self, identity: &str) {
+        self.with(|session| session.remove_identity(identity));
+    }
+
     /// Ends the session: its peers are told why, and lose their links.
     pub(super) fn close(&self, reason: ByeReason) {
-        self.close_all(reason, None);
+        // first: who comes in after the others were told finds it set
         self.is_closed.store(true, Ordering::Relaxed);
+        self.close_all(reason, None);
         self.sooner.notify_one();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     pub(super) fn payload_max(&self) -> usize {

@@ -85,6 +85,26 @@ impl Seat {
         self.room.with(|session| session.answer(ask.peer, ask.request, answer));
     }
 
+    /// Refuses a request that its link could not read, or with 0 one that has no number; `false`:
+    /// too many answers wait already, and this one does too.
+    #[must_use]
+    pub fn refuse(&self, request: u32, code: ErrorCode) -> bool {
+        self.room.with(|session| {
+            let has_room = !session.is_choked(self.key);
+            if has_room {
+                session.answer(self.key, request, Err(code));
+            }
+            has_room
+        })
+    }
+
+    /// Says that the peer is not read for a while; see
+    /// [`fastport_core::session::Session::hold_off`].
+    pub fn hold_off(&self) {
+        let now = self.room.now().mono;
+        self.room.with(|session| session.hold_off(now, self.key));
+    }
+
     /// Ends the peer for a fault that its link found.
     pub fn close_for_error(&self, code: ErrorCode, text: &str) {
         self.room.with(|session| session.close_for_error(self.key, code, text));

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
 use fastport_wire::control::ErrorCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use crate::guard::Gate;
 use crate::hub::{Hub, RoomError, Seat};
@@ -15,14 +16,19 @@ use crate::status::Status;
 /// Limits of links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Handshakes at once; beyond it nothing is accepted.
+    /// Handshakes at once; beyond it each listener accepts one connection, and lets it wait.
     pub handshakes: usize,
-    /// From accept to WELCOME.
+    /// From the handshake's first byte, that of TLS or HTTP where there is one, to WELCOME.
     pub handshake_timeout: Duration,
 }
 
-/// Held from accept to the end of the handshake.
-pub(super) type Permit = OwnedSemaphorePermit;
+/// A place among the handshakes, held until this link's is over.
+#[derive(Debug)]
+pub(super) struct Permit {
+    _place: OwnedSemaphorePermit,
+    /// When it must be over.
+    pub(super) until: Instant,
+}
 
 /// The way into the hub.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub struct Door {
     pub(super) handshakes: Arc<Semaphore>,
     /// milliseconds
     handshake_timeout: AtomicU64,
+    /// For links that are over and wait for their peers to see it.
+    goodbyes: Semaphore,
 }
 
 impl Door {
@@ -43,6 +51,7 @@ impl Door {
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             handshake_timeout: AtomicU64::new(millis(limits.handshake_timeout)),
+            goodbyes: Semaphore::new(GOODBYES),
         })
     }
 
@@ -51,8 +60,20 @@ impl Door {
         self.handshake_timeout.store(millis(timeout), Ordering::Relaxed);
     }
 
-    pub(super) fn handshake_timeout(&self) -> Duration {
-        Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed))
+    /// Waits for a place among the handshakes; the link's time runs from then on.
+    ///
+    /// Cancel-safe: a place is taken by nobody who does not wait for it any more.
+    pub(super) async fn permit(&self) -> Permit {
+        let place = Arc::clone(&self.handshakes).acquire_owned().await;
+        let timeout = Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed));
+        let place = place.expect("the semaphore is never closed");
+        Permit { _place: place, until: Instant::now() + timeout }
+    }
+
+    /// A place for a link that is over, held until its peer has seen that; `None`: there is none
+    /// left, and the link is to be closed at once.
+    pub(super) fn goodbye(&self) -> Option<SemaphorePermit<'_>> {
+        self.goodbyes.try_acquire().ok()
     }
 
     pub(super) fn status(&self) -> &Status {
@@ -68,25 +89,36 @@ impl Door {
                 seat.answer(ask, Ok(Some(&text)));
             }
             About::CreateSession { session, identity, password } => {
-                let made = self
-                    .gate
-                    .create_session(session, identity.as_deref(), password.as_deref())
-                    .await;
-                let opened = made.and_then(|()| {
-                    self.hub.open_made_room(session).map_err(|error| {
-                        self.gate.forget_session(session);
-                        match error {
-                            RoomError::Exists => ErrorCode::Conflict,
-                            RoomError::TooMany => ErrorCode::LimitReached,
-                        }
-                    })
-                });
-                seat.answer(ask, opened.map(|()| None));
+                let made =
+                    self.create_session(session, identity.as_deref(), password.as_deref()).await;
+                seat.answer(ask, made.map(|()| None));
             }
         }
+    }
+
+    async fn create_session(
+        &self,
+        session: &str,
+        identity: Option<&str>,
+        password: Option<&[u8]>,
+    ) -> Result<(), ErrorCode> {
+        self.gate.may_create_session(session)?;
+        if self.hub.room(session).is_some() {
+            return Err(ErrorCode::Conflict);
+        }
+        let made = self.gate.make_credentials(identity, password).await?;
+        self.hub.open_made_room(session).map_err(|error| match error {
+            RoomError::Exists => ErrorCode::Conflict,
+            RoomError::TooMany => ErrorCode::LimitReached,
+        })?;
+        // only now: they must not hold for a moment for a session that somebody else made
+        self.gate.open_made_session(session, made);
+        Ok(())
     }
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+/// Each costs a file descriptor, for seconds; who can make links in plenty shall not have them all.
+const GOODBYES: usize = 256;

@@ -26,8 +26,9 @@ pub(super) trait Carrier {
     /// Reads once, and hands what came to `desk`.
     fn poll_read(&mut self, desk: &mut Desk, door: &Door, cx: &mut Context<'_>) -> Poll<Turn>;
 
-    /// Writes a last frame and ends the transport in its own way.
-    async fn close(self, last: Option<&[u8]>) -> io::Result<()>;
+    /// Writes a last frame and ends the transport in its own way; where it `waits`, until the peer
+    /// has ended it, too.
+    async fn close(self, last: Option<&[u8]>, waits: bool) -> io::Result<()>;
 }
 
 /// What became of bytes to write.
@@ -82,7 +83,10 @@ pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Adm
     };
     // the peer may come back while this link still says goodbye
     drop(desk);
-    let closed = tokio::time::timeout(CLOSE_TIMEOUT, carrier.close(last.as_deref())).await;
+    let place = door.goodbye();
+    // boxed: its state would be part of every idle link's
+    let closing = Box::pin(carrier.close(last.as_deref(), place.is_some()));
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     debug!(in_order = closed.is_ok_and(|closed| closed.is_ok()), "link closed");
 }
 
@@ -181,10 +185,19 @@ impl Desk {
     ) -> Turn {
         match &mut self.timer {
             Timer::Slowed(sleep) => {
-                if sleep.as_mut().poll(cx).is_pending() {
-                    return Turn::Idle;
+                while sleep.as_mut().poll(cx).is_ready() {
+                    let pause = self.meters.as_ref().map_or(0, |meters| {
+                        // what was read may have cost more than one pause
+                        meters.spend(door.hub.clock().mono(), 0, 0)
+                    });
+                    if pause == 0 {
+                        self.timer = Timer::None;
+                        return Turn::Moved;
+                    }
+                    self.seat.hold_off();
+                    *sleep = Box::pin(tokio::time::sleep(Duration::from_millis(pause)));
                 }
-                self.timer = Timer::None;
+                return Turn::Idle;
             }
             Timer::Closing(_) => return Turn::Idle,
             Timer::None => {}
@@ -249,6 +262,11 @@ impl Desk {
     /// Whether handed-over bytes wait for room at a reader.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
+    }
+
+    /// Answers what could not be made a frame; `false`: not before the peer reads its other answers.
+    pub(super) fn refuse(&self, request: u32, code: ErrorCode) -> bool {
+        self.seat.refuse(request, code)
     }
 
     /// Ends the peer for a fault of its transport.

@@ -3,22 +3,22 @@
 use std::io;
 use std::time::Duration;
 
-use fastport_core::handshake::{self, Handshake, Hello, Refusal, Step};
+use fastport_core::handshake::{self, Credential, Handshake, Hello, Refusal, Step};
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::ErrorCode;
 use fastport_wire::field::kind;
-use fastport_wire::frame;
+use fastport_wire::{Frame, frame};
 use tracing::{debug, info};
 use zeroize::Zeroizing;
 
-use super::door::Door;
+use super::door::{Door, Permit};
 use crate::guard::{Meters, Origin};
 use crate::hub::Seat;
 
 /// How a transport carries the frames of a handshake.
 pub(super) trait Frames {
-    /// Appends what comes next to `input`; at least one byte, or `UnexpectedEof`.
-    async fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<()>;
+    /// Appends what comes next to `input`: at least one byte.
+    async fn receive(&mut self, input: &mut Vec<u8>) -> Result<(), Failure>;
 
     /// Sends whole frames.
     async fn send(&mut self, frames: &[u8]) -> io::Result<()>;
@@ -38,9 +38,9 @@ pub(super) async fn shake(
     door: &Door,
     frames: &mut impl Frames,
     origin: &Origin,
+    permit: &Permit,
 ) -> Option<Admitted> {
-    let outcome =
-        tokio::time::timeout(door.handshake_timeout(), attempt(door, frames, origin)).await;
+    let outcome = tokio::time::timeout_at(permit.until, attempt(door, frames, origin)).await;
     let refusal = match outcome {
         Ok(Ok(admitted)) => return Some(admitted),
         Ok(Err(Failure::Link(error))) => {
@@ -62,13 +62,17 @@ pub(super) async fn shake(
     };
     info!(%origin, code = refusal.code.name(), "link refused");
     // a peer that does not read this has no use for it
-    let told = tokio::time::timeout(TELL_TIMEOUT, frames.send(&refusal.to_frame())).await;
+    let until = permit.until + TELL_TIMEOUT;
+    let told = tokio::time::timeout_at(until, frames.send(&refusal.to_frame())).await;
     debug!(%origin, told = told.is_ok_and(|sent| sent.is_ok()), "refusal sent");
     None
 }
 
-enum Failure {
+/// Why a handshake comes to nothing.
+pub(super) enum Failure {
+    /// The link was lost.
     Link(io::Error),
+    /// The peer is to be told.
     Refused(Refusal),
 }
 
@@ -91,14 +95,19 @@ async fn attempt(
 ) -> Result<Admitted, Failure> {
     let mut input = Vec::new();
     let mut handshake = Handshake::new();
+    let mut expects_key_proof = false;
     loop {
         let body = next_control(frames, &mut input).await?;
+        if expects_key_proof {
+            // now, not when it was asked for: devices that come back together wait for each other
+            door.gate.begin_proof(origin, door.hub.clock().mono())?;
+        }
         let mut step = handshake.handle_control(&body)?;
         loop {
             step = match step {
                 Step::Identify => {
-                    let now = door.hub.clock().mono();
-                    let credential = door.gate.identify(hello(&handshake)?, origin, now)?;
+                    let credential = door.gate.identify(hello(&handshake)?, origin)?;
+                    expects_key_proof = matches!(credential, Credential::Key { .. });
                     handshake.identified(credential, nonce()?)?
                 }
                 Step::CheckPassword(password) => {
@@ -113,8 +122,12 @@ async fn attempt(
                 }
                 Step::Admit(session, admission) => {
                     let now = door.hub.clock().mono();
-                    if !admission.identity.is_empty() {
+                    if expects_key_proof {
                         door.gate.note_right_proof(origin, now);
+                    }
+                    let is_named = !admission.identity.is_empty();
+                    if is_named && !door.gate.has_identity(&session, &admission.identity) {
+                        return Err(Refusal::because(ErrorCode::NotAuthenticated).into());
                     }
                     let meters = door.gate.meters(&session, &admission.identity, origin, now);
                     let seat = door.hub.attach(&session, *admission)?;
@@ -134,13 +147,16 @@ async fn next_control(frames: &mut impl Frames, input: &mut Vec<u8>) -> Result<V
             frames.receive(input).await?;
             continue;
         };
-        let (kind, body) = (head.kind(), body.to_vec());
-        input.drain(..head.total());
-        match kind {
-            kind::CONTROL => return Ok(body),
-            kind::PADDING => {}
-            _ => return Err(Refusal::because(ErrorCode::Unexpected).into()),
+        if head.kind() == kind::PADDING {
+            input.drain(..head.total());
+            continue;
         }
+        let body = match Frame::from_parts(head, body).map_err(Refusal::from)? {
+            Frame::Control(body) => body.to_vec(),
+            _ => return Err(Refusal::because(ErrorCode::Unexpected).into()),
+        };
+        input.drain(..head.total());
+        return Ok(body);
     }
 }
 
@@ -155,5 +171,6 @@ fn nonce() -> Result<[u8; NONCE_BYTES], Refusal> {
     Ok(nonce)
 }
 
-/// For telling a peer why its link is closed.
-const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// For telling a peer that its time is over: the socket's buffer has room, but for those who mean
+/// ill.
+const TELL_TIMEOUT: Duration = Duration::from_millis(100);

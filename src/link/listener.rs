@@ -18,7 +18,7 @@ use super::door::{Door, Permit};
 use super::stream;
 use super::tls::{self, TlsSource};
 use super::websocket::{self, OriginsSource};
-use crate::guard::Origin;
+use crate::guard::{Origin, Visit};
 
 /// What runs over a listener's connections.
 #[derive(Debug, Clone)]
@@ -162,11 +162,15 @@ impl Listener {
     /// ends when the links have; dropping the future cuts them.
     pub async fn run(self, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
         let mut links = JoinSet::new();
+        // accepted without a place among the handshakes: a listener that waits for a connection
+        // must not hold a place that another one needs
+        let mut waiting = None;
         loop {
             tokio::select! {
-                accepted = self.accept(&door) => {
-                    if let Some((link, permit)) = accepted {
-                        self.spawn(&door, &mut links, link, permit);
+                accepted = self.accept(&door), if waiting.is_none() => waiting = accepted,
+                permit = door.permit(), if waiting.is_some() => {
+                    if let Some(accepted) = waiting.take() {
+                        links.spawn(self.carry(&door, accepted, permit));
                     }
                 }
                 Some(ended) = links.join_next(), if !links.is_empty() => note_end(&door, &ended),
@@ -174,7 +178,7 @@ impl Listener {
                 _ = stop.wait_for(|&stop| stop) => break,
             }
         }
-        drop(self);
+        drop((self, waiting));
         while let Some(ended) = links.join_next().await {
             note_end(&door, &ended);
         }
@@ -182,11 +186,8 @@ impl Listener {
 
     /// Accepts one connection; `None`: it was not to be.
     ///
-    /// Cancel-safe: a permit is taken before a connection is, and a connection that is accepted is
-    /// given without another wait.
-    async fn accept(&self, door: &Arc<Door>) -> Option<((Io, Origin), Permit)> {
-        // closed only with the door itself
-        let permit = Arc::clone(&door.handshakes).acquire_owned().await.ok()?;
+    /// Cancel-safe: a connection that is accepted is given without another wait.
+    async fn accept(&self, door: &Door) -> Option<Accepted> {
         let accepted = match &self.socket {
             Socket::Tcp(socket) => socket.accept().await.map(|(io, address)| {
                 let origin = Origin::network(address, self.transport.name());
@@ -198,7 +199,15 @@ impl Listener {
             }),
         };
         match accepted {
-            Ok(link) => Some((link, permit)),
+            Ok((io, origin)) => {
+                door.status().accepted.add(1);
+                let visit = door.gate.admit(&origin, door.hub.clock().mono());
+                if visit.is_none() {
+                    door.status().turned_away.add(1);
+                    debug!(%origin, "link turned away: too many from its address");
+                }
+                visit.map(|visit| Accepted { io, origin, visit })
+            }
             Err(error) => {
                 pause_after(door, &error).await;
                 None
@@ -206,24 +215,19 @@ impl Listener {
         }
     }
 
-    fn spawn(
+    /// What carries a link that has its place among the handshakes.
+    fn carry(
         &self,
         door: &Arc<Door>,
-        links: &mut JoinSet<()>,
-        (io, origin): (Io, Origin),
+        accepted: Accepted,
         permit: Permit,
-    ) {
-        door.status().accepted.add(1);
-        let Some(visit) = door.gate.admit(&origin, door.hub.clock().mono()) else {
-            door.status().turned_away.add(1);
-            debug!(%origin, "link turned away: too many from its address");
-            return;
-        };
+    ) -> impl Future<Output = ()> + Send + use<> {
         let (door, transport) = (Arc::clone(door), self.transport.clone());
-        links.spawn(async move {
+        async move {
+            let Accepted { io, origin, visit } = accepted;
             carry(&door, io, origin, transport, permit).await;
             drop(visit);
-        });
+        }
     }
 }
 
@@ -234,6 +238,13 @@ impl Drop for Listener {
             fs::remove_file(path).unwrap_or_default();
         }
     }
+}
+
+/// A connection, and its place among those of its address.
+struct Accepted {
+    io: Io,
+    origin: Origin,
+    visit: Visit,
 }
 
 enum Io {
@@ -254,12 +265,16 @@ async fn carry(door: &Door, io: Io, origin: Origin, transport: Transport, permit
                     websocket::serve(door, io, origin, permit, &origins).await;
                 }
                 Transport::Tls(source) => {
-                    if let Some((io, origin)) = tls::accept(door, io, origin, &source).await {
+                    if let Some((io, origin)) =
+                        tls::accept(door, io, origin, &source, &permit).await
+                    {
                         stream::serve(door, io, origin, permit).await;
                     }
                 }
                 Transport::WebSocketTls(source, origins) => {
-                    if let Some((io, origin)) = tls::accept(door, io, origin, &source).await {
+                    if let Some((io, origin)) =
+                        tls::accept(door, io, origin, &source, &permit).await
+                    {
                         websocket::serve(door, io, origin, permit, &origins).await;
                     }
                 }

@@ -6,14 +6,18 @@
 
 mod door;
 mod drive;
+mod faulty;
 mod handshake;
 mod listener;
+mod memory;
 mod pending;
 mod stream;
 mod tls;
 mod websocket;
 
 pub use self::door::{Door, Limits};
+pub use self::faulty::{Faults, Faulty};
 pub use self::listener::{BindError, Listener, Transport, bind_tcp, bind_unix};
+pub use self::memory::{memory_link, serve_pipe};
 pub use self::tls::{TlsError, TlsSource};
 pub use self::websocket::OriginsSource;

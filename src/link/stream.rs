@@ -3,6 +3,7 @@
 //! What is read goes through a scratch buffer of the thread, so that a link that is idle owns none.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,7 @@ use tracing::debug;
 
 use super::door::{Door, Permit};
 use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
-use super::handshake::{Frames, shake};
+use super::handshake::{Failure, Frames, shake};
 use crate::guard::Origin;
 
 /// Carries a link from its first byte to its last.
@@ -22,13 +23,44 @@ where
 {
     let mut stream = Stream { io };
     // boxed: the handshake's state is larger than an idle link's, and soon gone
-    let admitted = Box::pin(shake(door, &mut stream, &origin)).await;
-    drop(permit);
+    let admitted = Box::pin(shake(door, &mut stream, &origin, &permit)).await;
     match admitted {
-        Some(admitted) => drive(door, stream, admitted).await,
-        // the refusal is written; nothing more is owed
-        None => stream.io.shutdown().await.unwrap_or_default(),
+        Some(admitted) => {
+            drop(permit);
+            drive(door, stream, admitted).await;
+        }
+        // the refusal is written; what is left of the time is for its arrival
+        None => {
+            let closing = Box::pin(stream.close(None, true));
+            let closed = tokio::time::timeout_at(permit.until, closing).await;
+            debug!(%origin, in_order = closed.is_ok(), "refused link closed");
+        }
     }
+}
+
+/// Ends a transport. Where it `waits`, what was written arrives also at a peer that is still
+/// sending: a socket closed with unread bytes is reset, and then the peer may lose what it has not
+/// read.
+pub(super) async fn end<T>(io: &mut T, waits: bool) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    io.shutdown().await?;
+    let mut left = if waits { SENT_IN_VAIN } else { 0 };
+    poll_fn(|cx| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            while left > 0 {
+                let mut buffer = ReadBuf::new(&mut scratch[..]);
+                ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer))?;
+                match buffer.filled().len() {
+                    0 => break,
+                    length => left = left.saturating_sub(length),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+    })
+    .await
 }
 
 struct Stream<T> {
@@ -36,10 +68,10 @@ struct Stream<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Frames for Stream<T> {
-    async fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<()> {
+    async fn receive(&mut self, input: &mut Vec<u8>) -> Result<(), Failure> {
         let mut buffer = [0; 512];
         match self.io.read(&mut buffer).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             length => {
                 input.extend_from_slice(buffer.get(..length).unwrap_or_default());
                 Ok(())
@@ -97,11 +129,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for Stream<T> {
         })
     }
 
-    async fn close(mut self, last: Option<&[u8]>) -> io::Result<()> {
+    async fn close(mut self, last: Option<&[u8]>, waits: bool) -> io::Result<()> {
         if let Some(last) = last {
             self.io.write_all(last).await?;
         }
-        self.io.shutdown().await
+        end(&mut self.io, waits).await
     }
 }
 
@@ -112,3 +144,5 @@ thread_local! {
 
 /// As much as a socket gives at once when its peer is fast.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// What a peer may still send to a link that is over: as much as sockets hold on the way.
+const SENT_IN_VAIN: usize = 8 * 1024 * 1024;

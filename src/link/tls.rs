@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
-use super::door::Door;
+use super::door::{Door, Permit};
 use crate::config::{ClientAuth, Tls};
 use crate::guard::{Certificate, Origin};
 
@@ -132,10 +132,11 @@ pub(super) async fn accept(
     io: TcpStream,
     mut origin: Origin,
     source: &Arc<TlsSource>,
+    permit: &Permit,
 ) -> Option<(TlsStream<TcpStream>, Origin)> {
     let acceptor = TlsAcceptor::from(source.current().await);
     let accept = Box::pin(acceptor.accept(io));
-    let io = match tokio::time::timeout(door.handshake_timeout(), accept).await {
+    let io = match tokio::time::timeout_at(permit.until, accept).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => {
             door.status().transport_errors.add(1);

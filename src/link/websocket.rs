@@ -7,22 +7,25 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
+use fastport_core::handshake::Refusal;
 use fastport_wire::control::{self, Control, ErrorCode};
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::json::{Delivery, JsonMessage, gap_to_json, to_json};
 use fastport_wire::{Frame, TopicId, WireError, frame};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tracing::debug;
 
 use super::door::{Door, Permit};
 use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
-use super::handshake::{Frames, shake};
+use super::handshake::{Failure, Frames, shake};
+use super::stream::end;
 use crate::config::Origins;
 use crate::guard::Origin;
 
@@ -50,43 +53,65 @@ impl OriginsSource {
 /// Carries a link from its HTTP request to its last byte.
 pub(super) async fn serve<T>(
     door: &Door,
-    io: T,
+    mut io: T,
     origin: Origin,
     permit: Permit,
     origins: &OriginsSource,
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let upgrade = Box::pin(upgrade(io, origins, door.hub.payload_max()));
-    let socket = match tokio::time::timeout(door.handshake_timeout(), upgrade).await {
-        Ok(Ok(socket)) => socket,
+    let config = config(door.hub.payload_max());
+    let upgrade = Box::pin(upgrade(&mut io, origins, config));
+    match tokio::time::timeout_at(permit.until, upgrade).await {
+        Ok(Ok(())) => {}
         Ok(Err(error)) => {
             door.status().transport_errors.add(1);
             debug!(%origin, %error, "WebSocket upgrade failed");
+            let told = Box::pin(tell_why(&mut io, &error));
+            let told = tokio::time::timeout_at(permit.until, told).await;
+            debug!(%origin, told = told.is_ok_and(|told| told.is_ok()), "upgrade refused");
             return;
         }
         Err(_) => {
             door.status().handshake_timeouts.add(1);
             return;
         }
-    };
-    let mut link = WebSocketLink { socket, json: None, has_spoken: false };
-    let admitted = Box::pin(shake(door, &mut link, &origin)).await;
-    drop(permit);
-    match admitted {
-        Some(admitted) => drive(door, link, admitted).await,
-        // the refusal is written; nothing more is owed
-        None => link.socket.close(None).await.unwrap_or_default(),
     }
+    // no byte is lost between the two: a peer that sends before it has the answer was refused
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let mut link = WebSocketLink { socket, json: None, has_spoken: false, owed: None };
+    let admitted = Box::pin(shake(door, &mut link, &origin, &permit)).await;
+    match admitted {
+        Some(admitted) => {
+            drop(permit);
+            drive(door, link, admitted).await;
+        }
+        // the refusal is written; what is left of the time is for its arrival
+        None => {
+            let closing = Box::pin(link.close(None, true));
+            let closed = tokio::time::timeout_at(permit.until, closing).await;
+            debug!(%origin, in_order = closed.is_ok(), "refused link closed");
+        }
+    }
+}
+
+fn config(payload_max: usize) -> WebSocketConfig {
+    // JSON text with base64 in it is longer than the frame it stands for
+    let longest = payload_max.saturating_mul(2).saturating_add(MESSAGE_ROOM);
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest))
 }
 
 // the callback's error is the HTTP response that refuses, as tungstenite wants it
 #[allow(clippy::result_large_err)]
 async fn upgrade<T>(
-    io: T,
+    io: &mut T,
     origins: &OriginsSource,
-    payload_max: usize,
-) -> Result<WebSocketStream<T>, Error>
+    config: WebSocketConfig,
+) -> Result<(), Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -103,14 +128,26 @@ where
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
         Ok(response)
     };
-    // JSON text with base64 in it is longer than the frame it stands for
-    let longest = payload_max.saturating_mul(2).saturating_add(MESSAGE_ROOM);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(longest))
-        .max_frame_size(Some(longest));
-    tokio_tungstenite::accept_hdr_async_with_config(io, check, Some(config)).await
+    tokio_tungstenite::accept_hdr_async_with_config(io, check, Some(config)).await.map(|_| ())
+}
+
+/// Answers a request that is none for a WebSocket; tungstenite says nothing then.
+async fn tell_why<T>(io: &mut T, error: &Error) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let response = match error {
+        Error::Protocol(
+            ProtocolError::MissingConnectionUpgradeHeader
+            | ProtocolError::MissingUpgradeWebSocketHeader
+            | ProtocolError::MissingSecWebSocketVersionHeader,
+        ) => UPGRADE_REQUIRED,
+        Error::Protocol(_) | Error::HttpFormat(_) | Error::AttackAttempt => BAD_REQUEST,
+        // it has its answer, or is gone
+        _ => "",
+    };
+    io.write_all(response.as_bytes()).await?;
+    end(io, true).await
 }
 
 fn refuse(status: StatusCode, text: &str) -> ErrorResponse {
@@ -124,7 +161,12 @@ struct WebSocketLink<T> {
     /// The peer speaks JSON.
     json: Option<Box<Json>>,
     has_spoken: bool,
+    /// An answer that waits until the peer reads its other ones.
+    owed: Option<NoFrames>,
 }
+
+/// What a message that has no frames is answered: its request, or 0, and the code.
+type NoFrames = (u32, ErrorCode);
 
 struct Topic {
     name: Box<str>,
@@ -140,7 +182,7 @@ struct Json {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> WebSocketLink<T> {
     /// The frames of a message; empty for those of the WebSocket protocol itself.
-    fn frames_of(&mut self, message: &Message) -> Result<Vec<u8>, WireError> {
+    fn frames_of(&mut self, message: &Message) -> Result<Vec<u8>, NoFrames> {
         match message {
             Message::Binary(bytes) => {
                 self.has_spoken = true;
@@ -179,15 +221,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocketLink<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Frames for WebSocketLink<T> {
-    async fn receive(&mut self, input: &mut Vec<u8>) -> io::Result<()> {
+    async fn receive(&mut self, input: &mut Vec<u8>) -> Result<(), Failure> {
         loop {
-            let message = self.socket.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let message = message.map_err(io::Error::other)?;
-            if message.is_close() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            let message = match self.socket.next().await {
+                Some(Ok(message)) if !message.is_close() => message,
+                Some(Err(Error::Capacity(_))) => {
+                    return Err(Refusal::because(ErrorCode::FrameTooLong).into());
+                }
+                Some(Err(error)) => return Err(io::Error::other(error).into()),
+                _ => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            };
+            let frames = self.frames_of(&message);
+            let frames = frames.map_err(|(_, code)| Refusal::because(code))?;
+            if ends_inside_a_frame(&frames) {
+                return Err(Refusal::because(ErrorCode::BadFrame).into());
             }
-            // what is no message gets the answer that no message gets
-            let frames = self.frames_of(&message).unwrap_or_else(|_| NO_MESSAGE.to_vec());
             if !frames.is_empty() {
                 input.extend_from_slice(&frames);
                 return Ok(());
@@ -233,8 +281,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
     }
 
     fn poll_read(&mut self, desk: &mut Desk, door: &Door, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Some((request, code)) = self.owed {
+            // room comes by writing, and reading is tried again after it
+            if !desk.refuse(request, code) {
+                return Poll::Pending;
+            }
+            self.owed = None;
+        }
         let message = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
             Some(Ok(message)) if !message.is_close() => message,
+            Some(Err(Error::Capacity(error))) => {
+                return Poll::Ready(desk.fail(ErrorCode::FrameTooLong, &error.to_string()));
+            }
             Some(Err(error)) => {
                 debug!(%error, "link lost in reading");
                 return Poll::Ready(Turn::Over(Event::Finished));
@@ -244,7 +302,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
         door.status().bytes_in.add(message.len() as u64);
         let frames = match self.frames_of(&message) {
             Ok(frames) => frames,
-            Err(error) => return Poll::Ready(desk.fail(ErrorCode::BadJson, &error.to_string())),
+            Err(owed) => {
+                self.owed = Some(owed);
+                return Poll::Ready(Turn::Moved);
+            }
         };
         // a PONG of the WebSocket's own is a sign of life, too
         let turn = desk.handle(&frames, door);
@@ -254,11 +315,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
         Poll::Ready(turn)
     }
 
-    async fn close(mut self, last: Option<&[u8]>) -> io::Result<()> {
+    async fn close(mut self, last: Option<&[u8]>, waits: bool) -> io::Result<()> {
         if let Some(last) = last {
             self.send(last).await?;
         }
-        self.socket.close(None).await.map_err(io::Error::other)
+        // the sink's own: it also sends the answer to a peer that closed first
+        SinkExt::close(&mut self.socket).await.map_err(io::Error::other)?;
+        // RFC 6455, section 7.1.1: the server ends the connection under it
+        end(self.socket.get_mut(), waits).await
     }
 }
 
@@ -302,23 +366,25 @@ impl Json {
 }
 
 /// The frame that a text message stands for.
-fn frame_of_json(text: &str) -> Result<Vec<u8>, WireError> {
-    let message = JsonMessage::parse(text)?;
+fn frame_of_json(text: &str) -> Result<Vec<u8>, NoFrames> {
+    let message = JsonMessage::parse(text).map_err(|error| (0, code_of(error)))?;
+    let whose = |error| (message.request().unwrap_or(0), code_of(error));
     if let Some(taken) = message.acknowledged() {
-        return encode(&Frame::Ack { taken, durable: None, central: None, repeat: false });
+        let ack = Frame::Ack { taken, durable: None, central: None, repeat: false };
+        return encode(&ack).map_err(whose);
     }
-    let unknown = |error| match (error, message.request()) {
-        // the relay says that it does not know it, and to whom
-        (WireError::UnknownOp(_), Some(request)) => Ok(unknown_message(request)),
-        (error, _) => Err(error),
-    };
-    let control = match message.as_control() {
-        Ok(control) => control,
-        Err(error) => return unknown(error),
-    };
+    let control = message.as_control().map_err(whose)?;
     let mut body = vec![0; text.len() + control::BODY_ROOM];
-    let length = control.encode(&mut body)?;
-    encode(&Frame::Control(body.get(..length).unwrap_or_default()))
+    let length = control.encode(&mut body).map_err(whose)?;
+    encode(&Frame::Control(body.get(..length).unwrap_or_default())).map_err(whose)
+}
+
+fn code_of(error: WireError) -> ErrorCode {
+    match error {
+        WireError::UnknownOp(_) => ErrorCode::UnknownMessage,
+        WireError::BadControl => ErrorCode::BadControl,
+        _ => ErrorCode::BadJson,
+    }
 }
 
 fn encode(frame: &Frame<'_>) -> Result<Vec<u8>, WireError> {
@@ -327,11 +393,17 @@ fn encode(frame: &Frame<'_>) -> Result<Vec<u8>, WireError> {
     Ok(bytes)
 }
 
-/// A CONTROL frame whose op nobody has: `{0: 255, 1: request}`.
-fn unknown_message(request: u32) -> Vec<u8> {
-    let mut bytes = vec![0x10, 10, 0xa2, 0x00, 0x18, 0xff, 0x01, 0x1a];
-    bytes.extend_from_slice(&request.to_be_bytes());
-    bytes
+/// Whether the last of the frames in a message is not all there; frames that are wrong in another
+/// way are found by who reads them.
+fn ends_inside_a_frame(mut frames: &[u8]) -> bool {
+    while !frames.is_empty() {
+        match frame::split(frames, MAX_BODY) {
+            Ok(Some((head, _))) => frames = frames.get(head.total()..).unwrap_or_default(),
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// How much of `bytes` to put into one message: whole frames, and not more than about
@@ -348,8 +420,12 @@ fn whole_frames(bytes: &[u8]) -> usize {
 
 /// The subprotocol's name.
 pub(super) const SUBPROTOCOL: &str = "fastport.2";
-/// A CONTROL frame that holds no CBOR map.
-const NO_MESSAGE: [u8; 3] = [0x10, 1, 0x00];
+/// The answers to requests that are none for a WebSocket.
+const UPGRADE_REQUIRED: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\nContent-Length: 33\r\n\r\n\
+    this port speaks WebSocket alone\n";
+const BAD_REQUEST: &str =
+    "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 /// Of each peer, so small; frames longer than it are put together by tungstenite.
 const READ_BUFFER: usize = 1024;
 /// A message's share of the link, so that a slow one is not filled with one message for long.
@@ -362,13 +438,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_message_keeps_its_request() {
-        let frame = frame_of_json(r#"{"op":"dance","request":7}"#).expect("an object");
-        let Ok(Some((Frame::Control(body), _))) = Frame::decode(&frame, 64) else {
-            panic!("{frame:x?}");
-        };
-        assert_eq!(Control::decode(body), Err(WireError::UnknownOp(255)));
-        assert_eq!(Control::request_of(body), Some(7));
+    fn text_that_is_no_message_is_answered_by_its_name_and_to_its_request() {
+        for (text, owed) in [
+            (r#"{"op":"dance","request":7}"#, (7, ErrorCode::UnknownMessage)),
+            (r#"{"op":"dance"}"#, (0, ErrorCode::UnknownMessage)),
+            (r#"{"op":"open","request":7}"#, (7, ErrorCode::BadControl)),
+            (r#"{"op":"emit","data":""}"#, (0, ErrorCode::BadControl)),
+            (r#"{"op":"open","request":"7"}"#, (0, ErrorCode::BadJson)),
+            ("[]", (0, ErrorCode::BadJson)),
+        ] {
+            assert_eq!(frame_of_json(text), Err(owed), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_of_a_plain_request_has_the_length_that_it_says() {
+        let (head, body) = UPGRADE_REQUIRED.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
     }
 
     #[test]

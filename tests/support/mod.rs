@@ -1,5 +1,6 @@
 //! What the tests of the real binaries share: starting the daemon, speaking to it, ending it.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,8 +8,26 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+pub mod peer;
+pub mod wire;
+
 /// How long anything may take before the test gives it up; far more than it takes.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The command `fastportd`, without settings from the environment of the tests.
+pub fn fastportd() -> Command {
+    without_settings(Command::new(env!("CARGO_BIN_EXE_fastportd")))
+}
+
+/// The command without the variables that the daemon would take for settings.
+pub fn without_settings(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("FASTPORT_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
 
 /// A running `fastportd`, ended when it is dropped.
 pub struct Daemon {
@@ -29,11 +48,14 @@ impl Daemon {
     pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
         let path = folder.join("gateway.toml");
         std::fs::write(&path, config).expect("the test's folder is writable");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fastportd"))
-            .arg("--config")
-            .arg(&path)
-            .envs(environment.iter().copied())
-            .env("FASTPORT_DAEMON_LOG_FORMAT", "text")
+        let mut command = fastportd();
+        command.arg("--config").arg(&path).env("FASTPORT_DAEMON_LOG_FORMAT", "text");
+        Self::spawn(command.envs(environment.iter().copied()))
+    }
+
+    /// Starts the daemon by a command of one's own, and waits until it is ready.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -66,18 +88,21 @@ impl Daemon {
 
     /// Waits for a log line that holds `text`, and returns it; earlier lines count, too.
     pub fn wait_for(&mut self, text: &str) -> String {
-        if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
-            return line.clone();
-        }
+        self.wait_for_times(text, 1)
+    }
+
+    /// Waits until that many log lines hold `text`, earlier ones included; the last of them.
+    pub fn wait_for_times(&mut self, text: &str, times: usize) -> String {
         let until = Instant::now() + DEADLINE;
         loop {
+            let mut found = self.seen.iter().filter(|line| line.contains(text));
+            if let Some(line) = found.nth(times - 1) {
+                return line.clone();
+            }
             let left = until.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left);
             let line = line.unwrap_or_else(|_| panic!("no {text:?} in the log:\n{}", self.log()));
-            self.seen.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
+            self.seen.push(line);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The settings of a [`Backoff`].
+/// How long to wait between attempts to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffOptions {
     /// The most to wait before the first retry. Default 500 ms.

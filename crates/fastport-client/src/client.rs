@@ -259,6 +259,10 @@ impl Client {
         identity: Option<&str>,
         password: Option<&[u8]>,
     ) -> Result<(), RequestError> {
+        let is_allowed = self.shared.options.allow_plain_password || self.shared.lock().is_private;
+        if password.is_some() && !is_allowed {
+            return Err(RequestError::PasswordInClear);
+        }
         self.ask(|state| state.machine.create_session(session, identity, password)).await?;
         Ok(())
     }

@@ -28,7 +28,15 @@ use crate::target::{Target, Transport};
 pub(crate) struct Connector {
     target: Target,
     tls: Option<TlsConnector>,
-    sends_password: bool,
+    /// a password must not go where others can read it
+    guards_password: bool,
+}
+
+/// A link that was just made.
+pub(crate) struct Connected {
+    pub(crate) link: Link,
+    /// Nobody on the way can read what goes over it.
+    pub(crate) is_private: bool,
 }
 
 impl Connector {
@@ -49,27 +57,28 @@ impl Connector {
         }
         let tls = if is_encrypted { Some(tls_connector(&options.tls)?) } else { None };
         let sends_password = matches!(options.secret, Secret::Password(_));
-        Ok(Self {
-            target: options.target.clone(),
-            tls,
-            sends_password: sends_password && !options.allow_plain_password,
-        })
+        let guards_password = sends_password && !options.allow_plain_password;
+        Ok(Self { target: options.target.clone(), tls, guards_password })
     }
 
     /// Connects. Cancel-safe in that nothing is left over when it is dropped.
     ///
     /// # Errors
     /// [`ConnectError`] for the step that failed.
-    pub(crate) async fn connect(&self) -> Result<Link, ConnectError> {
+    pub(crate) async fn connect(&self) -> Result<Connected, ConnectError> {
         let target = &self.target;
         if target.transport() == Transport::Unix {
             let path = target.socket_path();
             let stream = UnixStream::connect(&path).await.map_err(unreachable)?;
-            return Ok(Link::Stream(Box::new(stream)));
+            return Ok(Connected { link: Link::Stream(Box::new(stream)), is_private: true });
         }
         let addresses = resolve(target).await?;
         let stream = race(addresses).await.map_err(unreachable)?;
-        self.check_password(&stream)?;
+        let address = stream.peer_addr().map_err(unreachable)?;
+        let is_private = self.is_private_to(address.ip());
+        if self.guards_password && !is_private {
+            return Err(ConnectError::PasswordInClear(address.to_string()));
+        }
         // small frames matter more than full packets, and the outbox gathers what it can
         stream.set_nodelay(true).map_err(unreachable)?;
         let connection: Box<dyn Connection> = match &self.tls {
@@ -82,26 +91,16 @@ impl Connector {
                 Box::new(stream)
             }
         };
-        match target.transport() {
-            Transport::Ws | Transport::Wss => self.upgrade(connection).await,
-            _ => Ok(Link::Stream(connection)),
-        }
+        let link = match target.transport() {
+            Transport::Ws | Transport::Wss => self.upgrade(connection).await?,
+            _ => Link::Stream(connection),
+        };
+        Ok(Connected { link, is_private })
     }
 
-    /// Whether the secret may go over a plain connection to where it goes.
-    pub(crate) fn allows_secret(&self, address: IpAddr) -> bool {
+    /// Whether nobody on the way to that address can read what goes there.
+    fn is_private_to(&self, address: IpAddr) -> bool {
         self.tls.is_some() || address.to_canonical().is_loopback()
-    }
-
-    fn check_password(&self, stream: &TcpStream) -> Result<(), ConnectError> {
-        if !self.sends_password {
-            return Ok(());
-        }
-        let address = stream.peer_addr().map_err(unreachable)?;
-        match self.allows_secret(address.ip()) {
-            true => Ok(()),
-            false => Err(ConnectError::PasswordInClear(address.to_string())),
-        }
     }
 
     async fn upgrade(&self, connection: Box<dyn Connection>) -> Result<Link, ConnectError> {
@@ -293,10 +292,9 @@ mod tests {
     #[test]
     fn a_password_goes_only_where_nobody_listens_in() {
         let allows = |url: &str, address: &str| {
-            let mut options = Options::new(Target::parse(url).expect(url), "demo");
-            options.secret = Secret::Password(Box::from(&b"word"[..]));
+            let options = Options::new(Target::parse(url).expect(url), "demo");
             let connector = Connector::new(&options).expect("no files are needed");
-            connector.allows_secret(address.parse().expect(address))
+            connector.is_private_to(address.parse().expect(address))
         };
         assert!(allows("tcp://a", "127.0.0.1"));
         assert!(allows("ws://a", "::1"));

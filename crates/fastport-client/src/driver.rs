@@ -42,8 +42,8 @@ async fn attempt(shared: &Shared, connector: &Connector) -> (ConnectError, Durat
         connected = timeout_at(welcome_by, connector.connect()) => connected,
         () = closing_is_over(shared) => return (ConnectError::Closed, Duration::ZERO),
     };
-    let link = match connected {
-        Ok(Ok(link)) => link,
+    let connected = match connected {
+        Ok(Ok(connected)) => connected,
         Ok(Err(error)) => return (error, Duration::ZERO),
         Err(_) => return (ConnectError::TimedOut(after), Duration::ZERO),
     };
@@ -52,7 +52,12 @@ async fn attempt(shared: &Shared, connector: &Connector) -> (ConnectError, Durat
         return (ConnectError::Internal, Duration::ZERO);
     }
     let now = shared.moment(Instant::now());
-    shared.lock().machine.connected(now, nonce);
+    {
+        let mut state = shared.lock();
+        state.is_private = connected.is_private;
+        state.machine.connected(now, nonce);
+    }
+    let link = connected.link;
     let mut run = Run { shared, link, input: Input::default(), welcome_by, ready_since: None };
     let error = Box::pin(run.until_end()).await;
     let held = run.ready_since.map_or(Duration::ZERO, |since| since.elapsed());

@@ -233,6 +233,8 @@ pub enum RequestError {
     Refused(Refused),
     /// No answer came in time; the relay may have done it.
     TimedOut(Duration),
+    /// The password in the request would go over the network unprotected.
+    PasswordInClear,
     /// There is no link any more, and there will be none.
     Ended(ConnectError),
 }
@@ -243,6 +245,9 @@ impl fmt::Display for RequestError {
             Self::BadTopic(error) => error.fmt(f),
             Self::Refused(refused) => refused.fmt(f),
             Self::TimedOut(after) => write!(f, "no answer within {} s", after.as_secs_f32()),
+            Self::PasswordInClear => f.write_str(
+                "the password would cross the network unprotected; use tls:// or wss://",
+            ),
             Self::Ended(error) => error.fmt(f),
         }
     }

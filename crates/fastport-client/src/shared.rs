@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// the client is to end when all is delivered, or then
     pub(crate) closing: Option<Instant>,
     pub(crate) end: Option<ConnectError>,
+    /// nobody on the way can read what goes over the link, the last one where there is none
+    pub(crate) is_private: bool,
     /// the smaller of what the relay takes and what the outbox can hold
     payload_limit: usize,
     outbox_limit: usize,
@@ -69,6 +71,7 @@ impl Shared {
             book: Book::default(),
             closing: None,
             end: None,
+            is_private: false,
             payload_limit: outbox_limit,
             outbox_limit,
         };

@@ -11,13 +11,24 @@ pub struct Budget {
     used: AtomicUsize,
     /// of the machine's width: small processors have no wider atomics, and a counter may wrap
     refused: AtomicUsize,
+    /// what this is a part of
+    whole: Option<Arc<Self>>,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), refused: AtomicUsize::new(0) }
+        Self { limit, used: AtomicUsize::new(0), refused: AtomicUsize::new(0), whole: None }
+    }
+
+    /// A part of `whole`, which may use all of it: what is taken here is taken there as well. What
+    /// was not given back is when the part is dropped, so that a session that ends owes nothing.
+    #[must_use]
+    pub fn part_of(whole: Arc<Self>) -> Self {
+        let mut part = Self::new(whole.limit);
+        part.whole = Some(whole);
+        part
     }
 
     /// The most bytes that may be in use.
@@ -42,7 +53,12 @@ impl Budget {
     #[must_use]
     pub fn try_take(&self, bytes: usize) -> bool {
         let within = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok();
+        let mut taken =
+            self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok();
+        if taken && self.whole.as_ref().is_some_and(|whole| !whole.try_take(bytes)) {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            taken = false;
+        }
         if !taken {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -55,8 +71,18 @@ impl Budget {
             debug_assert!(used >= bytes, "{bytes} bytes given back where {used} are taken");
             Some(used.saturating_sub(bytes))
         };
-        // the closure never refuses
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_default();
+        let before = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if let (Some(whole), Ok(before)) = (&self.whole, before) {
+            whole.give_back(before.min(bytes));
+        }
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        if let Some(whole) = &self.whole {
+            whole.give_back(self.used());
+        }
     }
 }
 
@@ -180,6 +206,22 @@ mod tests {
         assert_eq!((budget.used(), budget.refused()), (100, 1));
         budget.give_back(100);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_part_takes_from_the_whole_and_owes_nothing_when_it_ends() {
+        let whole = Arc::new(Budget::new(100));
+        let (one, other) =
+            (Budget::part_of(Arc::clone(&whole)), Budget::part_of(Arc::clone(&whole)));
+        assert!(one.try_take(60) && other.try_take(30));
+        assert!(!one.try_take(11), "the whole has no more");
+        assert_eq!((one.used(), other.used(), whole.used()), (60, 30, 90));
+        one.give_back(20);
+        assert_eq!((one.used(), whole.used()), (40, 70));
+        drop(one);
+        assert_eq!(whole.used(), 30);
+        drop(other);
+        assert_eq!(whole.used(), 0);
     }
 
     #[test]

@@ -43,7 +43,13 @@ pub struct Hello {
 #[derive(Clone)]
 pub enum Credential {
     /// No proof is needed, or the link has already given it (a client certificate).
-    Granted(Arc<Rights>),
+    Granted {
+        /// Whose certificate it is; empty: nothing was proven, and what the peer calls itself in its
+        /// HELLO is nobody's name.
+        identity: Box<str>,
+        /// What the peer may do.
+        rights: Arc<Rights>,
+    },
     /// A password; whether it is right is asked later, see [`Step::CheckPassword`].
     Password,
     /// A key both sides should have. Without rights, it belongs to nobody: the peer learns no more
@@ -184,7 +190,9 @@ impl Handshake {
             return Err(Refusal::because(ErrorCode::Unexpected));
         };
         let (method, nonce) = match credential {
-            Credential::Granted(rights) => return Ok(hello.admit(rights, None)),
+            Credential::Granted { identity, rights } => {
+                return Ok(Hello { identity, ..hello }.admit(rights, None));
+            }
             Credential::Password => {
                 self.state = State::ExpectPassword(hello);
                 (Method::Password, None)
@@ -358,6 +366,20 @@ mod tests {
         refused(true, &proof_over(&[9; NONCE_BYTES], &KEY));
         refused(false, &proof_over(&RELAY_NONCE, &KEY));
         refused(true, &[]);
+    }
+
+    #[test]
+    fn what_was_not_proven_is_not_the_peers_identity() {
+        for granted in ["", "tablet"] {
+            let mut handshake = Handshake::new();
+            let open = control::Hello { method: None, nonce: None, ..hello() };
+            assert!(handshake.handle_control(&body(open.into())).is_ok());
+            let rights = Arc::new(Rights::everything());
+            let credential = Credential::Granted { identity: granted.into(), rights };
+            let step = handshake.identified(credential, RELAY_NONCE);
+            let Ok(Step::Admit(_, admission)) = step else { panic!("{step:?}") };
+            assert_eq!(&*admission.identity, granted);
+        }
     }
 
     #[test]

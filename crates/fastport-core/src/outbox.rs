@@ -397,19 +397,57 @@ impl Outbox {
         Ok(())
     }
 
+    /// Puts frames that `announce` makes before the first waiting message of each topic: a new link
+    /// knows none of them. Not all at the front, so that a link that does not last gets on.
+    ///
+    /// # Errors
+    /// [`NoBudget`].
+    pub fn announce_waiting(
+        &mut self,
+        buffers: &mut Buffers,
+        mut announce: impl FnMut(TopicId, &mut Vec<u8>),
+    ) -> Result<(), NoBudget> {
+        self.compact();
+        let mut frames = Vec::new();
+        // where in the bytes, and how far in the frames
+        let mut places = Vec::new();
+        // gaps that are no frames yet come first
+        let mut announced = self.untold_topics();
+        announced.sort_unstable();
+        announced.dedup();
+        announced.iter().for_each(|&topic| announce(topic, &mut frames));
+        places.push((self.settled, frames.len()));
+        for (at, head, body) in self.frames(self.settled) {
+            let Some(topic) = topic_of(head, body) else { continue };
+            if let Err(place) = announced.binary_search(&topic) {
+                announced.insert(place, topic);
+                announce(topic, &mut frames);
+                places.push((at, frames.len()));
+            }
+        }
+        // at once: a failure leaves nothing behind that a retry would find in its way
+        self.reserve(buffers, frames.len())?;
+        let (mut from, mut to) = (self.bytes.len(), self.bytes.len() + frames.len());
+        self.bytes.resize(to, 0);
+        while let Some((at, end)) = places.pop() {
+            to -= from - at;
+            self.bytes.copy_within(at..from, to);
+            from = at;
+            let start = places.last().map_or(0, |&(_, end)| end);
+            let piece = frames.get(start..end).unwrap_or_default();
+            to -= piece.len();
+            if let Some(room) = self.bytes.get_mut(to..to + piece.len()) {
+                room.copy_from_slice(piece);
+            }
+        }
+        Ok(())
+    }
+
     /// The topics of the messages that wait and of the gaps among them, each once.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicId> {
-        let untold = self.gaps.iter().flat_map(|gaps| [gaps.front.topic, gaps.back.topic]);
-        let mut topics: Vec<_> = self
-            .frames(self.settled)
-            .filter_map(|(_, head, body)| match Frame::from_parts(head, body) {
-                Ok(Frame::Data { topic, .. }) => Some(topic),
-                Ok(Frame::Gap { topic, .. }) => topic,
-                _ => None,
-            })
-            .chain(untold.flatten().flatten())
-            .collect();
+        let mut topics = self.untold_topics();
+        topics.extend(self.frames(self.settled).filter_map(|(_, head, body)| topic_of(head, body)));
         topics.sort_unstable();
         topics.dedup();
         topics
@@ -456,6 +494,12 @@ impl Outbox {
         };
         self.empty(buffers);
         messages
+    }
+
+    /// The topics of gaps that are no frames yet.
+    fn untold_topics(&self) -> Vec<TopicId> {
+        let untold = self.gaps.iter().flat_map(|gaps| [gaps.front.topic, gaps.back.topic]);
+        untold.flatten().flatten().collect()
     }
 
     fn held(&self) -> usize {
@@ -680,6 +724,15 @@ impl Outbox {
     /// The frame at `at`, if there is one; all that is in here was checked when it came in.
     fn frame_at(&self, at: usize) -> Option<(Head, &[u8])> {
         frame::split(self.bytes.get(at..)?, MAX_BODY).ok().flatten()
+    }
+}
+
+/// The topic that a frame names.
+fn topic_of(head: Head, body: &[u8]) -> Option<TopicId> {
+    match Frame::from_parts(head, body) {
+        Ok(Frame::Data { topic, .. }) => Some(topic),
+        Ok(Frame::Gap { topic, .. }) => topic,
+        _ => None,
     }
 }
 

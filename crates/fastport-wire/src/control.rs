@@ -471,17 +471,14 @@ impl<'a> Control<'a> {
     /// [`WireError::BadControl`] when it is not one CBOR map of the known shape with all fields the
     /// message must have; [`WireError::UnknownOp`].
     pub fn decode(body: &'a [u8]) -> Result<Self, WireError> {
-        let fields = serde_cbor::de::from_slice_with_scratch(body, &mut [])
-            .map_err(|_| WireError::BadControl)?;
-        Self::from_fields(&fields)
+        Self::from_fields(&fields_of(body)?)
     }
 
     /// The `request` and `op` of a message that [`Control::decode`] refused, as far as they can be
     /// read: whom to answer that it is not known.
     #[must_use]
     pub fn request_of(body: &'a [u8]) -> Option<u32> {
-        let fields: Fields<'_> = serde_cbor::de::from_slice_with_scratch(body, &mut []).ok()?;
-        fields.request
+        fields_of(body).ok()?.request
     }
 
     /// Writes the body of a CONTROL frame to the front of `out`; returns its length.
@@ -495,6 +492,17 @@ impl<'a> Control<'a> {
         Ok(serializer.into_inner().bytes_written())
     }
 }
+
+fn fields_of(body: &[u8]) -> Result<Fields<'_>, WireError> {
+    // serde would take an array for a map's values in order
+    if body.first().is_none_or(|first| first >> 5 != CBOR_MAP) {
+        return Err(WireError::BadControl);
+    }
+    serde_cbor::de::from_slice_with_scratch(body, &mut []).map_err(|_| WireError::BadControl)
+}
+
+/// The major type of a map (RFC 8949, section 3.1).
+const CBOR_MAP: u8 = 5;
 
 /// Declares a closed set of numbers with names for JSON, and the ways to and from both.
 macro_rules! numbers {

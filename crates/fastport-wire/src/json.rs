@@ -172,9 +172,8 @@ impl JsonMessage {
                 fields.version = fields.version.or(Some(VERSION));
                 fields.epoch = fields.epoch.or(Some(0));
             }
-            // its answer is optional, and so is its number
-            EMIT => {}
-            _ => fields.request = fields.request.or(Some(0)),
+            op if REQUESTS.contains(&op) => fields.request = fields.request.or(Some(0)),
+            _ => {}
         }
         Control::from_fields(&fields)
     }
@@ -533,6 +532,9 @@ const HELLO: u8 = 0;
 const SUBSCRIBE: u8 = 6;
 const BYE: u8 = 15;
 const EMIT: u8 = 17;
+/// The messages that must have a number for their answer: open, subscribe, unsubscribe, history,
+/// create-session, status.
+const REQUESTS: [u8; 6] = [4, SUBSCRIBE, 7, 8, 13, 18];
 
 #[cfg(test)]
 mod tests {
@@ -661,8 +663,18 @@ mod tests {
         ] {
             assert_eq!(error_of(text), Some(WireError::BadJson), "{text}");
         }
-        assert_eq!(error_of(r#"{"op":"status"}"#), Some(WireError::BadControl));
+        assert_eq!(error_of(r#"{"op":"subscribe","request":1}"#), Some(WireError::BadControl));
         assert_eq!(error_of(r#"{"op":"dance"}"#), Some(WireError::UnknownOp(UNKNOWN_OP)));
+    }
+
+    #[test]
+    fn what_a_page_need_not_say_is_assumed() {
+        let message = JsonMessage::parse(r#"{"op":"hello","session":"demo"}"#).expect("JSON");
+        let Ok(Control::Hello(hello)) = message.as_control() else { panic!("{message:?}") };
+        assert_eq!((hello.version, hello.epoch, hello.session), (VERSION, 0, "demo"));
+        let message = JsonMessage::parse(r##"{"op":"subscribe","topic":"#"}"##).expect("JSON");
+        let Ok(Control::Subscribe(subscribe)) = message.as_control() else { panic!("{message:?}") };
+        assert_eq!(subscribe.request, 0);
     }
 
     #[test]

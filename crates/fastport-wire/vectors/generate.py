@@ -514,7 +514,7 @@ def refused():
         ("half of a surrogate pair", '{"op":"emit","topic":"a","data":"\\ud800"}', "bad-json", None),
         ("an unknown name", '{"op":"hello","version":2,"session":"s","epoch":1,"method":"magic"}', "bad-json", None),
         ("an unknown op", '{"op":"dance"}', "unknown-op", 255),
-        ("a required field is missing", '{"op":"status"}', "bad-control", None),
+        ("a required field is missing", '{"op":"subscribe"}', "bad-control", None),
     ]
     neither = [
         ("", "empty-level"), ("/", "empty-level"), ("a//b", "empty-level"), ("/a", "empty-level"), ("a/", "empty-level"),

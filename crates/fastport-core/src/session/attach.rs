@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use fastport_wire::TopicId;
 use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
@@ -116,21 +117,34 @@ impl Session {
             // WELCOME says what was taken; the ACK that said more may be lost with the link
             push_frame(&mut front, &peer.ack());
         }
-        let mut gone = Vec::new();
-        for id in peer.outbox.topics() {
-            let Some(topic) = topics.get_mut(id) else {
-                gone.push(id);
-                continue;
-            };
-            topic.announce(id, &mut front);
-            if let Some(reader) = topic.reader_mut(index) {
-                reader.announced = peer.announced;
-            }
-        }
+        let topics_of = peer.outbox.topics().into_iter();
+        let gone: Vec<TopicId> = topics_of.filter(|&id| topics.get(id).is_none()).collect();
         if !gone.is_empty() {
             peer.outbox.drop_topics(ledger, &gone);
         }
+        self.announce_waiting(index)?;
         self.with_room(index, |peer, buffers, _| peer.outbox.push_front(buffers, &front))
+    }
+
+    /// Announces to a peer, on its new link, the topics of all that waits for it.
+    fn announce_waiting(&mut self, index: u32) -> Result<(), NoBudget> {
+        loop {
+            let Self { peers, topics, buffers, .. } = self;
+            let slot = peers.get_mut(index as usize);
+            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
+            let announced = peer.announced;
+            let announce = |id, out: &mut Vec<u8>| {
+                let Some(topic) = topics.get_mut(id) else { return };
+                topic.announce(id, out);
+                if let Some(reader) = topic.reader_mut(index) {
+                    reader.announced = announced;
+                }
+            };
+            let done = peer.outbox.announce_waiting(buffers, announce);
+            if done.is_ok() || !self.evict_oldest() {
+                return done;
+            }
+        }
     }
 
     fn key_of(&self, index: u32) -> PeerKey {

@@ -21,6 +21,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Tier, WhenFull, features};
+use fastport_wire::frame::GapCause;
 use fastport_wire::{Frame, TopicId};
 use hashbrown::HashMap;
 
@@ -307,6 +308,13 @@ impl Session {
             .is_none_or(|peer| !peer.outbox.is_drained() || matches!(peer.link, Link::Closing))
     }
 
+    /// Whether a peer that does not read its answers gets no more of them for now.
+    #[must_use]
+    pub fn is_choked(&self, key: PeerKey) -> bool {
+        let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
+        slot.and_then(|slot| slot.peer.as_ref()).is_some_and(|peer| peer.outbox.is_choked())
+    }
+
     /// The index ([`PeerKey::index`]) of a peer whose link should look at its output, and at input
     /// that it held back.
     pub fn poll_wake(&mut self) -> Option<usize> {
@@ -324,7 +332,7 @@ impl Session {
 
     /// Answers a question; `Ok` with the text for [`About::Status`].
     pub fn answer(&mut self, peer: PeerKey, request: u32, answer: Result<Option<&str>, ErrorCode>) {
-        if self.peer_mut(peer).is_err() {
+        if !self.is_attached(peer) {
             return;
         }
         match answer {
@@ -347,11 +355,35 @@ impl Session {
         }
     }
 
+    /// Ends all peers of an identity that is no more: they are told so, and their state goes with
+    /// their links.
+    pub fn remove_identity(&mut self, identity: &str) {
+        for index in 0..self.peers.len() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let Some(peer) = self.at_mut(index) else { continue };
+            if *peer.identity != *identity {
+                continue;
+            }
+            peer.is_leaving = true;
+            match peer.link {
+                Link::Attached { .. } => self.say_bye(index, ByeReason::Removed, None),
+                Link::Lingering { .. } => self.remove(index, GapCause::ReaderGone),
+                Link::Closing => {}
+            }
+        }
+        self.wake_blocked();
+    }
+
     /// Closes the link of a peer that did what it may not; its state ends with it.
     pub fn close_for_error(&mut self, key: PeerKey, code: ErrorCode, text: &str) {
-        if self.peer_mut(key).is_ok() {
+        if self.is_attached(key) {
             self.fail(key.index, code, text);
         }
+    }
+
+    /// Whether the peer's link is there, and its last frame not said.
+    fn is_attached(&mut self, key: PeerKey) -> bool {
+        self.peer_mut(key).is_ok_and(|peer| matches!(peer.link, Link::Attached { .. }))
     }
 
     /// Charges `bytes`, evicting retained messages where that helps.
@@ -360,7 +392,7 @@ impl Session {
             if self.buffers.budget().try_take(bytes) {
                 return true;
             }
-            if !self.evict_oldest() {
+            if self.buffers.trim() == 0 && !self.evict_oldest() {
                 return false;
             }
         }
@@ -368,9 +400,7 @@ impl Session {
 
     /// Frees some memory that is only nice to have; whether there was any.
     pub fn evict_oldest(&mut self) -> bool {
-        if self.buffers.trim() > 0 {
-            return true;
-        }
+        self.buffers.trim();
         while let Some((number, at)) = self.topic_wheel.pop_earliest() {
             let Some(id) = TopicId::new(number) else { continue };
             match self.expiry(id) {

@@ -36,7 +36,11 @@ impl Session {
                 return true;
             }
             Err(_) => {
-                self.fail(index, ErrorCode::BadControl, "control message of no known shape");
+                let code = ErrorCode::BadControl;
+                match Control::request_of(body) {
+                    Some(request) => self.refuse(index, request, code),
+                    None => self.fail(index, code, "control message of no known shape"),
+                }
                 return true;
             }
         };

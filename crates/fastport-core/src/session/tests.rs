@@ -6,7 +6,7 @@ use std::vec;
 
 use fastport_wire::control::options;
 use fastport_wire::field::MAX_BODY;
-use fastport_wire::frame::{DataFlags, GapCause};
+use fastport_wire::frame::DataFlags;
 
 use super::*;
 use crate::time::Now;
@@ -1255,6 +1255,41 @@ fn a_reader_that_does_not_read_piles_up_no_clocks() {
 // time
 
 #[test]
+fn a_peer_that_is_not_read_is_not_silent_and_is_told_that_its_link_lives() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(Admission { keepalive: Some(2), ..lingering(1) });
+    for _ in 0..30 {
+        for _ in 0..2 {
+            rig.pass(1_000);
+            rig.session.hold_off(rig.now().mono, peer);
+        }
+        // within each time after which it would ask
+        let seen = rig.take(peer);
+        assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == Seen::Ping), "{seen:?}");
+    }
+    // once it is read again its own signs count
+    rig.pass(2_500);
+    assert_eq!(rig.take(peer), [Seen::Ping]);
+    rig.pass(2_000);
+    assert_eq!(rig.take(peer), [Seen::Bye(ByeReason::Silent)]);
+}
+
+#[test]
+fn an_identity_that_is_no_more_has_no_peers() {
+    let mut rig = Rig::new(limits());
+    let of = |identity: &str, epoch| Admission { identity: identity.into(), ..lingering(epoch) };
+    let (anna, away, bert) =
+        (rig.attach(of("anna", 1)), rig.attach(of("anna", 2)), rig.attach(of("bert", 3)));
+    rig.session.detach(rig.now().mono, away);
+    rig.session.remove_identity("anna");
+    assert_eq!(rig.take(anna), [Seen::Bye(ByeReason::Removed)]);
+    rig.session.detach(rig.now().mono, anna);
+    assert_eq!(rig.take(bert), []);
+    let figures = rig.session.figures();
+    assert_eq!((figures.peers, figures.lingering), (1, 0));
+}
+
+#[test]
 fn a_silent_peer_is_asked_and_then_closed() {
     let mut rig = Rig::new(limits());
     let peer = rig.attach(Admission { keepalive: Some(10), ..lingering(1) });
@@ -1576,6 +1611,30 @@ fn without_memory_to_say_welcome_a_state_waits_for_a_better_time() {
     budget.give_back(rest);
     let reader = rig.session.attach(now, lingering(2)).expect("room");
     assert_eq!(numbers(&rig.take(reader)), [1]);
+}
+
+#[test]
+fn a_resume_for_which_memory_almost_suffices_comes_to_an_end() {
+    for free in 0..1200 {
+        let mut rig = Rig::with_budget(limits(), 100_000);
+        let publisher = rig.attach(admission(1));
+        let reader = rig.attach(lingering(2));
+        rig.subscribe(reader, "#");
+        let now = rig.now();
+        rig.session.detach(now.mono, reader);
+        for topic in ["a/rather/long/name", "another/rather/long/name", "c"] {
+            let id = rig.open(publisher, topic);
+            rig.give_all(publisher, &counted(id, &[1; 300]));
+            rig.take(publisher);
+        }
+        let rest = rig.budget.limit() - rig.budget.used() - free;
+        assert!(rig.budget.try_take(rest));
+        if let Ok(reader) = rig.session.attach(now, lingering(2)) {
+            assert_eq!(numbers(&rig.take(reader)), [1, 1, 1]);
+        }
+        assert_eq!((rig.ledger().dropped_total(), rig.session.figures().topics), (0, 3));
+        rig.budget.give_back(rest);
+    }
 }
 
 #[test]

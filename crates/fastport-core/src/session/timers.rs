@@ -4,8 +4,8 @@ use fastport_wire::control::ByeReason;
 use fastport_wire::frame::GapCause;
 use fastport_wire::{Frame, TopicId};
 
-use super::Session;
 use super::peer::Link;
+use super::{PeerKey, Session};
 use crate::time::Instant;
 
 impl Session {
@@ -29,6 +29,19 @@ impl Session {
             self.buffers.trim();
         }
         self.tidy();
+    }
+
+    /// The peer's link is not read for a while, by the relay's own choice: the peer is not silent
+    /// meanwhile, and gets signs of life itself, since its own questions wait. Call it at least
+    /// every second.
+    pub fn hold_off(&mut self, now: Instant, key: PeerKey) {
+        let Ok(peer) = self.peer_mut(key) else { return };
+        let Link::Attached { heard, .. } = peer.link else { return };
+        let keepalive_ms = u64::from(peer.keepalive) * 1000;
+        if keepalive_ms > 0 && now.since(heard) >= keepalive_ms / 2 {
+            peer.link = Link::attached(now);
+            self.send_frame(key.index, &Frame::Ping { token: &[] });
+        }
     }
 
     pub(super) fn schedule_look(&mut self, now: Instant, index: u32) {

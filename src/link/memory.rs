@@ -1,0 +1,34 @@
+//! Links within this process, for its own parts and for tests: the same handshake and the same
+//! session as over a socket.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+
+use super::door::Door;
+use super::stream;
+use crate::guard::Origin;
+
+/// Makes a link: the peer's end, and the future that carries the other one.
+///
+/// Each direction holds at most `bytes` that are not read. The future ends with the link; dropping
+/// it cuts the link, dropping the peer's end closes it. The link counts as local, as a Unix socket
+/// does.
+pub fn memory_link(
+    door: &Arc<Door>,
+    bytes: usize,
+) -> (DuplexStream, impl Future<Output = ()> + Send + use<>) {
+    let (ours, theirs) = tokio::io::duplex(bytes);
+    (theirs, serve_pipe(Arc::clone(door), ours))
+}
+
+/// Carries a link over a pipe whose other end is in this process: it is trusted as a local one.
+///
+/// It waits for a place among the handshakes as links from outside do.
+pub async fn serve_pipe<T>(door: Arc<Door>, pipe: T)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let permit = door.permit().await;
+    stream::serve(&door, pipe, Origin::local("memory", None), permit).await;
+}
