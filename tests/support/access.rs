@@ -231,6 +231,8 @@ impl<S: Read + Write> Raw<S> {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                // a signal for another thread's child
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // TLS says so when it is closed without its own goodbye
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,

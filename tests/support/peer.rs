@@ -274,6 +274,8 @@ impl<S: Read + Write> Peer<S> {
             match self.io.read(&mut buffer) {
                 Ok(0) => return Event::Closed,
                 Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                // a signal for another thread's child
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Event::Closed,
                 Err(error) => panic!("nothing came from the daemon: {error}"),
             }

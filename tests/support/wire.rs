@@ -150,6 +150,8 @@ impl<S: Read + Write> Wire<S> {
             match self.io.read(&mut buffer) {
                 Ok(0) => return Got::Closed,
                 Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                // a signal for another thread's child
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Got::Closed,
                 Err(error) => panic!("nothing came from the daemon: {error}"),
             }
