@@ -1,10 +1,10 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
 mod helpers;
+mod listeners;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use self::helpers::Helpers;
+use self::listeners::Bound;
 use crate::board::Board;
-use crate::config::{self, Config, ConfigError, Listen};
+use crate::config::{self, Config, ConfigError};
 use crate::guard::{Credentials, Gate};
 use crate::hub::{Hub, Room, RoomError};
-use crate::link::{
-    BindError, Door, Limits as LinkLimits, Listener, OriginsSource, TlsError, TlsSource, Transport,
-    bind_tcp, bind_unix,
-};
+use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
 use crate::supervise::{self, Change};
@@ -133,16 +131,9 @@ pub struct App {
     gate: Arc<Gate>,
     rooms: mpsc::Receiver<Arc<Room>>,
     listeners: Vec<Listener>,
-    live: Vec<Live>,
+    bound: Vec<Bound>,
     door: Arc<Door>,
     signals: Signals,
-}
-
-/// What of a listener follows the configuration while it runs.
-struct Live {
-    address: SocketAddr,
-    tls: Option<Arc<TlsSource>>,
-    origins: Option<Arc<OriginsSource>>,
 }
 
 struct Signals {
@@ -183,9 +174,8 @@ impl App {
             handshake_timeout: config.limits.handshake_timeout,
         };
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
-        let mut live = Vec::new();
-        let bound = config.listen.iter().map(|listen| bind(listen, &mut live));
-        let listeners = bound.collect::<Result<Vec<_>, _>>()?;
+        let listeners = config.listen.iter().map(listeners::bind).collect::<Result<Vec<_>, _>>()?;
+        let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
         let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
         let started = config.clone();
         Ok(Self {
@@ -198,7 +188,7 @@ impl App {
             gate,
             rooms,
             listeners,
-            live,
+            bound,
             door,
             signals,
         })
@@ -295,6 +285,7 @@ impl App {
         for change in &changes.live {
             info!(%change, "changed");
         }
+        listeners::reload(&mut self.bound, &new.config.listen);
         self.apply(new);
         self.hub.status().reloads.add(1);
         info!(changes = changes.live.len(), "configuration reloaded");
@@ -324,12 +315,7 @@ impl App {
         }
         self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
         self.door.set_handshake_timeout(config.limits.handshake_timeout);
-        for live in &self.live {
-            let listen = config.listen.iter().find(|listen| listen.address() == Some(live.address));
-            if let Some(listen) = listen {
-                follow(live, listen);
-            }
-        }
+        self.hub.set_peers_max(config.limits.peers as usize);
         (self.config, self.sessions) = (config, names);
     }
 }
@@ -361,65 +347,6 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
         })
     }
-}
-
-fn bind(listen: &Listen, live: &mut Vec<Live>) -> Result<Listener, StartError> {
-    let (address, tls, origins) = match listen {
-        Listen::Tcp { address } => (*address, None, None),
-        Listen::Tls { address, tls } => (*address, Some(tls), None),
-        Listen::WebSocket { address, origins } => (*address, None, Some(origins)),
-        Listen::WebSocketTls { address, origins, tls } => (*address, Some(tls), Some(origins)),
-        Listen::Unix { path, mode, group } => {
-            let group = group.as_deref().map(group_id).transpose()?;
-            return Ok(bind_unix(path, mode.bits(), group)?);
-        }
-    };
-    let tls = match tls {
-        Some(files) => Some(Arc::new(TlsSource::load(files.clone())?)),
-        None => None,
-    };
-    let origins = origins.map(|origins| OriginsSource::new(origins.clone()));
-    live.push(Live { address, tls: tls.clone(), origins: origins.clone() });
-    let transport = match (tls, origins) {
-        (None, None) => Transport::Plain,
-        (Some(tls), None) => Transport::Tls(tls),
-        (None, Some(origins)) => Transport::WebSocket(origins),
-        (Some(tls), Some(origins)) => Transport::WebSocketTls(tls, origins),
-    };
-    Ok(bind_tcp(address, transport)?)
-}
-
-/// Gives a listener that stays its new certificates and origins.
-fn follow(live: &Live, listen: &Listen) {
-    let (tls, origins) = match listen {
-        Listen::Tls { tls, .. } => (Some(tls), None),
-        Listen::WebSocket { origins, .. } => (None, Some(origins)),
-        Listen::WebSocketTls { tls, origins, .. } => (Some(tls), Some(origins)),
-        Listen::Tcp { .. } | Listen::Unix { .. } => (None, None),
-    };
-    if let Some((source, files)) = live.tls.as_ref().zip(tls)
-        && let Err(error) = source.reload(files.clone())
-    {
-        warn!(%error, "certificate not reloaded; the old one stays in use");
-    }
-    if let Some((source, origins)) = live.origins.as_ref().zip(origins) {
-        source.reload(origins.clone());
-    }
-}
-
-/// The number of a group, by number or by `/etc/group`.
-fn group_id(name: &str) -> Result<u32, StartError> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
-    }
-    let groups = std::fs::read_to_string(Path::new("/etc/group")).unwrap_or_default();
-    groups
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-        })
-        .ok_or_else(|| StartError::NoSuchGroup(name.to_owned()))
 }
 
 fn session_limits(config: &Config, session: &config::Session) -> SessionLimits {

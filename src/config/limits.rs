@@ -85,7 +85,7 @@ impl Fields for Limits {
         let minute = Duration::from_secs(60);
         let handshake_timeout = Duration::from_millis(100)..=5 * minute;
         visit.key("memory", Restart, &mut within(&mut self.memory, Bytes::mib(1)..=MAX_MEMORY));
-        visit.key("peers", Restart, &mut within(&mut self.peers, 1..=1_000_000));
+        visit.key("peers", Live, &mut within(&mut self.peers, 1..=1_000_000));
         visit.key("peers_per_address", Live, &mut self.peers_per_address);
         visit.key("sessions", Live, &mut within(&mut self.sessions, 1..=10_000));
         visit.key("handshakes", Restart, &mut within(&mut self.handshakes, 1..=100_000));

@@ -7,6 +7,7 @@ mod room;
 mod seat;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,13 +30,13 @@ pub struct Hub {
     clock: Clock,
     status: Arc<Status>,
     /// Peers of all sessions at once.
-    peers_max: usize,
+    peers_max: AtomicUsize,
     /// Sessions at once, and what those may use that peers make.
     made: Mutex<MadeLimits>,
+    /// The daemon stops; the milliseconds after which peers may come back.
+    closing: OnceLock<Option<u32>>,
     /// Tells the owner of the timers' tasks of new sessions.
     opened: mpsc::Sender<Arc<Room>>,
-    /// The daemon stops; in it, when to come back.
-    end: OnceLock<Option<u32>>,
 }
 
 #[derive(Debug)]
@@ -102,10 +103,10 @@ impl Hub {
             budget: Arc::new(Budget::new(memory)),
             clock: Clock::start(),
             status,
-            peers_max: peers,
+            peers_max: AtomicUsize::new(peers),
             made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
+            closing: OnceLock::new(),
             opened,
-            end: OnceLock::new(),
         });
         (hub, rooms)
     }
@@ -193,14 +194,19 @@ impl Hub {
         rooms.values().map(|room| room.payload_max()).max().unwrap_or(0)
     }
 
+    /// Applies another limit on peers at once; those that are over it stay.
+    pub fn set_peers_max(&self, peers: usize) {
+        self.peers_max.store(peers, Ordering::Relaxed);
+    }
+
     /// Lets a peer whose handshake is done into its session.
     ///
     /// # Errors
-    /// [`Refusal`]: no such session, no room, or the daemon stops.
+    /// [`Refusal`]: no such session, no room, or [`Hub::close_all`] was called.
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
-        if self.status.peers.get() >= self.peers_max as u64 {
+        if self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
             return Err(full);
         }
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
@@ -210,17 +216,16 @@ impl Hub {
         if room.is_closed() {
             return Err(Refusal::because(ErrorCode::NotAuthenticated));
         }
-        // looked at last: who is let in now is seen by `close_all`, which has not begun
-        match self.end.get() {
-            None => Ok(seat),
+        // looked at last: who came in before it was set is told with the others
+        match self.closing.get() {
             Some(&retry_ms) => Err(Refusal { code: ErrorCode::Unavailable, retry_ms }),
+            None => Ok(seat),
         }
     }
 
-    /// Tells all peers that the daemon stops, and closes their links. Nobody is let in any more.
+    /// Tells all peers that the daemon stops, and closes their links; no more are let in.
     pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
-        // a second time changes nothing about when to come back
-        self.end.set(retry_ms).unwrap_or_default();
+        self.closing.get_or_init(|| retry_ms);
         for room in self.all_rooms() {
             room.close_all(reason, retry_ms);
         }

@@ -1,7 +1,6 @@
 //! What all links share: the way into the hub, and their limits.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
@@ -36,8 +35,7 @@ pub struct Door {
     pub(super) hub: Arc<Hub>,
     pub(super) gate: Arc<Gate>,
     pub(super) handshakes: Arc<Semaphore>,
-    /// milliseconds
-    handshake_timeout: AtomicU64,
+    handshake_timeout: Mutex<Duration>,
     /// For links that are over and wait for their peers to see it.
     goodbyes: Semaphore,
 }
@@ -50,14 +48,14 @@ impl Door {
             hub,
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            handshake_timeout: AtomicU64::new(millis(limits.handshake_timeout)),
+            handshake_timeout: Mutex::new(limits.handshake_timeout),
             goodbyes: Semaphore::new(GOODBYES),
         })
     }
 
-    /// Applies another deadline to handshakes that begin from now on.
+    /// Gives handshakes that begin from now on so much time.
     pub fn set_handshake_timeout(&self, timeout: Duration) {
-        self.handshake_timeout.store(millis(timeout), Ordering::Relaxed);
+        *self.handshake_timeout.lock().unwrap_or_else(PoisonError::into_inner) = timeout;
     }
 
     /// Waits for a place among the handshakes; the link's time runs from then on.
@@ -65,8 +63,8 @@ impl Door {
     /// Cancel-safe: a place is taken by nobody who does not wait for it any more.
     pub(super) async fn permit(&self) -> Permit {
         let place = Arc::clone(&self.handshakes).acquire_owned().await;
-        let timeout = Duration::from_millis(self.handshake_timeout.load(Ordering::Relaxed));
         let place = place.expect("the semaphore is never closed");
+        let timeout = *self.handshake_timeout.lock().unwrap_or_else(PoisonError::into_inner);
         Permit { _place: place, until: Instant::now() + timeout }
     }
 
@@ -115,10 +113,6 @@ impl Door {
         self.gate.open_made_session(session, made);
         Ok(())
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 /// Each costs a file descriptor, for seconds; who can make links in plenty shall not have them all.
 const GOODBYES: usize = 256;

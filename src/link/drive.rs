@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tracing::debug;
 use super::door::Door;
 use super::handshake::Admitted;
 use super::pending::Pending;
-use crate::guard::Meters;
+use crate::guard::{Meters, Visit};
 use crate::hub::Seat;
 
 /// How a transport carries frames once the handshake is done.
@@ -28,7 +29,8 @@ pub(super) trait Carrier {
 
     /// Writes a last frame and ends the transport in its own way; where it `waits`, until the peer
     /// has ended it, too.
-    async fn close(self, last: Option<&[u8]>, waits: bool) -> io::Result<()>;
+    fn close(self, last: Option<&[u8]>, waits: bool)
+    -> impl Future<Output = io::Result<()>> + Send;
 }
 
 /// What became of bytes to write.
@@ -58,8 +60,14 @@ impl From<Gone> for Event {
     }
 }
 
-/// Carries a link from its WELCOME to its last byte.
-pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Admitted) {
+/// What carries a link from its WELCOME to its last byte: all that an idle link has in memory here.
+pub(super) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Carries a link from its WELCOME to its last byte; its visit ends with it.
+pub(super) fn drive<C>(door: Arc<Door>, mut carrier: C, admitted: Admitted, visit: Visit) -> Running
+where
+    C: Carrier + Send + 'static,
+{
     let is_local = admitted.is_local;
     let mut desk = Desk {
         seat: admitted.seat,
@@ -70,22 +78,33 @@ pub(super) async fn drive<C: Carrier>(door: &Door, mut carrier: C, admitted: Adm
         timer: Timer::None,
         meters: admitted.meters,
     };
-    let last = loop {
-        match poll_fn(|cx| desk.poll_drive(&mut carrier, door, cx)).await {
-            Event::Asked(asks) => {
-                for ask in &asks {
-                    door.answer(&desk.seat, is_local, ask).await;
-                }
+    // not an async fn: that would hold its arguments and what becomes of them side by side. What is
+    // awaited rarely is boxed, lest its state is part of every idle link's.
+    Box::pin(async move {
+        let last = loop {
+            match poll_fn(|cx| desk.poll_drive(&mut carrier, &door, cx)).await {
+                Event::Asked(asks) => Box::pin(answer(&door, &desk.seat, is_local, asks)).await,
+                Event::Finished => break None,
+                Event::Replaced => break Some(bye(ByeReason::Replaced)),
             }
-            Event::Finished => break None,
-            Event::Replaced => break Some(bye(ByeReason::Replaced)),
-        }
-    };
-    // the peer may come back while this link still says goodbye
-    drop(desk);
+        };
+        // the peer may come back while this link still says goodbye
+        drop(desk);
+        Box::pin(close(&door, carrier, last)).await;
+        drop(visit);
+    })
+}
+
+async fn answer(door: &Door, seat: &Seat, is_local: bool, asks: Vec<Ask>) {
+    for ask in &asks {
+        door.answer(seat, is_local, ask).await;
+    }
+}
+
+/// Ends a link's transport, within a time.
+async fn close<C: Carrier>(door: &Door, carrier: C, last: Option<Vec<u8>>) {
     let place = door.goodbye();
-    // boxed: its state would be part of every idle link's
-    let closing = Box::pin(carrier.close(last.as_deref(), place.is_some()));
+    let closing = carrier.close(last.as_deref(), place.is_some());
     let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     debug!(in_order = closed.is_ok_and(|closed| closed.is_ok()), "link closed");
 }

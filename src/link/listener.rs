@@ -5,7 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, fs};
 
@@ -15,9 +17,10 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
 use super::door::{Door, Permit};
-use super::stream;
+use super::drive::Running;
 use super::tls::{self, TlsSource};
-use super::websocket::{self, OriginsSource};
+use super::{stream, websocket};
+use crate::config::Origins;
 use crate::guard::{Origin, Visit};
 
 /// What runs over a listener's connections.
@@ -28,9 +31,9 @@ pub enum Transport {
     /// Frames in TLS.
     Tls(Arc<TlsSource>),
     /// WebSocket.
-    WebSocket(Arc<OriginsSource>),
+    WebSocket(Arc<Origins>),
     /// WebSocket in TLS.
-    WebSocketTls(Arc<TlsSource>, Arc<OriginsSource>),
+    WebSocketTls(Arc<TlsSource>, Arc<Origins>),
 }
 
 impl Transport {
@@ -46,11 +49,32 @@ impl Transport {
     }
 }
 
+/// What runs over a listener's connections from now on, also while it runs: for reloads.
+#[derive(Debug, Clone)]
+pub struct TransportHandle(Arc<RwLock<Transport>>);
+
+impl TransportHandle {
+    fn new(transport: Transport) -> Self {
+        Self(Arc::new(RwLock::new(transport)))
+    }
+
+    /// Uses `transport` for the connections that come from now on.
+    pub fn set(&self, transport: Transport) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = transport;
+    }
+
+    /// What is in use.
+    #[must_use]
+    pub fn get(&self) -> Transport {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A bound socket, and what runs over its connections.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
-    transport: Transport,
+    transport: TransportHandle,
 }
 
 #[derive(Debug)]
@@ -105,7 +129,10 @@ pub fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<Listener, B
         TcpListener::from_std(socket.into())
     };
     match bind() {
-        Ok(socket) => Ok(Listener { socket: Socket::Tcp(socket), transport }),
+        Ok(socket) => {
+            let transport = TransportHandle::new(transport);
+            Ok(Listener { socket: Socket::Tcp(socket), transport })
+        }
         Err(error) => Err(BindError { place: format!("{}://{address}", transport.name()), error }),
     }
 }
@@ -128,7 +155,7 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Listener,
     match bind() {
         Ok(socket) => {
             let socket = Socket::Unix(socket, path.to_owned());
-            Ok(Listener { socket, transport: Transport::Plain })
+            Ok(Listener { socket, transport: TransportHandle::new(Transport::Plain) })
         }
         Err(error) => Err(BindError { place: format!("unix:{}", path.display()), error }),
     }
@@ -151,11 +178,17 @@ impl Listener {
     pub fn url(&self) -> String {
         match &self.socket {
             Socket::Tcp(socket) => match socket.local_addr() {
-                Ok(address) => format!("{}://{address}", self.transport.name()),
-                Err(error) => format!("{}://? ({error})", self.transport.name()),
+                Ok(address) => format!("{}://{address}", self.transport.get().name()),
+                Err(error) => format!("{}://? ({error})", self.transport.get().name()),
             },
             Socket::Unix(_, path) => format!("unix:{}", path.display()),
         }
+    }
+
+    /// For changing what runs over its connections.
+    #[must_use]
+    pub fn transport(&self) -> TransportHandle {
+        self.transport.clone()
     }
 
     /// Accepts links and carries them. Once `stop` is set it accepts no more, closes its socket and
@@ -190,7 +223,7 @@ impl Listener {
     async fn accept(&self, door: &Door) -> Option<Accepted> {
         let accepted = match &self.socket {
             Socket::Tcp(socket) => socket.accept().await.map(|(io, address)| {
-                let origin = Origin::network(address, self.transport.name());
+                let origin = Origin::network(address, self.transport.get().name());
                 (Io::Tcp(io), origin)
             }),
             Socket::Unix(socket, _) => socket.accept().await.map(|(io, _)| {
@@ -216,17 +249,31 @@ impl Listener {
     }
 
     /// What carries a link that has its place among the handshakes.
-    fn carry(
-        &self,
-        door: &Arc<Door>,
-        accepted: Accepted,
-        permit: Permit,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let (door, transport) = (Arc::clone(door), self.transport.clone());
-        async move {
-            let Accepted { io, origin, visit } = accepted;
-            carry(&door, io, origin, transport, permit).await;
-            drop(visit);
+    fn carry(&self, door: &Arc<Door>, accepted: Accepted, permit: Permit) -> Link {
+        let transport = self.transport.get();
+        Link::Entering(Box::pin(enter(Arc::clone(door), accepted, transport, permit)))
+    }
+}
+
+/// A link from its first byte to its last. Not an async block: an idle link is to be one small task
+/// and one box, and the handshake's state is many times that and soon gone.
+enum Link {
+    Entering(Pin<Box<dyn Future<Output = Option<Running>> + Send>>),
+    Running(Running),
+}
+
+impl Future for Link {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Entering(entering) => match ready!(entering.as_mut().poll(cx)) {
+                    Some(running) => *self = Self::Running(running),
+                    None => return Poll::Ready(()),
+                },
+                Self::Running(running) => return running.as_mut().poll(cx),
+            }
         }
     }
 }
@@ -252,33 +299,32 @@ enum Io {
     Unix(UnixStream),
 }
 
-async fn carry(door: &Door, io: Io, origin: Origin, transport: Transport, permit: Permit) {
-    match io {
-        Io::Unix(io) => stream::serve(door, io, origin, permit).await,
-        Io::Tcp(io) => {
-            if let Err(error) = io.set_nodelay(true) {
-                debug!(%origin, %error, "no TCP_NODELAY");
-            }
-            match transport {
-                Transport::Plain => stream::serve(door, io, origin, permit).await,
-                Transport::WebSocket(origins) => {
-                    websocket::serve(door, io, origin, permit, &origins).await;
-                }
-                Transport::Tls(source) => {
-                    if let Some((io, origin)) =
-                        tls::accept(door, io, origin, &source, &permit).await
-                    {
-                        stream::serve(door, io, origin, permit).await;
-                    }
-                }
-                Transport::WebSocketTls(source, origins) => {
-                    if let Some((io, origin)) =
-                        tls::accept(door, io, origin, &source, &permit).await
-                    {
-                        websocket::serve(door, io, origin, permit, &origins).await;
-                    }
-                }
-            }
+/// Takes a link from its first byte into its session; `None`: it is over.
+async fn enter(
+    door: Arc<Door>,
+    Accepted { io, origin, visit }: Accepted,
+    transport: Transport,
+    permit: Permit,
+) -> Option<Running> {
+    let io = match io {
+        Io::Unix(io) => return stream::enter(door, io, origin, permit, visit).await,
+        Io::Tcp(io) => io,
+    };
+    if let Err(error) = io.set_nodelay(true) {
+        debug!(%origin, %error, "no TCP_NODELAY");
+    }
+    match transport {
+        Transport::Plain => stream::enter(door, io, origin, permit, visit).await,
+        Transport::WebSocket(origins) => {
+            websocket::enter(door, io, origin, permit, visit, origins).await
+        }
+        Transport::Tls(source) => {
+            let (io, origin) = tls::accept(&door, io, origin, &source, &permit).await?;
+            stream::enter(door, io, origin, permit, visit).await
+        }
+        Transport::WebSocketTls(source, origins) => {
+            let (io, origin) = tls::accept(&door, io, origin, &source, &permit).await?;
+            websocket::enter(door, io, origin, permit, visit, origins).await
         }
     }
 }
@@ -306,3 +352,70 @@ async fn pause_after(door: &Door, error: &io::Error) {
 const BACKLOG: i32 = 1024;
 /// Without file descriptors there is nothing to do but wait for some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use fastport_core::retention::Retention;
+    use fastport_core::session;
+    use fastport_wire::control::WhenFull;
+    use tokio::io::AsyncWriteExt;
+
+    use super::super::Limits;
+    use super::*;
+    use crate::config::Config;
+    use crate::guard::{Credentials, Gate};
+    use crate::hub::Hub;
+    use crate::status::Status;
+
+    fn door() -> Arc<Door> {
+        let limits = session::Limits {
+            peers: 10,
+            topics: 10,
+            outbox: 4096,
+            payload: 1024,
+            subscriptions: 10,
+            open_topics: 10,
+            keepalive: 0,
+            linger: 0,
+            stall_ms: 0,
+            retention: Retention { messages: 0, age_ms: 0, bytes: 0 },
+            when_full: WhenFull::DropOldest,
+        };
+        let (hub, _timers) = Hub::new(1 << 20, 10, limits, Arc::new(Status::default()));
+        hub.open_room("demo", limits).expect("it is the first");
+        let limits = Limits { handshakes: 1, handshake_timeout: Duration::from_secs(10) };
+        Door::new(
+            hub,
+            Gate::new(&Config::default(), Credentials::default()).expect("randomness"),
+            limits,
+        )
+    }
+
+    /// Times ten thousand: what a peer costs beside the session's own state and tokio's.
+    #[tokio::test]
+    async fn a_link_in_its_session_has_let_go_of_its_handshake() {
+        let door = door();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = bind_tcp(address, Transport::Plain).expect("loopback has free ports");
+        let Socket::Tcp(socket) = &listener.socket else { unreachable!("it was bound as TCP") };
+        let address = socket.local_addr().expect("it is bound");
+        let mut peer = TcpStream::connect(address).await.expect("it listens");
+        // HELLO session "demo", version 2, epoch 7
+        let hello = b"\x10\x0d\xa4\x00\x00\x02\x64demo\x07\x02\x0c\x07";
+        peer.write_all(hello).await.expect("it is connected");
+        let accepted = listener.accept(&door).await.expect("nobody is turned away");
+        let permit = door.permit().await;
+        let mut link = listener.carry(&door, accepted, permit);
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut link).poll(cx).is_pending(), "the peer is still there");
+            if matches!(link, Link::Running(_)) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let Link::Running(running) = &link else { unreachable!("it was waited for") };
+        let (task, state) = (size_of_val(&link), size_of_val(&**running));
+        println!("bytes of an idle TCP link: {task} in its task, {state} beside it");
+        assert!(task <= 24 && state <= 256, "{task} {state}");
+    }
+}

@@ -27,8 +27,13 @@ pub fn memory_link(
 /// It waits for a place among the handshakes as links from outside do.
 pub async fn serve_pipe<T>(door: Arc<Door>, pipe: T)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let permit = door.permit().await;
-    stream::serve(&door, pipe, Origin::local("memory", None), permit).await;
+    let origin = Origin::local("memory", None);
+    // local links are not counted, so there is always a place
+    let Some(visit) = door.gate.admit(&origin, door.hub.clock().mono()) else { return };
+    if let Some(running) = stream::enter(door, pipe, origin, permit, visit).await {
+        running.await;
+    }
 }

@@ -17,7 +17,6 @@ mod websocket;
 
 pub use self::door::{Door, Limits};
 pub use self::faulty::{Faults, Faulty};
-pub use self::listener::{BindError, Listener, Transport, bind_tcp, bind_unix};
+pub use self::listener::{BindError, Listener, Transport, TransportHandle, bind_tcp, bind_unix};
 pub use self::memory::{memory_link, serve_pipe};
 pub use self::tls::{TlsError, TlsSource};
-pub use self::websocket::OriginsSource;

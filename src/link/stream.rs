@@ -6,36 +6,36 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
+use super::drive::{Carrier, Desk, Event, Running, Turn, Written, drive};
 use super::handshake::{Failure, Frames, shake};
-use crate::guard::Origin;
+use crate::guard::{Origin, Visit};
 
-/// Carries a link from its first byte to its last.
-pub(super) async fn serve<T>(door: &Door, io: T, origin: Origin, permit: Permit)
+/// Takes a link from its first byte into its session; `None`: it is over.
+pub(super) async fn enter<T>(
+    door: Arc<Door>,
+    io: T,
+    origin: Origin,
+    permit: Permit,
+    visit: Visit,
+) -> Option<Running>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut stream = Stream { io };
-    // boxed: the handshake's state is larger than an idle link's, and soon gone
-    let admitted = Box::pin(shake(door, &mut stream, &origin, &permit)).await;
-    match admitted {
-        Some(admitted) => {
-            drop(permit);
-            drive(door, stream, admitted).await;
-        }
+    let Some(admitted) = shake(&door, &mut stream, &origin, &permit).await else {
         // the refusal is written; what is left of the time is for its arrival
-        None => {
-            let closing = Box::pin(stream.close(None, true));
-            let closed = tokio::time::timeout_at(permit.until, closing).await;
-            debug!(%origin, in_order = closed.is_ok(), "refused link closed");
-        }
-    }
+        let closed = tokio::time::timeout_at(permit.until, stream.close(None, true)).await;
+        debug!(%origin, in_order = closed.is_ok(), "refused link closed");
+        return None;
+    };
+    Some(drive(door, stream, admitted, visit))
 }
 
 /// Ends a transport. Where it `waits`, what was written arrives also at a peer that is still
@@ -85,7 +85,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Frames for Stream<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for Stream<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for Stream<T> {
     fn poll_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> (usize, Written) {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

@@ -1,7 +1,7 @@
 //! TLS (rustls): certificates and keys from files, read again when the files change.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use std::{fmt, fs, io};
 
@@ -48,12 +48,12 @@ impl std::error::Error for TlsError {}
 /// A listener's TLS, which follows its files.
 #[derive(Debug)]
 pub struct TlsSource {
+    files: Tls,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    files: Tls,
     config: Arc<ServerConfig>,
     stamp: Stamp,
     looked: Instant,
@@ -68,23 +68,32 @@ impl TlsSource {
     /// # Errors
     /// [`TlsError`].
     pub fn load(files: Tls) -> Result<Self, TlsError> {
-        State::read(files).map(|state| Self { state: Mutex::new(state) })
+        let (config, stamp) = read(&files)?;
+        let state = State { config, stamp, looked: Instant::now() };
+        Ok(Self { files, state: Mutex::new(state) })
     }
 
-    /// Reads these files from now on.
+    /// The files.
+    #[must_use]
+    pub fn files(&self) -> &Tls {
+        &self.files
+    }
+
+    /// Reads the files again.
     ///
     /// # Errors
     /// [`TlsError`]; what was read before stays in use.
-    pub fn reload(&self, files: Tls) -> Result<(), TlsError> {
-        let state = State::read(files)?;
-        *self.state() = state;
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let (config, stamp) = read(&self.files)?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State { config, stamp, looked: Instant::now() };
         Ok(())
     }
 
     /// The configuration for the next connection.
     async fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
         let due = {
-            let mut state = self.state();
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let due = state.looked.elapsed() >= LOOK_EVERY;
             if due {
                 state.looked = Instant::now();
@@ -99,30 +108,17 @@ impl TlsSource {
         Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).config)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn follow(&self) {
-        let (files, known) = {
-            let state = self.state();
-            (state.files.clone(), state.stamp.clone())
-        };
-        if stamp(&files) == known {
+        let known = self.state.lock().unwrap_or_else(PoisonError::into_inner).stamp.clone();
+        if stamp(&self.files) == known {
             return;
         }
-        let certificate = files.certificate.display().to_string();
-        match self.reload(files) {
-            Ok(()) => info!(certificate, "certificate reloaded"),
+        match self.reload() {
+            Ok(()) => {
+                info!(certificate = %self.files.certificate.display(), "certificate reloaded")
+            }
             Err(error) => warn!(%error, "certificate not reloaded; the old one stays in use"),
         }
-    }
-}
-
-impl State {
-    fn read(files: Tls) -> Result<Self, TlsError> {
-        let (config, stamp) = read(&files)?;
-        Ok(Self { files, config, stamp, looked: Instant::now() })
     }
 }
 

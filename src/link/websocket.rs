@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use fastport_core::handshake::Refusal;
@@ -23,45 +23,26 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Turn, Written, drive};
+use super::drive::{Carrier, Desk, Event, Running, Turn, Written, drive};
 use super::handshake::{Failure, Frames, shake};
 use super::stream::end;
 use crate::config::Origins;
-use crate::guard::Origin;
+use crate::guard::{Origin, Visit};
 
-/// Which web pages may connect to a listener; can be changed while it runs.
-#[derive(Debug)]
-pub struct OriginsSource(RwLock<Origins>);
-
-impl OriginsSource {
-    /// Those pages.
-    #[must_use]
-    pub fn new(origins: Origins) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(origins)))
-    }
-
-    /// Lets these pages connect from now on.
-    pub fn reload(&self, origins: Origins) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = origins;
-    }
-
-    fn allows(&self, origin: Option<&str>) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).allows(origin)
-    }
-}
-
-/// Carries a link from its HTTP request to its last byte.
-pub(super) async fn serve<T>(
-    door: &Door,
+/// Takes a link from its HTTP request into its session; `None`: it is over.
+pub(super) async fn enter<T>(
+    door: Arc<Door>,
     mut io: T,
     origin: Origin,
     permit: Permit,
-    origins: &OriginsSource,
-) where
-    T: AsyncRead + AsyncWrite + Unpin,
+    visit: Visit,
+    origins: Arc<Origins>,
+) -> Option<Running>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = config(door.hub.payload_max());
-    let upgrade = Box::pin(upgrade(&mut io, origins, config));
+    let upgrade = Box::pin(upgrade(&mut io, &origins, config));
     match tokio::time::timeout_at(permit.until, upgrade).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
@@ -70,29 +51,23 @@ pub(super) async fn serve<T>(
             let told = Box::pin(tell_why(&mut io, &error));
             let told = tokio::time::timeout_at(permit.until, told).await;
             debug!(%origin, told = told.is_ok_and(|told| told.is_ok()), "upgrade refused");
-            return;
+            return None;
         }
         Err(_) => {
             door.status().handshake_timeouts.add(1);
-            return;
+            return None;
         }
     }
     // no byte is lost between the two: a peer that sends before it has the answer was refused
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let mut link = WebSocketLink { socket, json: None, has_spoken: false, owed: None };
-    let admitted = Box::pin(shake(door, &mut link, &origin, &permit)).await;
-    match admitted {
-        Some(admitted) => {
-            drop(permit);
-            drive(door, link, admitted).await;
-        }
+    let Some(admitted) = shake(&door, &mut link, &origin, &permit).await else {
         // the refusal is written; what is left of the time is for its arrival
-        None => {
-            let closing = Box::pin(link.close(None, true));
-            let closed = tokio::time::timeout_at(permit.until, closing).await;
-            debug!(%origin, in_order = closed.is_ok(), "refused link closed");
-        }
-    }
+        let closed = tokio::time::timeout_at(permit.until, link.close(None, true)).await;
+        debug!(%origin, in_order = closed.is_ok(), "refused link closed");
+        return None;
+    };
+    Some(drive(door, link, admitted, visit))
 }
 
 fn config(payload_max: usize) -> WebSocketConfig {
@@ -107,11 +82,7 @@ fn config(payload_max: usize) -> WebSocketConfig {
 
 // the callback's error is the HTTP response that refuses, as tungstenite wants it
 #[allow(clippy::result_large_err)]
-async fn upgrade<T>(
-    io: &mut T,
-    origins: &OriginsSource,
-    config: WebSocketConfig,
-) -> Result<(), Error>
+async fn upgrade<T>(io: &mut T, origins: &Origins, config: WebSocketConfig) -> Result<(), Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -251,7 +222,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Frames for WebSocketLink<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for WebSocketLink<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for WebSocketLink<T> {
     fn poll_write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> (usize, Written) {
         let mut written = 0;
         loop {

@@ -8,8 +8,8 @@ use fastport::config::{ClientAuth, Config, Origins, Tls};
 use fastport::guard::{Credentials, Gate};
 use fastport::hub::{Hub, Room};
 use fastport::link::{
-    Door, Faults, Faulty, Limits, Listener, OriginsSource, TlsSource, Transport, bind_tcp,
-    bind_unix, memory_link, serve_pipe,
+    Door, Faults, Faulty, Limits, Listener, TlsSource, Transport, bind_tcp, bind_unix, memory_link,
+    serve_pipe,
 };
 use fastport::status::Status;
 use fastport_core::retention::Retention;
@@ -106,7 +106,7 @@ impl Site {
     }
 
     fn listener(&mut self, kind: Kind) -> Option<Listener> {
-        let origins = OriginsSource::new(Origins::default());
+        let origins = Arc::new(Origins::default());
         let transport = match kind {
             Kind::Memory | Kind::Faulty => return None,
             Kind::Unix => {

@@ -9,7 +9,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -172,20 +172,41 @@ pub fn hello() -> Hello<'static> {
 }
 
 /// A link on which a test says what it likes.
-pub struct Raw {
-    stream: TcpStream,
+pub struct Raw<S = TcpStream> {
+    stream: S,
     input: Vec<u8>,
 }
 
 impl Raw {
     /// Connects to `host:port`.
     pub fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("the relay listens");
+        Self::over(TcpStream::connect(address).expect("the relay listens"))
+    }
+
+    /// As [`Raw::connect`], with a small receive buffer: what is not read stays at the relay.
+    pub fn connect_small(address: &str) -> Self {
+        let address: SocketAddr = address.parse().expect("the relay tells an address");
+        let (domain, kind) = (socket2::Domain::for_address(address), socket2::Type::STREAM);
+        let socket = socket2::Socket::new(domain, kind, None).expect("sockets can be had");
+        // before connecting: the window is agreed on there
+        socket.set_recv_buffer_size(16 * 1024).expect("any size is taken");
+        socket.connect(&address.into()).expect("the relay listens");
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
         Self { stream, input: Vec::new() }
     }
 
+    /// Does what `wrap` does with the connection.
+    pub fn wrapped<S>(self, wrap: impl FnOnce(TcpStream) -> S) -> Raw<S> {
+        Raw { stream: wrap(self.stream), input: self.input }
+    }
+}
+
+impl<S: Read + Write> Raw<S> {
     /// Sends bytes as they are.
     pub fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the relay reads");
@@ -210,6 +231,8 @@ impl Raw {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                // TLS says so when it is closed without its own goodbye
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("{error}"),
             }

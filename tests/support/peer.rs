@@ -122,15 +122,19 @@ impl<S: Read + Write> Peer<S> {
     /// Sends HELLO and waits for nothing.
     pub fn begin(io: S, session: &str, change: impl FnOnce(&mut control::Hello<'_>)) -> Self {
         static EPOCH: AtomicU64 = AtomicU64::new(1);
-        let input = Vec::new();
-        let names = BTreeMap::new();
-        let mut peer = Self { io, input, used: 0, requests: 0, names, payload_limit: 0 };
+        let mut peer = Self::silent(io);
         let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
         let mut hello =
             control::Hello { version: control::VERSION, session, epoch, ..Default::default() };
         change(&mut hello);
         peer.send(hello.into());
         peer
+    }
+
+    /// Sends nothing.
+    pub fn silent(io: S) -> Self {
+        let (input, names) = (Vec::new(), BTreeMap::new());
+        Self { io, input, used: 0, requests: 0, names, payload_limit: 0 }
     }
 
     /// Sends a control message.
