@@ -146,6 +146,12 @@ impl Buffers {
         freed
     }
 
+    /// What the warm buffers are charged with.
+    #[cfg(test)]
+    pub(crate) fn spare_bytes(&self) -> usize {
+        self.spare.iter().map(Vec::capacity).sum()
+    }
+
     fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
         if buffer.capacity() == 0
             && let Some(spare) = self.spare.pop()

@@ -5,6 +5,8 @@
 //! is delivered, queued, or dropped with a cause in the ledger and a GAP frame towards the reader);
 //! control frames are not dropped. It never writes anything itself.
 
+mod gaps;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -14,6 +16,7 @@ use fastport_wire::field::{MAX_BODY, data_flag, kind};
 use fastport_wire::frame::{self, GapCause, Head};
 use fastport_wire::{Frame, TopicId};
 
+use self::gaps::{GapCounts, Gaps};
 use crate::budget::{Buffers, NoBudget};
 use crate::ledger::Ledger;
 
@@ -97,49 +100,6 @@ pub struct Outbox {
     /// the last count the reader acknowledged: <= released + unacked
     acked: u64,
     gaps: Option<Box<Gaps>>,
-}
-
-/// Dropped messages that the reader has not been told of.
-#[derive(Debug, Default)]
-struct Gaps {
-    /// dropped from the front of what waits
-    front: GapCounts,
-    /// dropped instead of being put behind what waits
-    back: GapCounts,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct GapCounts {
-    by_cause: [u64; GapCause::ALL.len()],
-    /// `None`: none dropped yet; `Some(None)`: of several topics
-    topic: Option<Option<TopicId>>,
-}
-
-impl GapCounts {
-    fn add(&mut self, cause: GapCause, topic: Option<TopicId>, count: u64) {
-        self.by_cause[cause as usize] += count;
-        self.topic = match self.topic {
-            None => Some(topic),
-            Some(same) if same == topic => Some(same),
-            Some(_) => Some(None),
-        };
-    }
-
-    fn is_empty(&self) -> bool {
-        self.topic.is_none()
-    }
-
-    /// The GAP frames that say it.
-    fn to_frames(self, out: &mut [u8; GAP_FRAMES_MAX]) -> &[u8] {
-        let mut at = 0;
-        let causes = GapCause::ALL.into_iter().zip(self.by_cause);
-        for (cause, count) in causes.filter(|&(_, count)| count > 0) {
-            let frame = Frame::Gap { topic: self.topic.flatten(), count, cause };
-            let room = out.get_mut(at..).unwrap_or_default();
-            at += frame.encode(room).expect("GAP_FRAMES_MAX is room for all causes");
-        }
-        &out[..at]
-    }
 }
 
 impl Outbox {
@@ -292,18 +252,6 @@ impl Outbox {
         self.note_missing(ledger, topic, run.messages.into(), cause);
     }
 
-    /// Books messages as dropped that never came this far: the reader is told behind what waits.
-    pub fn note_missing(
-        &mut self,
-        ledger: &mut Ledger,
-        topic: Option<TopicId>,
-        count: u64,
-        cause: GapCause,
-    ) {
-        ledger.drop_messages(cause, count);
-        self.gaps.get_or_insert_default().back.add(cause, topic, count);
-    }
-
     /// Whether `more` bytes of messages fit without dropping any. Under [`WhenFull::Hold`] a
     /// publisher is asked to wait when they do not.
     #[must_use]
@@ -316,14 +264,6 @@ impl Outbox {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.held() == 0
-    }
-
-    /// Makes sure, as far as the budget goes, that the next output tells of all drops.
-    ///
-    /// # Errors
-    /// [`NoBudget`].
-    pub fn reserve_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
-        if self.gaps.is_none() { Ok(()) } else { self.reserve(buffers, 2 * GAP_FRAMES_MAX) }
     }
 
     /// Makes sure that a later [`Outbox::push_run`] of `more` bytes will not fail.
@@ -467,35 +407,39 @@ impl Outbox {
         buffers: &mut Buffers,
         mut announce: impl FnMut(TopicId, &mut Vec<u8>),
     ) -> Result<(), NoBudget> {
-        let (mut all, mut frames) = (Vec::new(), Vec::new());
+        self.compact();
+        let mut frames = Vec::new();
+        // where in the bytes, and how far in the frames
+        let mut places = Vec::new();
         // gaps that are no frames yet come first
         let mut announced = self.untold_topics();
         announced.sort_unstable();
         announced.dedup();
         announced.iter().for_each(|&topic| announce(topic, &mut frames));
-        let mut at = self.settled;
-        while let Some((head, body)) = self.frame_at(at) {
-            let topic = topic_of(head, body);
-            let unknown =
-                topic.and_then(|topic| announced.binary_search(&topic).err().zip(Some(topic)));
-            if let Some((place, topic)) = unknown {
+        places.push((self.settled, frames.len()));
+        for (at, head, body) in self.frames(self.settled) {
+            let Some(topic) = topic_of(head, body) else { continue };
+            if let Err(place) = announced.binary_search(&topic) {
                 announced.insert(place, topic);
                 announce(topic, &mut frames);
+                places.push((at, frames.len()));
             }
-            let frame = self.bytes.get(at..at + head.total()).unwrap_or_default();
-            buffers.reserve(&mut all, frames.len() + frame.len()).inspect_err(|_| {
-                buffers.release(&mut all);
-            })?;
-            all.extend_from_slice(&frames);
-            frames.clear();
-            all.extend_from_slice(frame);
-            at += head.total();
         }
-        buffers.reserve(&mut all, frames.len()).inspect_err(|_| buffers.release(&mut all))?;
-        all.extend_from_slice(&frames);
-        buffers.release(&mut self.bytes);
-        self.bytes = all;
-        (self.kept, self.settled, self.sent) = (0, 0, 0);
+        // at once: a failure leaves nothing behind that a retry would find in its way
+        self.reserve(buffers, frames.len())?;
+        let (mut from, mut to) = (self.bytes.len(), self.bytes.len() + frames.len());
+        self.bytes.resize(to, 0);
+        while let Some((at, end)) = places.pop() {
+            to -= from - at;
+            self.bytes.copy_within(at..from, to);
+            from = at;
+            let start = places.last().map_or(0, |&(_, end)| end);
+            let piece = frames.get(start..end).unwrap_or_default();
+            to -= piece.len();
+            if let Some(room) = self.bytes.get_mut(to..to + piece.len()) {
+                room.copy_from_slice(piece);
+            }
+        }
         Ok(())
     }
 
@@ -706,63 +650,6 @@ impl Outbox {
         front.add(cause, gaps.topic.flatten(), dropped);
     }
 
-    /// Tells of all drops: those from the front before what waits, those at the back behind it when
-    /// nothing else will come there.
-    fn tell_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
-        let at = self.front();
-        self.absorb_gaps(at);
-        let Some(gaps) = &self.gaps else { return Ok(()) };
-        let mut front = gaps.front;
-        if !front.is_empty() {
-            if let Some(Some(topic)) = front.topic
-                && self.announces(at, topic)
-            {
-                front.topic = Some(None);
-            }
-            self.insert(buffers, at, front.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
-            if let Some(gaps) = &mut self.gaps {
-                gaps.front = GapCounts::default();
-            }
-        }
-        if self.waiting == 0 {
-            self.tell_gaps_at_back(buffers)?;
-        }
-        if self.gaps.as_ref().is_some_and(|gaps| gaps.back.is_empty()) {
-            self.gaps = None;
-        }
-        Ok(())
-    }
-
-    fn tell_gaps_at_back(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
-        let Some(gaps) = &self.gaps else { return Ok(()) };
-        let back = gaps.back;
-        if back.is_empty() {
-            return Ok(());
-        }
-        self.insert(buffers, self.bytes.len(), back.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
-        if let Some(gaps) = &mut self.gaps {
-            gaps.back = GapCounts::default();
-        }
-        Ok(())
-    }
-
-    /// Takes unwritten GAP frames at `at` back into the counts, so that a reader that does not read
-    /// gets one and not many.
-    fn absorb_gaps(&mut self, at: usize) {
-        let mut end = at;
-        while let Some((head, body)) = self.frame_at(end) {
-            let Ok(Frame::Gap { topic, count, cause }) = Frame::from_parts(head, body) else {
-                break;
-            };
-            if self.gaps.as_ref().is_none_or(|gaps| gaps.front.is_empty()) {
-                return;
-            }
-            self.gaps.get_or_insert_default().front.add(cause, topic, count);
-            end += head.total();
-        }
-        self.bytes.drain(at..end);
-    }
-
     fn insert(&mut self, buffers: &mut Buffers, at: usize, frames: &[u8]) -> Result<(), NoBudget> {
         let behind = self.bytes.len() - at;
         self.reserve(buffers, frames.len())?;
@@ -779,21 +666,6 @@ impl Outbox {
         }
         self.frame_at(self.settled)
             .map_or(self.bytes.len(), |(head, _)| self.settled + head.total())
-    }
-
-    /// Where what was dropped from the front is missing: before the first message of which nothing
-    /// is written, or before the mark that tells of others; behind a WELCOME, say.
-    fn front(&self) -> usize {
-        let is_message = |head: &Head| [kind::DATA, kind::GAP].contains(&head.kind());
-        let mut unwritten = self.frames(self.boundary());
-        unwritten.find(|(_, head, _)| is_message(head)).map_or(self.bytes.len(), |(at, ..)| at)
-    }
-
-    /// Whether the reader hears of the topic only behind `at`.
-    fn announces(&self, at: usize, topic: TopicId) -> bool {
-        self.frames(at).any(|(_, head, body)| {
-            matches!(Frame::from_parts(head, body), Ok(Frame::Topic { id, .. }) if id == topic)
-        })
     }
 
     /// Where the frame behind the first `count` counted ones from `kept` on starts.
@@ -873,9 +745,6 @@ fn data_topic(head: Head, body: &[u8]) -> Option<TopicId> {
 
 /// Dropping makes room for an eighth of the outbox at once, so that its cost is spread.
 const ROOM_SHARE: usize = 8;
-/// Bytes of one GAP frame: 2 before the body, id, count, cause.
-const GAP_FRAME_MAX: usize = 2 + 5 + 10 + 1;
-const GAP_FRAMES_MAX: usize = GAP_FRAME_MAX * GapCause::ALL.len();
 
 #[cfg(test)]
 mod tests;

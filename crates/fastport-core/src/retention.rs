@@ -197,6 +197,12 @@ impl TopicLog {
         self.free_if_empty(buffers);
     }
 
+    /// What it is charged with.
+    #[cfg(test)]
+    pub(crate) fn charge(&self) -> usize {
+        self.bytes.capacity() + self.last.as_ref().map_or(0, |last| last.frame.len())
+    }
+
     fn free_if_empty(&mut self, buffers: &mut Buffers) {
         if self.messages == 0 {
             self.bytes.clear();

@@ -4,6 +4,7 @@ use std::vec;
 use fastport_wire::frame::DataFlags;
 use proptest::prelude::*;
 
+use super::gaps::GAP_FRAMES_MAX;
 use super::*;
 use crate::budget::Budget;
 
@@ -181,8 +182,9 @@ fn after_a_reconnect_only_counted_frames_that_are_missing_come_again() {
     let Rig { outbox, buffers, .. } = &mut rig;
     let ping = Frame::Ping { token: &[] };
     let announced = outbox.announce_waiting(buffers, |_, out| {
-        out.resize(ping.encoded_len(), 0);
-        ping.encode(out).expect("encoded_len bytes");
+        let at = out.len();
+        out.resize(at + ping.encoded_len(), 0);
+        ping.encode(&mut out[at..]).expect("encoded_len bytes");
     });
     assert_eq!(announced, Ok(()));
     let expected =

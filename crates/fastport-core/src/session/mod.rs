@@ -6,10 +6,12 @@
 //! takes out bytes ([`Session::output`]), peers to wake ([`Session::poll_wake`]) and questions that
 //! concern more than the session ([`Session::poll_ask`]).
 
+mod attach;
 mod members;
 mod peer;
 mod publish;
 mod requests;
+mod subscriptions;
 mod timers;
 mod topics;
 
@@ -29,11 +31,10 @@ use self::topics::Topics;
 use crate::budget::{Budget, Buffers, NoBudget};
 use crate::ledger::Ledger;
 use crate::matcher::Matcher;
-use crate::outbox::Outbox;
 use crate::proof::PROOF_BYTES;
 use crate::retention::Retention;
 use crate::rights::Rights;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use crate::wheel::Wheel;
 
 /// What a session and its peers may use.
@@ -61,16 +62,6 @@ pub struct Limits {
     pub retention: Retention,
     /// What happens at a full outbox whose peer states no wish.
     pub when_full: WhenFull,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        for index in 0..self.peers.len() {
-            self.remove(u32::try_from(index).unwrap_or(u32::MAX), GapCause::ReaderGone);
-        }
-        self.topics.forget(&mut self.buffers);
-        self.tidy();
-    }
 }
 
 /// Names a peer's link: after a reconnect the key of the old one is stale.
@@ -277,50 +268,6 @@ impl Session {
         }
     }
 
-    /// Lets a peer in. Its WELCOME is the first of its output; a peer whose state is still here goes
-    /// on where it was.
-    ///
-    /// # Errors
-    /// [`AttachError`].
-    pub fn attach(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
-        if let Some(index) = self.find_resumable(&admission) {
-            if let Some(key) = self.try_resume(now, index, &admission)? {
-                return Ok(key);
-            }
-            self.remove(index, GapCause::LinkLost);
-        }
-        if let Some(&index) =
-            self.by_name.get(&(admission.identity.clone(), admission.name.clone()))
-        {
-            self.remove(index, GapCause::ReaderGone);
-        }
-        self.attach_new(now, admission)
-    }
-
-    /// The peer's link is gone. Its state stays for a while if it may come back.
-    pub fn detach(&mut self, now: Instant, key: PeerKey) {
-        let Ok(peer) = self.peer_mut(key) else { return };
-        if peer.linger == 0 || peer.is_leaving || !peer.is_known {
-            self.remove(key.index, GapCause::ReaderGone);
-            return;
-        }
-        self.let_linger(now, key.index);
-    }
-
-    /// The peer has no link, and may come back.
-    fn let_linger(&mut self, now: Instant, index: u32) {
-        let Some(slot) = self.peers.get_mut(index as usize) else { return };
-        let Some(peer) = slot.peer.as_mut() else { return };
-        let until = now.after(u64::from(peer.linger) * 1000);
-        if !matches!(peer.link, Link::Lingering { .. }) {
-            self.attached -= 1;
-            self.lingering += 1;
-        }
-        peer.link = Link::Lingering { until };
-        slot.generation = slot.generation.wrapping_add(1);
-        self.peer_wheel.schedule(index, until);
-    }
-
     /// What the peer's link should write. Call [`Session::advance`] with what it wrote.
     ///
     /// # Errors
@@ -439,210 +386,13 @@ impl Session {
         self.peer_mut(key).is_ok_and(|peer| matches!(peer.link, Link::Attached { .. }))
     }
 
-    fn find_resumable(&self, admission: &Admission) -> Option<u32> {
-        let key = (admission.epoch, admission.identity.clone(), admission.name.clone());
-        self.by_epoch.get(&key).copied()
-    }
-
-    /// Gives a peer's state a new link; `None` when that cannot go on where it was.
-    fn try_resume(
-        &mut self,
-        now: Now,
-        index: u32,
-        admission: &Admission,
-    ) -> Result<Option<PeerKey>, AttachError> {
-        let Some(slot) = self.peers.get_mut(index as usize) else { return Ok(None) };
-        let Some(peer) = slot.peer.as_mut() else { return Ok(None) };
-        if peer.is_leaving || !peer.is_known || peer.outbox.has_overflowed() {
-            return Ok(None);
-        }
-        if peer.outbox.resume(&mut self.ledger, admission.taken).is_err() {
-            return Ok(None);
-        }
-        peer.announced = peer.announced.wrapping_add(1).max(1);
-        peer.flags = admission.flags;
-        (peer.last_time, peer.acked_ahead) = (None, 0);
-        (peer.owes_ack, peer.is_blocked) = (false, false);
-        let is_ready = self.adopt_rights(index, &admission.rights)
-            && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
-        // the old link, if it is still there, finds itself gone
-        self.wake(index);
-        self.wake_blocked();
-        self.let_linger(now.mono, index);
-        if !is_ready {
-            return Err(AttachError::NoBudget);
-        }
-        self.lingering -= 1;
-        self.attached += 1;
-        if let Some(peer) = self.at_mut(index) {
-            peer.link = Link::attached(now.mono);
-        }
-        self.schedule_look(now.mono, index);
-        Ok(Some(self.key_of(index)))
-    }
-
-    /// Puts what a resumed link begins with before all that waits for it.
-    fn push_welcome_back(
-        &mut self,
-        now: Now,
-        index: u32,
-        proof: Option<&[u8; PROOF_BYTES]>,
-    ) -> Result<(), NoBudget> {
-        let Self { peers, topics, ledger, .. } = self;
-        let slot = peers.get_mut(index as usize);
-        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
-        let mut front = Vec::new();
-        welcome(&mut front, now, &self.limits, peer, true, proof);
-        if peer.flags & (features::ACK_DURABLE | features::ACK_CENTRAL) != 0 {
-            // WELCOME says what was taken; the ACK that said more may be lost with the link
-            push_frame(&mut front, &peer.ack());
-        }
-        let topics_of = peer.outbox.topics().into_iter();
-        let gone: Vec<TopicId> = topics_of.filter(|&id| topics.get(id).is_none()).collect();
-        if !gone.is_empty() {
-            peer.outbox.drop_topics(ledger, &gone);
-        }
-        self.announce_waiting(index)?;
-        self.with_room(index, |peer, buffers, _| peer.outbox.push_front(buffers, &front))
-    }
-
-    /// Announces to a peer, on its new link, the topics of all that waits for it.
-    fn announce_waiting(&mut self, index: u32) -> Result<(), NoBudget> {
-        loop {
-            let Self { peers, topics, buffers, .. } = self;
-            let slot = peers.get_mut(index as usize);
-            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
-            let announced = peer.announced;
-            let announce = |id, out: &mut Vec<u8>| {
-                let Some(topic) = topics.get_mut(id) else { return };
-                topic.announce(id, out);
-                if let Some(reader) = topic.reader_mut(index) {
-                    reader.announced = announced;
-                }
-            };
-            let done = peer.outbox.announce_waiting(buffers, announce);
-            if done.is_ok() || !self.evict_oldest() {
-                return done;
-            }
-        }
-    }
-
-    fn key_of(&self, index: u32) -> PeerKey {
-        let generation = self.peers.get(index as usize).map_or(0, |slot| slot.generation);
-        PeerKey { index, generation }
-    }
-
-    fn attach_new(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
-        if self.attached + self.lingering >= self.limits.peers {
-            return Err(AttachError::TooManyPeers);
-        }
-        let charge = peer_charge(&admission.identity, &admission.name);
-        if !self.make_room(charge) {
-            return Err(AttachError::NoBudget);
-        }
-        let linger = admission.linger.unwrap_or(0).min(self.limits.linger);
-        let when_full = admission.when_full.unwrap_or(self.limits.when_full);
-        let keepalive = match admission.keepalive {
-            None => self.limits.keepalive,
-            Some(0) => 0,
-            Some(wish) => wish.clamp(LEAST_KEEPALIVE, MOST_KEEPALIVE),
-        };
-        // one message of any length always fits, whatever the configuration says
-        let limit = self.limits.outbox.max(self.limits.payload.saturating_add(MESSAGE_EXTRAS));
-        let mut peer = Box::new(Peer {
-            outbox: Outbox::new(limit, when_full, linger > 0),
-            keepalive,
-            linger,
-            ..Peer::new(admission.identity, admission.name, admission.rights, now.mono)
-        });
-        peer.epoch = admission.epoch;
-        peer.flags = admission.flags;
-        let mut front = Vec::new();
-        welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
-        let index = self.place(peer, linger > 0);
-        self.attached += 1;
-        if self
-            .with_room(index, |peer, buffers, _| peer.outbox.push_front(buffers, &front))
-            .is_err()
-        {
-            self.remove(index, GapCause::Budget);
-            return Err(AttachError::NoBudget);
-        }
-        self.schedule_look(now.mono, index);
-        Ok(self.key_of(index))
-    }
-
-    fn place(&mut self, mut peer: Box<Peer>, is_resumable: bool) -> u32 {
-        self.serials += 1;
-        peer.serial = self.serials;
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.peers.push(Slot::default());
-            u32::try_from(self.peers.len() - 1).unwrap_or(u32::MAX)
-        });
-        if is_resumable {
-            let key = (peer.epoch, peer.identity.clone(), peer.name.clone());
-            self.by_epoch.insert(key, index);
-        }
-        if !peer.name.is_empty() {
-            self.by_name.insert((peer.identity.clone(), peer.name.clone()), index);
-        }
-        if let Some(slot) = self.peers.get_mut(index as usize) {
-            slot.peer = Some(peer);
-        }
-        index
-    }
-
-    /// Ends a peer: what it did not get is booked, all it had is freed.
-    fn remove(&mut self, index: u32, cause: GapCause) {
-        let Some(slot) = self.peers.get_mut(index as usize) else { return };
-        let Some(mut peer) = slot.peer.take() else { return };
-        slot.generation = slot.generation.wrapping_add(1);
-        match peer.link {
-            Link::Lingering { .. } => self.lingering -= 1,
-            Link::Attached { .. } | Link::Closing => self.attached -= 1,
-        }
-        peer.outbox.discard(&mut self.buffers, &mut self.ledger, cause);
-        for subscription in core::mem::take(&mut peer.subscriptions) {
-            self.buffers.budget().give_back(subscription.charge());
-            self.stop_reading(index, &subscription, &[]);
-        }
-        for &id in &peer.open_topics {
-            self.topics.close(id);
-        }
-        self.members.retain(|&(member, _)| member != index);
-        let charge = peer_charge(&peer.identity, &peer.name) + peer.open_topics_charge();
-        self.buffers.budget().give_back(charge);
-        let key = (peer.epoch, peer.identity, peer.name);
-        if self.by_epoch.get(&key) == Some(&index) {
-            self.by_epoch.remove(&key);
-        }
-        let name = (key.1, key.2);
-        if self.by_name.get(&name) == Some(&index) {
-            self.by_name.remove(&name);
-        }
-        // its link, if there is one, finds itself gone
-        self.wakes.push_back(index);
-        self.free.push(index);
-        self.wake_blocked();
-        self.tidy();
-    }
-
-    /// Once nobody is there or may come back, forgets the topics that nobody remembers.
-    fn tidy(&mut self) {
-        if self.attached + self.lingering == 0 {
-            self.topics.sweep(&mut self.buffers);
-            self.topics.reclaim_ids();
-            self.buffers.trim();
-        }
-    }
-
     /// Charges `bytes`, evicting retained messages where that helps.
     fn make_room(&mut self, bytes: usize) -> bool {
         loop {
             if self.buffers.budget().try_take(bytes) {
                 return true;
             }
-            if !self.evict_oldest() {
+            if self.buffers.trim() == 0 && !self.evict_oldest() {
                 return false;
             }
         }
@@ -650,9 +400,7 @@ impl Session {
 
     /// Frees some memory that is only nice to have; whether there was any.
     pub fn evict_oldest(&mut self) -> bool {
-        if self.buffers.trim() > 0 {
-            return true;
-        }
+        self.buffers.trim();
         while let Some((number, at)) = self.topic_wheel.pop_earliest() {
             let Some(id) = TopicId::new(number) else { continue };
             match self.expiry(id) {
@@ -796,29 +544,6 @@ impl Session {
     }
 }
 
-fn welcome(
-    out: &mut Vec<u8>,
-    now: Now,
-    limits: &Limits,
-    peer: &Peer,
-    resumed: bool,
-    proof: Option<&[u8; PROOF_BYTES]>,
-) {
-    let message = control::Welcome {
-        version: control::VERSION,
-        resumed,
-        taken: peer.taken,
-        keepalive: Some(peer.keepalive),
-        linger: Some(peer.linger),
-        payload_limit: u32::try_from(limits.payload).unwrap_or(u32::MAX),
-        clock: Some(now.unix_ms),
-        proof: proof.map(|proof| &proof[..]),
-        text: Some(SOFTWARE),
-        ..Default::default()
-    };
-    push_control(out, &message.into());
-}
-
 /// Appends a control message of bounded size to frames that are made up outside an outbox.
 pub(crate) fn push_control(out: &mut Vec<u8>, message: &Control<'_>) {
     let mut body = [0; CONTROL_MAX];
@@ -835,8 +560,6 @@ pub(crate) fn push_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
     out.truncate(at + length);
 }
 
-/// What WELCOME calls the relay.
-const SOFTWARE: &str = concat!("fastport ", env!("CARGO_PKG_VERSION"));
 /// Room for any control message but STATUS's answer: texts are at most 255 bytes, proofs 32.
 pub(crate) const CONTROL_MAX: usize = 768;
 /// Room for STATUS's answer.
@@ -845,19 +568,6 @@ const CONTROL_LONG: usize = 32 * 1024;
 const PEER_TICK_MS: u64 = 250;
 /// Retained messages expire after tens of seconds.
 const TOPIC_TICK_MS: u64 = 500;
-/// Seconds. Shorter ones would cost more than they find.
-const LEAST_KEEPALIVE: u32 = 2;
-/// Seconds. Longer ones outlast the tables of address translators.
-const MOST_KEEPALIVE: u32 = 3600;
-/// What a peer costs beside its outbox, subscriptions and topics: it is in two tables by its names.
-fn peer_charge(identity: &str, name: &str) -> usize {
-    size_of::<Peer>() + size_of::<Slot>() + 3 * (identity.len() + name.len()) + PEER_OVERHEAD
-}
-
-/// A peer's share of the tables.
-const PEER_OVERHEAD: usize = 192;
-/// The most that goes with a payload: heads, a TOPIC frame with name and schema, a TIME frame.
-const MESSAGE_EXTRAS: usize = 400;
 
 /// Whether TIME frames are wanted.
 fn wants_time(flags: u32) -> bool {

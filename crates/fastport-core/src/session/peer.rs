@@ -38,6 +38,7 @@ pub(super) struct Peer {
     /// The peer's state ends with its link.
     pub(super) is_leaving: bool,
     /// It has sent something, and so read the WELCOME that said whether its state was still here.
+    /// Before that it may take this state for the one it had.
     pub(super) is_known: bool,
     /// The count of an ACK that was taken out of the order of the link's bytes.
     pub(super) acked_ahead: u64,
@@ -93,11 +94,30 @@ impl Link {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subscription {
-    pub(super) filter: Box<str>,
+    filter: Box<str>,
+    /// It selects one topic only.
+    is_exact: bool,
     pub(super) no_local: bool,
 }
 
 impl Subscription {
+    pub(super) fn new(filter: Filter<'_>, no_local: bool) -> Self {
+        let is_exact = filter.as_topic().is_some();
+        Self { filter: filter.as_str().into(), is_exact, no_local }
+    }
+
+    pub(super) fn is_for(&self, filter: &str) -> bool {
+        *self.filter == *filter
+    }
+
+    /// Whether it selects the topic. Who has thousands has them by name: those cost a comparison.
+    fn selects(&self, name: TopicName<'_>) -> bool {
+        if self.is_exact {
+            return *self.filter == *name.as_str();
+        }
+        self.filter().is_some_and(|filter| filter.matches(name))
+    }
+
     /// What it is charged with.
     pub(super) fn charge(&self) -> usize {
         size_of::<Self>() + self.filter.len() + SUBSCRIPTION_OVERHEAD
@@ -191,6 +211,14 @@ impl Peer {
         no_local(&self.subscriptions, name)
     }
 
+    /// Whether all subscriptions want nothing of the peer's own, or none: which ones select a topic
+    /// does not matter then. `None`: it does.
+    pub(super) fn common_no_local(&self) -> Option<bool> {
+        let first = self.subscriptions.first()?.no_local;
+        let is_common = self.subscriptions.iter().all(|known| known.no_local == first);
+        is_common.then_some(first)
+    }
+
     pub(super) fn held_mut(&mut self, tier: Tier) -> &mut Held {
         match tier {
             Tier::Central => &mut self.central,
@@ -210,10 +238,8 @@ impl Peer {
 /// Whether one of the subscriptions selects the topic, and if so, whether all that do want nothing
 /// of the peer's own.
 pub(super) fn no_local(subscriptions: &[Subscription], name: TopicName<'_>) -> Option<bool> {
-    let mut selecting = subscriptions
-        .iter()
-        .filter(|subscription| subscription.filter().is_some_and(|filter| filter.matches(name)))
-        .peekable();
+    let mut selecting =
+        subscriptions.iter().filter(|subscription| subscription.selects(name)).peekable();
     selecting.peek()?;
     Some(selecting.all(|subscription| subscription.no_local))
 }

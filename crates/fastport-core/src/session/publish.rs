@@ -188,16 +188,19 @@ impl Session {
             let announcement = topics.get(id).map(|topic| topic.frame(id));
             let preface = peer.preface(reader.announced, announcement, now.unix_ms);
             let here = peer.outbox.room(ledger).saturating_sub(preface.encoded_len());
+            let extras = preface.encoded_len() + peer.outbox.gap_room();
             if here < least && peer.outbox.is_empty() {
                 continue;
             }
             room = room.min(here);
-            let with_extras = room + READER_EXTRAS;
-            let reserved = self.with_room(reader.peer, |peer, buffers, _| {
-                peer.outbox.reserve(buffers, with_extras)
-            });
-            if reserved.is_err() {
-                room = 0;
+            let mut reserve = |bytes: usize| {
+                let reserved = self.with_room(reader.peer, |peer, buffers, _| {
+                    peer.outbox.reserve(buffers, extras + bytes)
+                });
+                reserved.is_ok()
+            };
+            if room < least || !reserve(room) {
+                room = if room >= least && reserve(least) { least } else { 0 };
             }
         }
         if let Some(topic) = self.topics.get_mut(id) {
@@ -489,7 +492,5 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
 
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
 const CONTROL_ROOM: usize = 512;
-/// What may go before a message into an outbox: a TOPIC frame, a TIME frame, a GAP frame.
-const READER_EXTRAS: usize = 640;
 /// What waits for memory looks again after that.
 const BLOCKED_RETRY_MS: u64 = 1000;

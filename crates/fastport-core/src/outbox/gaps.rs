@@ -1,0 +1,156 @@
+//! What an outbox says of messages that it dropped: GAP frames, in the place of what is missing.
+
+use fastport_wire::field::kind;
+use fastport_wire::frame::{GapCause, Head};
+use fastport_wire::{Frame, TopicId};
+
+use super::Outbox;
+use crate::budget::{Buffers, NoBudget};
+use crate::ledger::Ledger;
+
+/// Dropped messages that the reader has not been told of.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    /// dropped from the front of what waits
+    pub(super) front: GapCounts,
+    /// dropped instead of being put behind what waits
+    pub(super) back: GapCounts,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct GapCounts {
+    by_cause: [u64; GapCause::ALL.len()],
+    /// `None`: none dropped yet; `Some(None)`: of several topics
+    pub(super) topic: Option<Option<TopicId>>,
+}
+
+impl GapCounts {
+    pub(super) fn add(&mut self, cause: GapCause, topic: Option<TopicId>, count: u64) {
+        self.by_cause[cause as usize] += count;
+        self.topic = match self.topic {
+            None => Some(topic),
+            Some(same) if same == topic => Some(same),
+            Some(_) => Some(None),
+        };
+    }
+
+    fn is_empty(&self) -> bool {
+        self.topic.is_none()
+    }
+
+    /// The GAP frames that say it.
+    fn to_frames(self, out: &mut [u8; GAP_FRAMES_MAX]) -> &[u8] {
+        let mut at = 0;
+        let causes = GapCause::ALL.into_iter().zip(self.by_cause);
+        for (cause, count) in causes.filter(|&(_, count)| count > 0) {
+            let frame = Frame::Gap { topic: self.topic.flatten(), count, cause };
+            let room = out.get_mut(at..).unwrap_or_default();
+            at += frame.encode(room).expect("GAP_FRAMES_MAX is room for all causes");
+        }
+        &out[..at]
+    }
+}
+
+impl Outbox {
+    /// Books messages as dropped that never came this far: the reader is told behind what waits.
+    pub fn note_missing(
+        &mut self,
+        ledger: &mut Ledger,
+        topic: Option<TopicId>,
+        count: u64,
+        cause: GapCause,
+    ) {
+        ledger.drop_messages(cause, count);
+        self.gaps.get_or_insert_default().back.add(cause, topic, count);
+    }
+
+    /// What the GAP frames take at most that go in with the next message.
+    #[must_use]
+    pub fn gap_room(&self) -> usize {
+        if self.gaps.is_none() { 0 } else { GAP_FRAMES_MAX }
+    }
+
+    /// Makes sure, as far as the budget goes, that the next output tells of all drops.
+    ///
+    /// # Errors
+    /// [`NoBudget`].
+    pub fn reserve_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        if self.gaps.is_none() { Ok(()) } else { self.reserve(buffers, 2 * GAP_FRAMES_MAX) }
+    }
+
+    /// Tells of all drops: those from the front before what waits, those at the back behind it when
+    /// nothing else will come there.
+    pub(super) fn tell_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        let at = self.front();
+        self.absorb_gaps(at);
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        let mut front = gaps.front;
+        if !front.is_empty() {
+            if let Some(Some(topic)) = front.topic
+                && self.announces(at, topic)
+            {
+                front.topic = Some(None);
+            }
+            self.insert(buffers, at, front.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+            if let Some(gaps) = &mut self.gaps {
+                gaps.front = GapCounts::default();
+            }
+        }
+        if self.waiting == 0 {
+            self.tell_gaps_at_back(buffers)?;
+        }
+        if self.gaps.as_ref().is_some_and(|gaps| gaps.back.is_empty()) {
+            self.gaps = None;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_gaps_at_back(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        let back = gaps.back;
+        if back.is_empty() {
+            return Ok(());
+        }
+        self.insert(buffers, self.bytes.len(), back.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+        if let Some(gaps) = &mut self.gaps {
+            gaps.back = GapCounts::default();
+        }
+        Ok(())
+    }
+
+    /// Takes unwritten GAP frames at `at` back into the counts, so that a reader that does not read
+    /// gets one and not many.
+    fn absorb_gaps(&mut self, at: usize) {
+        let mut end = at;
+        while let Some((head, body)) = self.frame_at(end) {
+            let Ok(Frame::Gap { topic, count, cause }) = Frame::from_parts(head, body) else {
+                break;
+            };
+            if self.gaps.as_ref().is_none_or(|gaps| gaps.front.is_empty()) {
+                return;
+            }
+            self.gaps.get_or_insert_default().front.add(cause, topic, count);
+            end += head.total();
+        }
+        self.bytes.drain(at..end);
+    }
+
+    /// Where what was dropped from the front is missing: before the first message of which nothing
+    /// is written, or before the mark that tells of others; behind a WELCOME, say.
+    fn front(&self) -> usize {
+        let is_message = |head: &Head| [kind::DATA, kind::GAP].contains(&head.kind());
+        let mut unwritten = self.frames(self.boundary());
+        unwritten.find(|(_, head, _)| is_message(head)).map_or(self.bytes.len(), |(at, ..)| at)
+    }
+
+    /// Whether the reader hears of the topic only behind `at`.
+    fn announces(&self, at: usize, topic: TopicId) -> bool {
+        self.frames(at).any(|(_, head, body)| {
+            matches!(Frame::from_parts(head, body), Ok(Frame::Topic { id, .. }) if id == topic)
+        })
+    }
+}
+
+/// Bytes of one GAP frame: 2 before the body, id, count, cause.
+const GAP_FRAME_MAX: usize = 2 + 5 + 10 + 1;
+pub(super) const GAP_FRAMES_MAX: usize = GAP_FRAME_MAX * GapCause::ALL.len();

@@ -1,0 +1,227 @@
+//! What peers read: their subscriptions, and the topics that these make them readers of.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use fastport_wire::control::{self, ErrorCode, options};
+use fastport_wire::{Filter, TopicId};
+
+use super::Session;
+use super::peer::{Subscription, no_local};
+use super::requests::Past;
+use super::topics::{self, READER_BYTES};
+use crate::rights::Rights;
+use crate::time::Now;
+
+impl Session {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        index: u32,
+        subscribe: &control::Subscribe<'_>,
+    ) -> Result<(), ErrorCode> {
+        let filter = Filter::parse(subscribe.topic).map_err(|_| ErrorCode::BadTopic)?;
+        let flags = subscribe.flags.unwrap_or(0);
+        let no_local = flags & options::NO_LOCAL != 0;
+        self.add_subscription(index, filter, no_local)?;
+        if let Err(code) = self.start_reading(index, filter) {
+            self.drop_subscription(index, filter.as_str());
+            return Err(code);
+        }
+        let past = Past {
+            count: subscribe.count.unwrap_or(if subscribe.age.is_some() { u64::MAX } else { 0 }),
+            since: subscribe.age.map_or(0, |age| now.unix_ms.saturating_sub(age)),
+            with_last: flags & options::NO_LAST == 0,
+        };
+        let count = Some(self.replay(index, filter, past));
+        let request = subscribe.request;
+        self.send(index, &control::Ok { request, count, ..Default::default() }.into());
+        Ok(())
+    }
+
+    fn add_subscription(
+        &mut self,
+        index: u32,
+        filter: Filter<'_>,
+        no_local: bool,
+    ) -> Result<(), ErrorCode> {
+        let limit = self.limits.subscriptions;
+        let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
+        if !peer.rights.may_subscribe(filter) {
+            return Err(ErrorCode::Forbidden);
+        }
+        let known = peer.subscriptions.iter_mut().find(|known| known.is_for(filter.as_str()));
+        if let Some(known) = known {
+            known.no_local = no_local;
+            return Ok(());
+        }
+        if peer.subscriptions.len() >= limit {
+            return Err(ErrorCode::LimitReached);
+        }
+        let subscription = Subscription::new(filter, no_local);
+        if !self.make_room(subscription.charge()) {
+            return Err(ErrorCode::LimitReached);
+        }
+        if let Some(peer) = self.at_mut(index) {
+            peer.subscriptions.push(subscription);
+        }
+        if filter.as_topic().is_none() {
+            self.matcher.insert(filter, index);
+        }
+        Ok(())
+    }
+
+    /// Makes a peer a reader of the topics that a subscription selects. A topic that it names is
+    /// made, so that there is a place to note its reader.
+    fn start_reading(&mut self, index: u32, filter: Filter<'_>) -> Result<(), ErrorCode> {
+        let ids: Vec<TopicId> = match filter.as_topic() {
+            Some(name) => [self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?].into(),
+            None => {
+                let rights = &self.at(index).ok_or(ErrorCode::Unavailable)?.rights;
+                let selected = self.topics.iter().filter(|(_, topic)| {
+                    topic.name().is_some_and(|name| filter.matches(name) && rights.may_read(name))
+                });
+                selected.map(|(id, _)| id).collect()
+            }
+        };
+        if self.add_readers(index, &ids) { Ok(()) } else { Err(ErrorCode::LimitReached) }
+    }
+
+    /// Makes a peer a reader of topics that it may read and its subscriptions select; whether there
+    /// was memory for that.
+    fn add_readers(&mut self, index: u32, ids: &[TopicId]) -> bool {
+        let reads = |id: &&TopicId| self.topics.get(**id).is_some_and(|t| !t.is_read_by(index));
+        let new = ids.iter().filter(reads).count();
+        if !self.make_room(new * READER_BYTES) {
+            return false;
+        }
+        let Self { peers, topics, .. } = self;
+        let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
+        let Some(peer) = peer else { return false };
+        let common = peer.common_no_local();
+        for &id in ids {
+            let Some(topic) = topics.get_mut(id) else { continue };
+            let no_local =
+                common.or_else(|| topic.name().and_then(|name| peer.reads_no_local(name)));
+            topic.put_reader(index, peer.must_not_lose(), no_local.unwrap_or(false));
+        }
+        true
+    }
+
+    /// Ends a subscription as if it had not been.
+    fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
+        let Some(peer) = self.at_mut(index) else { return false };
+        let Some(place) = peer.subscriptions.iter().position(|known| known.is_for(filter)) else {
+            return false;
+        };
+        let subscription = peer.subscriptions.swap_remove(place);
+        let others = core::mem::take(&mut peer.subscriptions);
+        self.buffers.budget().give_back(subscription.charge());
+        self.stop_reading(index, &subscription, &others);
+        if let Some(peer) = self.at_mut(index) {
+            peer.subscriptions = others;
+        }
+        true
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        index: u32,
+        unsubscribe: &control::Unsubscribe<'_>,
+    ) -> Result<(), ErrorCode> {
+        if !self.drop_subscription(index, unsubscribe.topic) {
+            return Err(ErrorCode::UnknownId);
+        }
+        // it may have been what publishers waited for
+        self.wake_blocked();
+        let request = unsubscribe.request;
+        self.send(index, &control::Ok { request, ..Default::default() }.into());
+        Ok(())
+    }
+
+    /// Takes a peer off the topics that its subscription selects and none of its others.
+    pub(super) fn stop_reading(
+        &mut self,
+        index: u32,
+        ended: &Subscription,
+        others: &[Subscription],
+    ) {
+        let Some(filter) = ended.filter() else { return };
+        let ids: Vec<TopicId> = match filter.as_topic() {
+            Some(name) => self.topics.find(name).into_iter().collect(),
+            None => {
+                self.matcher.remove(filter, index);
+                let selected = self
+                    .topics
+                    .iter()
+                    .filter(|(_, topic)| topic.name().is_some_and(|name| filter.matches(name)));
+                selected.map(|(id, _)| id).collect()
+            }
+        };
+        let mut freed = 0;
+        for id in ids {
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            let others = topic.name().and_then(|name| no_local(others, name));
+            match (others, topic.reader_mut(index)) {
+                (Some(no_local), Some(reader)) => reader.no_local = no_local,
+                (None, Some(_)) => {
+                    topic.remove_reader(index);
+                    freed += READER_BYTES;
+                }
+                (_, None) => {}
+            }
+        }
+        self.buffers.budget().give_back(freed);
+    }
+
+    /// Applies the rights that a peer came back with; whether there was memory for what they allow.
+    pub(super) fn adopt_rights(&mut self, index: u32, rights: &Arc<Rights>) -> bool {
+        let Some(peer) = self.at_mut(index) else { return true };
+        if *peer.rights == **rights {
+            return true;
+        }
+        let old = core::mem::replace(&mut peer.rights, Arc::clone(rights));
+        let (open, subscriptions) =
+            (peer.open_topics.clone(), core::mem::take(&mut peer.subscriptions));
+        for id in open {
+            let name = self.topics.get(id).and_then(|topic| topic.name());
+            if !name.is_some_and(|name| rights.may_publish(name)) {
+                self.close_id(index, id);
+            }
+        }
+        let (kept, ended): (Vec<_>, Vec<_>) = subscriptions.into_iter().partition(|subscription| {
+            subscription.filter().is_some_and(|filter| rights.may_subscribe(filter))
+        });
+        for subscription in ended {
+            self.buffers.budget().give_back(subscription.charge());
+            self.stop_reading(index, &subscription, &kept);
+        }
+        let selected = |topic: &topics::Topic| {
+            topic.name().and_then(|name| no_local(&kept, name).map(|_| rights.may_read(name)))
+        };
+        let mut allowed = Vec::new();
+        let mut forbidden = Vec::new();
+        for (id, topic) in self.topics.iter() {
+            match selected(topic) {
+                Some(true) => allowed.push(id),
+                Some(false) if topic.is_read_by(index) => forbidden.push(id),
+                _ => {}
+            }
+        }
+        if let Some(peer) = self.at_mut(index) {
+            peer.subscriptions = kept;
+        }
+        for &id in &forbidden {
+            if let Some(topic) = self.topics.get_mut(id) {
+                topic.remove_reader(index);
+            }
+        }
+        self.buffers.budget().give_back(forbidden.len() * READER_BYTES);
+        let is_done = self.add_readers(index, &allowed);
+        if let Some(peer) = self.at_mut(index).filter(|_| !is_done) {
+            // to be tried again with the next link
+            peer.rights = old;
+        }
+        is_done
+    }
+}
