@@ -31,8 +31,8 @@ pub struct Room {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) session: Session,
-    /// by the peers' index
-    wakers: Vec<Option<Waker>>,
+    /// by the peers' index: whose link it is, and how it is woken
+    wakers: Vec<Option<(PeerKey, Waker)>>,
     /// when the timer's task wakes up by itself
     armed: Option<Instant>,
 }
@@ -139,8 +139,9 @@ impl Room {
     pub(super) fn detach(&self, key: PeerKey) {
         let now = self.clock.mono();
         let mut inner = self.lock();
-        if let Some(waker) = inner.wakers.get_mut(key.index()) {
-            *waker = None;
+        if let Some(place) = inner.wakers.get_mut(key.index()) {
+            // a link that took this one's place has registered already, and stays
+            place.take_if(|(whose, _)| *whose == key);
         }
         inner.session.detach(now, key);
         self.settle(&mut inner);
@@ -163,8 +164,8 @@ impl Room {
         }
         let Some(place) = inner.wakers.get_mut(index) else { return };
         match place {
-            Some(known) if known.will_wake(waker) => {}
-            _ => *place = Some(waker.clone()),
+            Some((whose, known)) if *whose == key && known.will_wake(waker) => {}
+            _ => *place = Some((key, waker.clone())),
         }
     }
 
@@ -183,7 +184,7 @@ impl Room {
 
     pub(super) fn settle(&self, inner: &mut Inner) {
         while let Some(index) = inner.session.poll_wake() {
-            if let Some(waker) = inner.wakers.get(index).and_then(Option::as_ref) {
+            if let Some((_, waker)) = inner.wakers.get(index).and_then(Option::as_ref) {
                 waker.wake_by_ref();
             }
         }
