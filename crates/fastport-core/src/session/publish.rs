@@ -43,7 +43,7 @@ impl Session {
     /// [`Gone`].
     pub fn handle_bytes(&mut self, now: Now, key: PeerKey, input: &[u8]) -> Result<Progress, Gone> {
         // an EMIT carries a topic and a payload in one control message
-        let max_body = self.limits.payload.saturating_add(CONTROL_ROOM);
+        let max_body = self.limits.payload.saturating_add(CONTROL_ROOM).max(LEAST_BODY);
         let peer = self.peer_mut(key)?;
         if !matches!(peer.link, Link::Attached { .. }) {
             return Ok(Progress { consumed: input.len(), ..Progress::default() });
@@ -341,13 +341,17 @@ impl Session {
         };
         let is_choked = self.at(index).is_some_and(|peer| peer.outbox.is_choked());
         match frame {
-            Frame::Control(_) | Frame::Ping { .. } if is_choked => return false,
+            Frame::Control(_) | Frame::Ping { .. } | Frame::Chunk { .. } | Frame::Credit { .. }
+                if is_choked =>
+            {
+                return false;
+            }
             Frame::Control(body) => return self.handle_control(now, key, body),
             Frame::Ack { taken, .. } => self.handle_ack(index, taken),
             Frame::Ping { token } => self.send_frame(index, &Frame::Pong { token }),
             Frame::Pong { .. } => {}
             Frame::Chunk { .. } | Frame::Credit { .. } => {
-                self.fail(index, ErrorCode::UnknownId, "no such stream");
+                self.refuse(index, 0, ErrorCode::UnknownId);
             }
             _ => self.fail(index, ErrorCode::Unexpected, "this frame goes from relay to peer"),
         }
@@ -490,6 +494,8 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     }
 }
 
+/// Control messages are the same size in a session of small payloads.
+const LEAST_BODY: usize = 4096;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
 const CONTROL_ROOM: usize = 512;
 /// What waits for memory looks again after that.

@@ -52,8 +52,8 @@ impl Session {
                 done.map_err(|code| (subscribe.request, code))
             }
             Control::Unsubscribe(unsubscribe) => {
-                let done = self.unsubscribe(index, &unsubscribe);
-                done.map_err(|code| (unsubscribe.request, code))
+                self.unsubscribe(index, &unsubscribe);
+                Ok(())
             }
             Control::History(history) => {
                 self.history(now, index, &history).map_err(|code| (history.request, code))
@@ -86,6 +86,10 @@ impl Session {
             }
             Control::Bye(_) => {
                 self.leave(index);
+                Ok(())
+            }
+            Control::Accept(_) | Control::Decline(_) | Control::Cancel(_) => {
+                self.refuse(index, 0, ErrorCode::UnknownId);
                 Ok(())
             }
             // the peer's own words about an error of ours; its link tells the rest
@@ -315,10 +319,8 @@ impl Session {
     /// Whether the message is done with; otherwise it waits for room.
     fn emit(&mut self, now: Now, index: u32, emit: &control::Emit<'_>) -> bool {
         let refuse = |this: &mut Self, code: ErrorCode| {
-            match emit.request {
-                Some(request) => this.refuse(index, request, code),
-                None => this.fail(index, code, "EMIT is refused"),
-            }
+            // 0 answers a message that has no request, and leaves the link open
+            this.refuse(index, emit.request.unwrap_or(0), code);
             true
         };
         if emit.data.len() > self.limits.payload {

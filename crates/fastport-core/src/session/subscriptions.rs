@@ -124,19 +124,14 @@ impl Session {
         true
     }
 
-    pub(super) fn unsubscribe(
-        &mut self,
-        index: u32,
-        unsubscribe: &control::Unsubscribe<'_>,
-    ) -> Result<(), ErrorCode> {
-        if !self.drop_subscription(index, unsubscribe.topic) {
-            return Err(ErrorCode::UnknownId);
+    pub(super) fn unsubscribe(&mut self, index: u32, unsubscribe: &control::Unsubscribe<'_>) {
+        // one that there is not has ended, too
+        if self.drop_subscription(index, unsubscribe.topic) {
+            // it may have been what publishers waited for
+            self.wake_blocked();
         }
-        // it may have been what publishers waited for
-        self.wake_blocked();
         let request = unsubscribe.request;
         self.send(index, &control::Ok { request, ..Default::default() }.into());
-        Ok(())
     }
 
     /// Takes a peer off the topics that its subscription selects and none of its others.
