@@ -6,6 +6,7 @@
 //! [`Client::output`] gives, and gets [`Event`]s.
 
 mod requests;
+mod types;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -13,178 +14,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Method, WhenFull};
-use fastport_wire::frame::{self, DataFlags, GapCause};
+use fastport_wire::frame::{self, DataFlags};
 use fastport_wire::{Frame, TopicId, WireError};
 use hashbrown::HashMap;
 
 use crate::budget::{Budget, Buffers};
 use crate::ledger::Ledger;
 use crate::outbox::{Outbox, Run};
-use crate::proof::{self, KEY_BYTES, NONCE_BYTES, Side, Transcript};
+use crate::proof::{self, NONCE_BYTES, Side, Transcript};
 use crate::session::{push_control, push_frame};
 use crate::time::Instant;
 
 pub use self::requests::Past;
-
-/// How a client shows who it is.
-#[derive(Clone)]
-pub enum Secret {
-    /// Not at all.
-    None,
-    /// A password; goes over the link as it is.
-    Password(Box<[u8]>),
-    /// A device key; does not go over the link.
-    Key(Box<[u8; KEY_BYTES]>),
-    /// The client certificate of the TLS connection.
-    Certificate,
-}
-
-/// What a client wants to be.
-#[derive(Clone)]
-pub struct Options {
-    /// The session to join.
-    pub session: Box<str>,
-    /// Whose credential it has; empty: none.
-    pub identity: Box<str>,
-    /// What it calls itself; empty: nothing.
-    pub name: Box<str>,
-    /// How it shows who it is.
-    pub secret: Secret,
-    /// A random number, new for each client.
-    pub epoch: u64,
-    /// What the relay does when the client reads too slowly; `None`: what the relay thinks best.
-    pub when_full: Option<WhenFull>,
-    /// Seconds between signs of life; `None`: what the relay thinks best.
-    pub keepalive: Option<u32>,
-    /// Seconds for which the relay should hold the client's state after its link is gone; 0: the
-    /// client does not resume.
-    pub linger: u32,
-    /// [`control::features`].
-    pub flags: u32,
-    /// Bytes of messages that may wait for the link or for an acknowledgement.
-    pub outbox: usize,
-}
-
-/// Something that came from the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// The client is in its session.
-    Welcome {
-        /// The relay still had its state.
-        resumed: bool,
-        /// The most bytes a payload may have.
-        payload_limit: u32,
-    },
-    /// A message.
-    Message(Message<'a>),
-    /// Messages that will not come.
-    Gap {
-        /// Of that topic; `None`: of several.
-        topic: Option<&'a str>,
-        /// How many.
-        count: u64,
-        /// Why.
-        cause: GapCause,
-    },
-    /// A request succeeded.
-    Done {
-        /// The request.
-        request: u32,
-        /// OPEN: the topic id.
-        id: Option<TopicId>,
-        /// SUBSCRIBE, HISTORY: how many retained messages came before this.
-        count: Option<u64>,
-        /// STATUS: JSON.
-        text: Option<&'a str>,
-    },
-    /// A request failed.
-    Failed {
-        /// The request.
-        request: u32,
-        /// Why.
-        code: Option<ErrorCode>,
-        /// The relay's words.
-        text: Option<&'a str>,
-    },
-    /// Counted messages up to this number, see [`Client::publish`], are with the relay.
-    Acked {
-        /// In its memory.
-        taken: u64,
-        /// On its disk; at most `taken`.
-        durable: u64,
-        /// At the central instance; at most `taken`.
-        central: u64,
-    },
-    /// Messages were not published, since their topic could not be opened again.
-    Unpublished {
-        /// How many.
-        count: u64,
-    },
-}
-
-/// A message from the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Message<'a> {
-    /// The topic's name.
-    pub topic: &'a str,
-    /// The schema of its readings.
-    pub schema: Option<&'a [u8]>,
-    /// The topic's id.
-    pub id: TopicId,
-    /// Counted, keep, sealed, readings.
-    pub flags: DataFlags,
-    /// What was published.
-    pub payload: &'a [u8],
-    /// The relay's clock, where [`control::features::TIME`] was asked for.
-    pub unix_ms: Option<u64>,
-}
-
-/// Why the link cannot go on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The relay sent bytes that are not the protocol's.
-    Wire(WireError),
-    /// The relay sent a message that may not come now.
-    Unexpected,
-    /// The relay did not show that it has the device key.
-    RelayNotProven,
-    /// The relay wants a proof of another kind than the client has.
-    WrongMethod,
-    /// The relay refused, and closes the link.
-    Refused {
-        /// Why; `None`: a code not known here.
-        code: Option<ErrorCode>,
-        /// Its words.
-        text: Option<Box<str>>,
-        /// Milliseconds after which trying again may help; `None`: it will not.
-        retry_ms: Option<u32>,
-    },
-    /// The relay closes the link in good order.
-    Bye {
-        /// Why; `None`: a reason not known here.
-        reason: Option<ByeReason>,
-        /// Milliseconds to wait before coming back.
-        retry_ms: Option<u32>,
-    },
-    /// The relay acknowledged what was not sent.
-    BadAck,
-    /// Nothing came for twice the keepalive time.
-    Silent,
-}
-
-/// Why a message is not published now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PublishError {
-    /// What waits for the link or an acknowledgement fills the outbox: try again after an
-    /// [`Event::Acked`] or when output was written.
-    Full,
-    /// The topic is not open (yet, or again).
-    NotOpen,
-    /// The payload is over the relay's limit.
-    TooLong,
-}
+pub use self::types::{Event, Fault, Message, Options, PublishError, Secret};
 
 /// See the module's text.
 pub struct Client {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::requests::Past;
 use super::*;
 use crate::handshake::{Credential, Handshake, Step};
+use crate::proof::KEY_BYTES;
 use crate::retention::Retention;
 use crate::rights::Rights;
 use crate::session::{Limits, PeerKey, Session};
