@@ -43,7 +43,7 @@ impl Session {
     /// [`Gone`].
     pub fn handle_bytes(&mut self, now: Now, key: PeerKey, input: &[u8]) -> Result<Progress, Gone> {
         // an EMIT carries a topic and a payload in one control message
-        let max_body = self.limits.payload.saturating_add(CONTROL_ROOM);
+        let max_body = self.limits.payload.saturating_add(CONTROL_ROOM).max(LEAST_BODY);
         let peer = self.peer_mut(key)?;
         if !matches!(peer.link, Link::Attached { .. }) {
             return Ok(Progress { consumed: input.len(), ..Progress::default() });
@@ -343,11 +343,16 @@ impl Session {
         match frame {
             Frame::Control(_) | Frame::Ping { .. } if is_choked => return false,
             Frame::Control(body) => return self.handle_control(now, key, body),
+            Frame::Ack { repeat: true, .. } => {
+                self.fail(index, ErrorCode::BadAck, "nothing is sent again on this link");
+            }
             Frame::Ack { taken, .. } => self.handle_ack(index, taken),
             Frame::Ping { token } => self.send_frame(index, &Frame::Pong { token }),
             Frame::Pong { .. } => {}
+            // 0 answers what has no request, and leaves the link open
+            Frame::Chunk { .. } | Frame::Credit { .. } if is_choked => return false,
             Frame::Chunk { .. } | Frame::Credit { .. } => {
-                self.fail(index, ErrorCode::UnknownId, "no such stream");
+                self.refuse(index, 0, ErrorCode::UnknownId);
             }
             _ => self.fail(index, ErrorCode::Unexpected, "this frame goes from relay to peer"),
         }
@@ -360,7 +365,7 @@ impl Session {
         let (mut rest, mut last) = (bytes, None);
         while let Ok(Some((head, body))) = frame::split(rest, max_body) {
             if head.kind() == kind::ACK
-                && let Ok(Frame::Ack { taken, .. }) = Frame::from_parts(head, body)
+                && let Ok(Frame::Ack { taken, repeat: false, .. }) = Frame::from_parts(head, body)
             {
                 last = Some(taken);
             }
@@ -490,6 +495,8 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     }
 }
 
+/// Bodies up to here are taken however short payloads are to be.
+const LEAST_BODY: usize = 4096;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
 const CONTROL_ROOM: usize = 512;
 /// What waits for memory looks again after that.

@@ -129,11 +129,11 @@ impl Session {
         index: u32,
         unsubscribe: &control::Unsubscribe<'_>,
     ) -> Result<(), ErrorCode> {
-        if !self.drop_subscription(index, unsubscribe.topic) {
-            return Err(ErrorCode::UnknownId);
+        Filter::parse(unsubscribe.topic).map_err(|_| ErrorCode::BadTopic)?;
+        if self.drop_subscription(index, unsubscribe.topic) {
+            // it may have been what publishers waited for
+            self.wake_blocked();
         }
-        // it may have been what publishers waited for
-        self.wake_blocked();
         let request = unsubscribe.request;
         self.send(index, &control::Ok { request, ..Default::default() }.into());
         Ok(())
