@@ -212,7 +212,9 @@ impl Outbox {
         run: &Run<'_>,
     ) -> Result<(), NoBudget> {
         let more = preface.encoded_len() + run.bytes.len();
-        if !self.has_room(more) && !self.make_room(ledger, more) {
+        // of a run of one topic, `Latest` wants only the last where there is no room for all
+        let is_thinned = self.when_full == WhenFull::Latest && run.messages > 1;
+        if !self.has_room(more) && (is_thinned || !self.make_room(ledger, more, run.topic)) {
             if run.messages > 1 {
                 return self.push_one_by_one(buffers, ledger, preface, run);
             }
@@ -287,7 +289,7 @@ impl Outbox {
     pub fn output(&mut self, buffers: &mut Buffers, ledger: &mut Ledger) -> &[u8] {
         if self.is_stalled && self.when_full == WhenFull::Latest {
             self.settle(ledger);
-            self.keep_newest(ledger);
+            self.keep_newest(ledger, None);
             self.is_stalled = false;
         }
         if self.gaps.is_some() {
@@ -545,9 +547,9 @@ impl Outbox {
         }
     }
 
-    /// Makes room for a run by the policy; whether there is any now.
+    /// Makes room for a run of `topic` by the policy; whether there is any now.
     #[cold]
-    fn make_room(&mut self, ledger: &mut Ledger, more: usize) -> bool {
+    fn make_room(&mut self, ledger: &mut Ledger, more: usize, topic: TopicId) -> bool {
         self.settle(ledger);
         if self.has_room(more) {
             return true;
@@ -559,10 +561,12 @@ impl Outbox {
                 return false;
             }
             _ if more > self.limit => return false,
-            WhenFull::Latest => self.keep_newest(ledger),
+            WhenFull::Latest => self.keep_newest(ledger, Some(topic)),
             _ => {}
         }
-        let wanted = more.max(self.limit / ROOM_SHARE);
+        // what `Latest` has now is wanted, each of it
+        let share = if self.when_full == WhenFull::Latest { 0 } else { self.limit / ROOM_SHARE };
+        let wanted = more.max(share);
         if !self.has_room(wanted) {
             self.forget_unacked(ledger);
         }
@@ -572,7 +576,8 @@ impl Outbox {
         self.has_room(more)
     }
 
-    /// A run longer than the outbox, or than its room under `Hold`: each message for itself.
+    /// A run longer than the outbox, or than its room under `Hold` or `Latest`: each message for
+    /// itself.
     #[cold]
     fn push_one_by_one(
         &mut self,
@@ -612,12 +617,12 @@ impl Outbox {
         });
     }
 
-    /// Drops every message that a newer one of its topic follows.
-    fn keep_newest(&mut self, ledger: &mut Ledger) {
+    /// Drops every message that a newer one of its topic follows; one of `coming` is about to.
+    fn keep_newest(&mut self, ledger: &mut Ledger, coming: Option<TopicId>) {
         let newest: BTreeMap<TopicId, usize> =
             self.data_frames(self.boundary()).map(|(offset, topic)| (topic, offset)).collect();
         self.drop_messages(ledger, GapCause::Superseded, |offset, _, topic| {
-            newest.get(&topic).is_some_and(|&newest| newest != offset)
+            coming == Some(topic) || newest.get(&topic).is_some_and(|&newest| newest != offset)
         });
     }
 
