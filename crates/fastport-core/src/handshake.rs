@@ -18,6 +18,10 @@ use crate::session::{Admission, push_control};
 pub const MAX_BODY: usize = 1024;
 /// The most bytes of a session's, an identity's or a peer's name.
 pub const MAX_NAME: usize = 64;
+/// What a peer of another version is told.
+const VERSIONS: &str = "this relay speaks version 2";
+/// What passes by itself does so within seconds.
+const RETRY_MS: u32 = 5000;
 
 /// What a peer said in its HELLO.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +89,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal that trying again will not change.
+    /// A refusal for that reason. Trying again may help only against what passes by itself.
     #[must_use]
     pub const fn because(code: ErrorCode) -> Self {
-        Self { code, retry_ms: None }
+        let passes = matches!(code, ErrorCode::HandshakeTimeout | ErrorCode::Unavailable);
+        Self { code, retry_ms: if passes { Some(RETRY_MS) } else { None } }
     }
 
     /// The frame that says it.
@@ -96,7 +101,8 @@ impl Refusal {
     pub fn to_frame(self) -> Vec<u8> {
         let mut out = Vec::new();
         let (code, retry) = (self.code.number(), self.retry_ms);
-        push_control(&mut out, &control::Error { code, retry, ..Default::default() }.into());
+        let text = matches!(self.code, ErrorCode::BadVersion).then_some(VERSIONS);
+        push_control(&mut out, &control::Error { code, text, retry, ..Default::default() }.into());
         out
     }
 }
@@ -295,6 +301,8 @@ fn check_key(hello: Hello, check: &KeyCheck, proof: &[u8]) -> Result<Step, Refus
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     const KEY: [u8; KEY_BYTES] = [7; KEY_BYTES];
@@ -380,6 +388,26 @@ mod tests {
             let Ok(Step::Admit(_, admission)) = step else { panic!("{step:?}") };
             assert_eq!(&*admission.identity, granted);
         }
+    }
+
+    #[test]
+    fn a_refusal_says_whether_to_come_back_and_in_which_version() {
+        let said = |code| {
+            let frame = Refusal::because(code).to_frame();
+            let (head, body) =
+                fastport_wire::frame::split(&frame, 512).ok().flatten().expect("one");
+            assert_eq!(head.total(), frame.len());
+            let Ok(Control::Error(error)) = Control::decode(body) else { panic!("{body:x?}") };
+            assert_eq!((error.request, error.code), (None, code.number()));
+            (error.retry.is_some(), error.text.map(alloc::string::String::from))
+        };
+        assert_eq!(said(ErrorCode::NotAuthenticated), (false, None));
+        assert_eq!(said(ErrorCode::HandshakeTimeout), (true, None));
+        assert_eq!(said(ErrorCode::Unavailable), (true, None));
+        let (comes_back, text) = said(ErrorCode::BadVersion);
+        assert!(
+            !comes_back && text.is_some_and(|text| text.contains(&control::VERSION.to_string()))
+        );
     }
 
     #[test]

@@ -212,7 +212,9 @@ impl Outbox {
         run: &Run<'_>,
     ) -> Result<(), NoBudget> {
         let more = preface.encoded_len() + run.bytes.len();
-        if !self.has_room(more) && !self.make_room(ledger, more) {
+        // of a run of one topic, `Latest` wants only the last where there is no room for all
+        let is_thinned = self.when_full == WhenFull::Latest && run.messages > 1;
+        if !self.has_room(more) && (is_thinned || !self.make_room(ledger, more, run.topic)) {
             if run.messages > 1 {
                 return self.push_one_by_one(buffers, ledger, preface, run);
             }
@@ -287,7 +289,7 @@ impl Outbox {
     pub fn output(&mut self, buffers: &mut Buffers, ledger: &mut Ledger) -> &[u8] {
         if self.is_stalled && self.when_full == WhenFull::Latest {
             self.settle(ledger);
-            self.keep_newest(ledger);
+            self.keep_newest(ledger, None);
             self.is_stalled = false;
         }
         if self.gaps.is_some() {

@@ -13,9 +13,9 @@ use crate::budget::{Buffers, NoBudget};
 use crate::ledger::Ledger;
 
 impl Outbox {
-    /// Makes room for a run by the policy; whether there is any now.
+    /// Makes room for a run of `topic` by the policy; whether there is any now.
     #[cold]
-    pub(super) fn make_room(&mut self, ledger: &mut Ledger, more: usize) -> bool {
+    pub(super) fn make_room(&mut self, ledger: &mut Ledger, more: usize, topic: TopicId) -> bool {
         self.settle(ledger);
         if self.has_room(more) {
             return true;
@@ -27,10 +27,12 @@ impl Outbox {
                 return false;
             }
             _ if more > self.limit => return false,
-            WhenFull::Latest => self.keep_newest(ledger),
+            WhenFull::Latest => self.keep_newest(ledger, Some(topic)),
             _ => {}
         }
-        let wanted = more.max(self.limit / ROOM_SHARE);
+        // what `Latest` has now is wanted, each of it
+        let share = if self.when_full == WhenFull::Latest { 0 } else { self.limit / ROOM_SHARE };
+        let wanted = more.max(share);
         if !self.has_room(wanted) {
             self.forget_unacked(ledger);
         }
@@ -40,7 +42,8 @@ impl Outbox {
         self.has_room(more)
     }
 
-    /// A run longer than the outbox, or than its room under `Hold`: each message for itself.
+    /// A run longer than the outbox, or than its room under `Hold` or `Latest`: each message for
+    /// itself.
     #[cold]
     pub(super) fn push_one_by_one(
         &mut self,
@@ -80,12 +83,12 @@ impl Outbox {
         });
     }
 
-    /// Drops every message that a newer one of its topic follows.
-    pub(super) fn keep_newest(&mut self, ledger: &mut Ledger) {
+    /// Drops every message that a newer one of its topic follows; one of `coming` is about to.
+    pub(super) fn keep_newest(&mut self, ledger: &mut Ledger, coming: Option<TopicId>) {
         let newest: BTreeMap<TopicId, usize> =
             self.data_frames(self.boundary()).map(|(offset, topic)| (topic, offset)).collect();
         self.drop_messages(ledger, GapCause::Superseded, |offset, _, topic| {
-            newest.get(&topic).is_some_and(|&newest| newest != offset)
+            coming == Some(topic) || newest.get(&topic).is_some_and(|&newest| newest != offset)
         });
     }
 

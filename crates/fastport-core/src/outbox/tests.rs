@@ -133,6 +133,35 @@ fn after_a_stall_the_newest_of_each_topic_is_left() {
 }
 
 #[test]
+fn under_latest_a_topic_takes_the_room_of_its_own_past_and_of_no_other() {
+    let mut rig = Rig::new(60, WhenFull::Latest, false);
+    rig.publish(1, 0, false);
+    let mut bytes = rig.write(5);
+    rig.publish(2, 1, false);
+    rig.publish(3, 2, false);
+    let run: Vec<u8> = (3..6).flat_map(|number| data(3, number, false)).collect();
+    let Rig { outbox, buffers, ledger } = &mut rig;
+    let topic = TopicId::new(3).expect("not 0");
+    let run = Run { bytes: &run, messages: 3, is_counted: false, topic };
+    let fits = outbox.room(ledger);
+    assert!(run.bytes.len() > fits, "the test is about a run without room: {fits}");
+    outbox.push_run(buffers, ledger, &run).expect("within the budget");
+    bytes.extend(rig.write(usize::MAX));
+    let seen = see(&bytes);
+    let messages = seen.iter().filter(|seen| matches!(seen, Seen::Message(..)));
+    let expected = [Seen::Message(1, 0), Seen::Message(2, 1), Seen::Message(3, 5)];
+    assert!(messages.eq(expected.iter()), "{seen:?}");
+    let gaps = seen.iter().map(|seen| match seen {
+        Seen::Gap(count, cause) => {
+            assert_eq!(*cause, GapCause::Superseded);
+            *count
+        }
+        _ => 0,
+    });
+    assert_eq!(gaps.sum::<u64>(), 3);
+}
+
+#[test]
 fn under_hold_nothing_counted_is_dropped() {
     let mut rig = Rig::new(40, WhenFull::Hold, true);
     rig.publish(1, 0, true);

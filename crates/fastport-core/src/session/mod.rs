@@ -29,6 +29,7 @@ use self::peer::{Link, Peer};
 pub use self::publish::PublishError;
 use self::topics::Topics;
 use crate::budget::{Budget, Buffers, NoBudget};
+use crate::handshake::Refusal;
 use crate::ledger::Ledger;
 use crate::matcher::Matcher;
 use crate::proof::PROOF_BYTES;
@@ -457,7 +458,8 @@ impl Session {
 
     #[cold]
     fn send_long(&mut self, index: u32, message: &Control<'_>) {
-        let mut body = alloc::vec![0; CONTROL_LONG];
+        let text = message.to_fields().text.map_or(0, str::len);
+        let mut body = alloc::vec![0; text + control::BODY_ROOM];
         match message.encode(&mut body) {
             Ok(length) => {
                 self.send_frame(index, &Frame::Control(body.get(..length).unwrap_or_default()));
@@ -490,9 +492,9 @@ impl Session {
 
     /// Tells a peer what it did wrong and closes its link; its state ends with it.
     fn fail(&mut self, index: u32, code: ErrorCode, text: &str) {
-        let message =
-            control::Error { code: code.number(), text: Some(text), ..Default::default() };
-        self.send(index, &message.into());
+        let retry = Refusal::because(code).retry_ms;
+        let (code, text) = (code.number(), Some(text));
+        self.send(index, &control::Error { code, text, retry, ..Default::default() }.into());
         if let Some(peer) = self.at_mut(index) {
             peer.link = Link::Closing;
             peer.is_leaving = true;
@@ -504,9 +506,11 @@ impl Session {
     fn say_bye(&mut self, index: u32, reason: ByeReason, retry: Option<u32>) {
         let message = control::Bye { code: reason.number(), retry, ..Default::default() };
         self.send(index, &message.into());
-        if let Some(peer) = self.at_mut(index) {
-            peer.link = Link::Closing;
-        }
+        let Some(peer) = self.at_mut(index) else { return };
+        peer.link = Link::Closing;
+        // BYE is its last frame: what comes behind it reaches nobody, unless the peer comes back
+        peer.is_leaving |= peer.linger == 0;
+        self.wake_blocked();
     }
 
     fn wake(&mut self, index: u32) {
@@ -562,8 +566,6 @@ pub(crate) fn push_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
 
 /// Room for any control message but STATUS's answer: texts are at most 255 bytes, proofs 32.
 pub(crate) const CONTROL_MAX: usize = 768;
-/// Room for STATUS's answer.
-const CONTROL_LONG: usize = 32 * 1024;
 /// Peers are looked at every few seconds; a quarter of one more does not matter.
 const PEER_TICK_MS: u64 = 250;
 /// Retained messages expire after tens of seconds.

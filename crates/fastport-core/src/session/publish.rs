@@ -347,9 +347,14 @@ impl Session {
                 return false;
             }
             Frame::Control(body) => return self.handle_control(now, key, body),
+            Frame::Ack { repeat: true, .. } => {
+                self.fail(index, ErrorCode::BadAck, "nothing is sent again on this link");
+            }
             Frame::Ack { taken, .. } => self.handle_ack(index, taken),
             Frame::Ping { token } => self.send_frame(index, &Frame::Pong { token }),
             Frame::Pong { .. } => {}
+            // 0 answers what has no request, and leaves the link open
+            Frame::Chunk { .. } | Frame::Credit { .. } if is_choked => return false,
             Frame::Chunk { .. } | Frame::Credit { .. } => {
                 self.refuse(index, 0, ErrorCode::UnknownId);
             }
@@ -364,7 +369,7 @@ impl Session {
         let (mut rest, mut last) = (bytes, None);
         while let Ok(Some((head, body))) = frame::split(rest, max_body) {
             if head.kind() == kind::ACK
-                && let Ok(Frame::Ack { taken, .. }) = Frame::from_parts(head, body)
+                && let Ok(Frame::Ack { taken, repeat: false, .. }) = Frame::from_parts(head, body)
             {
                 last = Some(taken);
             }
@@ -494,7 +499,7 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     }
 }
 
-/// Control messages are the same size in a session of small payloads.
+/// Bodies up to here are taken however short payloads are to be.
 const LEAST_BODY: usize = 4096;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
 const CONTROL_ROOM: usize = 512;

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use fastport_wire::control::{self, Control, ErrorCode, Tier};
+use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Tier};
 use fastport_wire::field::data_flag;
 use fastport_wire::frame::{DataFlags, GapCause};
 use fastport_wire::{Filter, Frame, Schema, Topic as TopicName, TopicId, WireError};
@@ -52,8 +52,8 @@ impl Session {
                 done.map_err(|code| (subscribe.request, code))
             }
             Control::Unsubscribe(unsubscribe) => {
-                self.unsubscribe(index, &unsubscribe);
-                Ok(())
+                let done = self.unsubscribe(index, &unsubscribe);
+                done.map_err(|code| (unsubscribe.request, code))
             }
             Control::History(history) => {
                 self.history(now, index, &history).map_err(|code| (history.request, code))
@@ -84,16 +84,16 @@ impl Session {
                 );
                 Ok(())
             }
-            Control::Bye(_) => {
-                self.leave(index);
-                Ok(())
-            }
             Control::Accept(_) | Control::Decline(_) | Control::Cancel(_) => {
-                self.refuse(index, 0, ErrorCode::UnknownId);
+                // 0 answers a message that has no request, and leaves the link open
+                Err((0, ErrorCode::UnknownId))
+            }
+            Control::Bye(bye) => {
+                self.leave(index, ByeReason::from_number(bye.code));
                 Ok(())
             }
             // the peer's own words about an error of ours; its link tells the rest
-            Control::Error(_) | Control::Ok(_) => Ok(()),
+            Control::Error(_) => Ok(()),
             _ => {
                 self.fail(index, ErrorCode::Unexpected, message.name());
                 Ok(())
@@ -319,7 +319,6 @@ impl Session {
     /// Whether the message is done with; otherwise it waits for room.
     fn emit(&mut self, now: Now, index: u32, emit: &control::Emit<'_>) -> bool {
         let refuse = |this: &mut Self, code: ErrorCode| {
-            // 0 answers a message that has no request, and leaves the link open
             this.refuse(index, emit.request.unwrap_or(0), code);
             true
         };
@@ -335,8 +334,10 @@ impl Session {
         let Some(topic) = self.find_or_make_topic(name) else {
             return refuse(self, ErrorCode::LimitReached);
         };
-        let bits = u8::try_from(emit.flags.unwrap_or(0) & 0xf).unwrap_or(0);
-        let flags = DataFlags::from_bits(bits);
+        // a topic's readings need its schema, which comes with OPEN: that flag means nothing here
+        let known = DataFlags::COUNTED.with(DataFlags::KEEP).with(DataFlags::SEALED);
+        let bits = emit.flags.unwrap_or(0) & u32::from(known.bits());
+        let flags = DataFlags::from_bits(u8::try_from(bits).unwrap_or(0));
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic, payload: emit.data });
         let is_counted = flags.contains(DataFlags::COUNTED);
@@ -352,9 +353,10 @@ impl Session {
         true
     }
 
-    fn leave(&mut self, index: u32) {
+    /// The peer's last word: unless its reason says that it comes back, its state ends.
+    fn leave(&mut self, index: u32, reason: Option<ByeReason>) {
         if let Some(peer) = self.at_mut(index) {
-            peer.is_leaving = true;
+            peer.is_leaving = matches!(reason, None | Some(ByeReason::Done));
         }
         self.drop_link(index);
         self.wake_blocked();

@@ -124,7 +124,12 @@ impl Session {
         true
     }
 
-    pub(super) fn unsubscribe(&mut self, index: u32, unsubscribe: &control::Unsubscribe<'_>) {
+    pub(super) fn unsubscribe(
+        &mut self,
+        index: u32,
+        unsubscribe: &control::Unsubscribe<'_>,
+    ) -> Result<(), ErrorCode> {
+        Filter::parse(unsubscribe.topic).map_err(|_| ErrorCode::BadTopic)?;
         // one that there is not has ended, too
         if self.drop_subscription(index, unsubscribe.topic) {
             // it may have been what publishers waited for
@@ -132,6 +137,7 @@ impl Session {
         }
         let request = unsubscribe.request;
         self.send(index, &control::Ok { request, ..Default::default() }.into());
+        Ok(())
     }
 
     /// Takes a peer off the topics that its subscription selects and none of its others.

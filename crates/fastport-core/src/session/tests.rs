@@ -502,7 +502,8 @@ fn unsubscribing_leaves_what_another_filter_selects() {
     assert_eq!(heard(&mut rig), [1]);
     rig.unsubscribe(reader, "a/+");
     assert_eq!(heard(&mut rig), NOTHING);
-    assert_eq!(refusal(&rig.unsubscribe(reader, "a/+")), None, "it has ended, too");
+    assert_eq!(refusal(&rig.unsubscribe(reader, "a/+")), None, "it is not subscribed, as wished");
+    assert_eq!(refusal(&rig.unsubscribe(reader, "a/+b")), Some(ErrorCode::BadTopic));
 }
 
 #[test]
@@ -692,6 +693,53 @@ fn a_stream_nobody_can_take_is_cancelled() {
 }
 
 #[test]
+fn what_belongs_to_a_stream_that_is_not_there_is_answered_and_the_link_stays() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(admission(1));
+    let bytes = b"x";
+    for bytes in [
+        control(control::Accept { id: 9, ..Default::default() }),
+        control(control::Decline { id: 9, ..Default::default() }),
+        control(control::Cancel { id: 9, ..Default::default() }),
+        frame(&Frame::Chunk { stream: 9, offset: 0, last: false, sealed: false, bytes }),
+        frame(&Frame::Credit { stream: 9, bytes: 1 }),
+    ] {
+        rig.give_all(peer, &bytes);
+        let expected = Seen::Error { request: Some(0), code: ErrorCode::UnknownId };
+        assert_eq!(rig.take(peer), [expected]);
+        assert!(!rig.is_last(peer));
+    }
+}
+
+#[test]
+fn what_only_serial_lines_or_the_relay_say_ends_the_link() {
+    let repeat = Frame::Ack { taken: 0, durable: None, central: None, repeat: true };
+    for (bytes, code) in [
+        (frame(&repeat), ErrorCode::BadAck),
+        (control(control::Ok { request: 1, ..Default::default() }), ErrorCode::Unexpected),
+        (control(control::Challenge::default()), ErrorCode::Unexpected),
+        (control(control::Hello { version: 2, ..Default::default() }), ErrorCode::Unexpected),
+    ] {
+        let mut rig = Rig::new(limits());
+        let peer = rig.attach(admission(1));
+        rig.give(peer, &bytes);
+        assert_eq!(refusal(&rig.take(peer)), Some(code));
+        assert!(rig.is_last(peer));
+    }
+}
+
+#[test]
+fn frames_that_the_protocol_grants_everybody_are_taken_however_short_payloads_are() {
+    let mut rig = Rig::new(Limits { payload: 4, ..limits() });
+    let peer = rig.attach(admission(1));
+    // {0: 18, 1: 7, 99: 4000 bytes}
+    let mut body = b"\xa3\x00\x12\x01\x07\x18\x63\x59\x0f\xa0".to_vec();
+    body.resize(body.len() + 4000, 0);
+    rig.give_all(peer, &frame(&Frame::Control(&body)));
+    assert_eq!(rig.session.poll_ask().map(|ask| ask.request), Some(7));
+}
+
+#[test]
 fn a_ping_is_answered_with_its_token() {
     let mut rig = Rig::new(limits());
     let peer = rig.attach(admission(1));
@@ -734,7 +782,7 @@ fn emit_publishes_by_name_and_answers_where_asked() {
 }
 
 #[test]
-fn a_wrong_emit_is_answered_and_the_link_stays() {
+fn a_wrong_emit_is_answered_whether_asked_or_not_and_the_link_stays() {
     let mut rig = Rig::new(Limits { payload: 4, ..limits() });
     for (topic, data, code) in [
         ("a/+", &[1][..], ErrorCode::BadTopic),
@@ -743,9 +791,8 @@ fn a_wrong_emit_is_answered_and_the_link_stays() {
     ] {
         let peer = rig.attach(allowed(1, &["a"], &[]));
         assert_eq!(refusal(&rig.emit(peer, topic, DataFlags::NONE, data)), Some(code));
-        assert!(!rig.is_last(peer));
-        rig.give(peer, &control(control::Emit { topic, data, ..Default::default() }));
-        assert_eq!(refusal(&rig.take(peer)), Some(code));
+        rig.give_all(peer, &control(control::Emit { topic, data, ..Default::default() }));
+        assert_eq!(rig.take(peer), [Seen::Error { request: Some(0), code }]);
         assert!(!rig.is_last(peer));
     }
 }
@@ -1579,6 +1626,36 @@ fn a_peer_that_says_bye_leaves_nothing() {
     assert!(rig.is_last(peer));
     rig.session.detach(now, peer);
     assert_eq!((rig.session.figures().peers, rig.session.figures().lingering), (0, 0));
+}
+
+#[test]
+fn a_peer_that_says_it_restarts_finds_its_state() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(lingering(1));
+    rig.open(peer, "a");
+    let now = rig.now();
+    let code = ByeReason::ShuttingDown.number();
+    rig.give(peer, &control(control::Bye { code, ..Default::default() }));
+    assert!(rig.is_last(peer));
+    rig.session.detach(now.mono, peer);
+    let peer = rig.session.attach(now, lingering(1)).expect("room");
+    assert_eq!(rig.take(peer), [Seen::Welcome { resumed: true, taken: 0 }]);
+}
+
+#[test]
+fn what_is_published_behind_a_bye_is_not_delivered_to_who_does_not_come_back() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(lingering(1));
+    let reader = rig.attach(admission(2));
+    rig.subscribe(reader, "a");
+    let id = rig.open(publisher, "a");
+    rig.session.close_all(ByeReason::ShuttingDown, Some(1000));
+    let now = rig.now();
+    rig.session.detach(now.mono, publisher);
+    let publisher = rig.session.attach(now, lingering(1)).expect("room");
+    rig.give_all(publisher, &plain(id, &[1]));
+    assert!(matches!(rig.take(reader)[..], [Seen::Bye { .. }]), "BYE is the last frame");
+    assert_eq!(rig.dropped(GapCause::ReaderGone), 1);
 }
 
 #[test]
