@@ -676,8 +676,8 @@ fn who_is_slow_in_any_part_of_the_handshake_is_refused_at_the_deadline() {
         assert!(after >= HANDSHAKE * 9 / 10, "{what}: {after:?}");
         assert!(after < HANDSHAKE * 6, "{what}: {after:?}");
         if what == "tcp" || what == "padding" {
-            let refusal =
-                control::Error { code: ErrorCode::HandshakeTimeout.number(), ..Default::default() };
+            let code = ErrorCode::HandshakeTimeout.number();
+            let refusal = control::Error { code, retry: Some(5000), ..Default::default() };
             assert_eq!(answer, control_frame(refusal.into()), "{what}");
         }
     }

@@ -182,7 +182,7 @@ pub(crate) async fn a_handshake_that_takes_too_long_is_refused_and_its_place_is_
     let (another, pipe) = (site.connect().await, site.dial().await);
     let mut patient = Peer::join(pipe).await;
     let code = ErrorCode::HandshakeTimeout.number();
-    assert_eq!(stopped.next().await, Got::Error { request: None, code, retry: None });
+    assert_eq!(stopped.next().await, Got::Error { request: None, code, retry: Some(5000) });
     assert_eq!(stopped.next().await, Got::Closed);
     patient.subscribe("a").await;
     site.wait_until("three deadlines", |_| site.hub.status().handshake_timeouts.get() == 3).await;
