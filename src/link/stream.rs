@@ -110,7 +110,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for Stream<T> {
             // a frame longer than half the scratch buffer is put together beside it
             let is_long = desk.pending.bytes().len() > SCRATCH_BYTES / 2;
             let start = if is_long { 0 } else { desk.pending.copy_to(&mut scratch[..]) };
-            let mut buffer = ReadBuf::new(scratch.get_mut(start..).unwrap_or_default());
+            let end = start + desk.pending.room(SCRATCH_BYTES - start);
+            let mut buffer = ReadBuf::new(scratch.get_mut(start..end).unwrap_or_default());
             let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
             let length = buffer.filled().len();
             if let Err(error) = &read {
@@ -124,6 +125,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for Stream<T> {
             Poll::Ready(if is_long {
                 desk.handle_long(bytes, door)
             } else {
+                desk.pending.expect(bytes.len());
                 desk.handle(bytes, door)
             })
         })

@@ -279,6 +279,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for WebSocketLink<T> {
             }
         };
         // a PONG of the WebSocket's own is a sign of life, too
+        desk.pending.expect(frames.len());
         let turn = desk.handle(&frames, door);
         if !desk.is_blocked() && !desk.pending.bytes().is_empty() {
             return Poll::Ready(desk.fail(ErrorCode::BadFrame, "a message ends inside a frame"));
