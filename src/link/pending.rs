@@ -26,8 +26,7 @@ impl Pending {
 
     /// How many bytes to read at most: as many as could be held, should they have to wait.
     pub(super) fn room(&self, wanted: usize) -> usize {
-        let free = self.budget.limit().saturating_sub(self.budget.used());
-        if free >= wanted { wanted } else { wanted.min(FREE_BYTES) }
+        if self.budget.free() >= wanted { wanted } else { wanted.min(FREE_BYTES) }
     }
 
     /// Charges `length` bytes that are about to be handed over, so that handing them over does not

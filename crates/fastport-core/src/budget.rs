@@ -43,6 +43,13 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that can still be taken, as far as others leave them.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        let here = self.limit.saturating_sub(self.used());
+        self.whole.as_ref().map_or(here, |whole| here.min(whole.free()))
+    }
+
     /// How often bytes were refused; on a 32-bit machine it starts again at zero after 2^32.
     #[must_use]
     pub fn refused(&self) -> u64 {
