@@ -173,16 +173,8 @@ impl Session {
         if topic.holders == 0 {
             return wanted;
         }
-        // buffers grow by doubling, so twice a reader's part may be taken
-        let parts = 2 * topic.holders as usize;
         let readers = core::mem::take(&mut topic.readers);
-        let share = self.buffers.budget().free() / parts;
-        let mut room = wanted.min(share.max(least));
-        // little by little would cost more than waiting for what they acknowledge
-        let is_worth_it = room >= wanted.min(LEAST_SHARE);
-        if !is_worth_it && readers.iter().any(|reader| reader.holds && self.waits(reader.peer)) {
-            room = 0;
-        }
+        let mut room = wanted;
         for reader in readers
             .iter()
             .filter(|reader| reader.holds && !(reader.no_local && reader.peer == from))
@@ -215,11 +207,6 @@ impl Session {
             topic.readers = readers;
         }
         room
-    }
-
-    /// Whether a peer has something to write or to acknowledge, and so memory to give back.
-    fn waits(&self, index: u32) -> bool {
-        self.at(index).is_some_and(|peer| !peer.is_leaving && peer.outbox.figures().queued > 0)
     }
 
     /// Gives a run to every reader of its topic, and to the topic's past.
@@ -512,8 +499,6 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     }
 }
 
-/// Bytes of a run that are worth a round for all readers when memory is short.
-const LEAST_SHARE: usize = 4096;
 /// Bodies up to here are taken however short payloads are to be.
 const LEAST_BODY: usize = 4096;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
