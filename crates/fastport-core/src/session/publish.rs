@@ -50,7 +50,7 @@ impl Session {
         }
         peer.link = Link::attached(now.mono);
         let mut progress = Progress::default();
-        while progress.consumed < input.len() && !progress.is_blocked {
+        while progress.consumed < input.len() && !progress.is_blocked && !progress.pauses {
             let rest = input.get(progress.consumed..).unwrap_or_default();
             let (head, body) = match frame::split(rest, max_body) {
                 Ok(Some(frame)) => frame,
@@ -78,6 +78,9 @@ impl Session {
             if self.at(key.index).is_none_or(|peer| matches!(peer.link, Link::Closing)) {
                 progress.consumed = input.len();
             }
+            // one at a time: what a peer packs into one write must not become a pile of answers,
+            // or keep all others waiting
+            progress.pauses = core::mem::take(&mut self.is_costly) || !self.asks.is_empty();
         }
         if progress.is_blocked {
             self.block(now, key.index);
@@ -87,6 +90,7 @@ impl Session {
                 max_body,
             );
         }
+        progress.pauses &= progress.consumed < input.len();
         if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
             peer.is_known = true;
         }

@@ -257,6 +257,7 @@ impl Session {
     /// Sends a peer the past of all topics that `filter` selects and it may read, as far as its
     /// outbox has room; returns how many messages that is.
     pub(super) fn replay(&mut self, index: u32, filter: Filter<'_>, past: Past) -> u64 {
+        self.is_costly |= filter.as_topic().is_none();
         let Some(peer) = self.at(index) else { return 0 };
         let ids: Vec<TopicId> = match filter.as_topic() {
             Some(name) if !peer.rights.may_read(name) => return 0,

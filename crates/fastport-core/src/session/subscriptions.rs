@@ -77,6 +77,7 @@ impl Session {
         let ids: Vec<TopicId> = match filter.as_topic() {
             Some(name) => [self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?].into(),
             None => {
+                self.is_costly = true;
                 let rights = &self.at(index).ok_or(ErrorCode::Unavailable)?.rights;
                 let selected = self.topics.iter().filter(|(_, topic)| {
                     topic.name().is_some_and(|name| filter.matches(name) && rights.may_read(name))
@@ -150,6 +151,7 @@ impl Session {
         let ids: Vec<TopicId> = match filter.as_topic() {
             Some(name) => self.topics.find(name).into_iter().collect(),
             None => {
+                self.is_costly = true;
                 self.matcher.remove(filter, index);
                 let selected = self
                     .topics

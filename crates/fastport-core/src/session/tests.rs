@@ -1934,6 +1934,45 @@ fn a_commit_for_a_peer_that_is_gone_is_not_another_ones() {
 // questions
 
 #[test]
+fn a_peer_has_one_question_open_however_many_it_sends_at_once() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(admission(1));
+    let status = |request| control(control::Status { request, ..Default::default() });
+    let mut bytes: Vec<u8> = (1..=100).flat_map(status).collect();
+    for request in 1..=100 {
+        let progress = rig.give(peer, &bytes);
+        assert_eq!(progress.pauses, request < 100, "what is left waits for the answer");
+        bytes.drain(..progress.consumed);
+        assert_eq!(rig.session.poll_ask().map(|ask| ask.request), Some(request));
+        assert_eq!(rig.session.poll_ask(), None);
+        rig.session.answer(peer, request, Ok(Some("{}")));
+    }
+    assert!(bytes.is_empty());
+}
+
+#[test]
+fn what_looks_at_every_topic_lets_others_have_their_turn() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(admission(1));
+    let topic = "a/#";
+    let requests = [
+        control(control::Subscribe { request: 1, topic, ..Default::default() }),
+        control(control::History { request: 2, topic, ..Default::default() }),
+        control(control::Unsubscribe { request: 3, topic, ..Default::default() }),
+        control(control::Subscribe { request: 4, topic: "a", ..Default::default() }),
+        control(control::History { request: 5, topic: "a", ..Default::default() }),
+    ];
+    let mut bytes = requests.concat();
+    for done in &requests[..3] {
+        let progress = rig.give(peer, &bytes);
+        assert_eq!((progress.consumed, progress.pauses), (done.len(), true));
+        bytes.drain(..progress.consumed);
+    }
+    let progress = rig.give(peer, &bytes);
+    assert_eq!((progress.consumed, progress.pauses), (bytes.len(), false));
+}
+
+#[test]
 fn questions_go_to_the_caller_and_answers_to_the_peer() {
     let mut rig = Rig::new(limits());
     let peer = rig.attach(admission(1));
@@ -1945,9 +1984,10 @@ fn questions_go_to_the_caller_and_answers_to_the_peer() {
         proof: Some(b"secret"),
         ..Default::default()
     };
-    rig.give_all(peer, &[control(status), control(create)].concat());
+    rig.give_all(peer, &control(status));
     let asked = rig.session.poll_ask().expect("asked");
     assert_eq!((asked.peer, asked.request, asked.about), (peer, 4, About::Status));
+    rig.give_all(peer, &control(create));
     let asked = rig.session.poll_ask().expect("asked");
     let about = About::CreateSession {
         session: "lab".into(),
