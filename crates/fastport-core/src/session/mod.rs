@@ -211,6 +211,8 @@ pub struct Session {
     is_costly: bool,
     ledger: Ledger,
     evicted: u64,
+    /// how often the budget had refused at the last look
+    refused: u64,
     members: Vec<(u32, Tier)>,
     /// states that peers have had
     serials: u64,
@@ -245,6 +247,7 @@ impl Session {
             is_costly: false,
             ledger: Ledger::default(),
             evicted: 0,
+            refused: 0,
             members: Vec::new(),
             serials: 0,
         }

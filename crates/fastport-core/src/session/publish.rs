@@ -31,7 +31,7 @@ enum Taken {
 pub enum PublishError {
     /// The name is no topic.
     BadTopic(TopicError),
-    /// The session has no room for another topic.
+    /// The session has no room for another topic, or for its schema.
     LimitReached,
 }
 
@@ -112,7 +112,9 @@ impl Session {
     ) -> Result<(), PublishError> {
         let name = TopicName::parse(name).map_err(PublishError::BadTopic)?;
         let id = self.find_or_make_topic(name).ok_or(PublishError::LimitReached)?;
-        self.set_schema(id, schema);
+        if !self.set_schema(id, schema) {
+            return Err(PublishError::LimitReached);
+        }
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic: id, payload });
         let is_counted = flags.contains(DataFlags::COUNTED);
@@ -308,6 +310,9 @@ impl Session {
             log.keep(buffers.budget(), now, last, has_payload)
         });
         self.evicted += u64::from(kept.is_err());
+        if !has_payload {
+            self.topics.note_quieter();
+        }
     }
 
     /// Changes a topic's past, evicting older messages where that takes more memory than there is;

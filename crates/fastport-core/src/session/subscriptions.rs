@@ -173,6 +173,9 @@ impl Session {
                 (_, None) => {}
             }
         }
+        if freed > 0 {
+            self.topics.note_quieter();
+        }
         self.buffers.budget().give_back(freed);
     }
 
@@ -218,6 +221,7 @@ impl Session {
                 topic.remove_reader(index);
             }
         }
+        self.topics.note_quieter();
         self.buffers.budget().give_back(forbidden.len() * READER_BYTES);
         let is_done = self.add_readers(index, &allowed);
         if let Some(peer) = self.at_mut(index).filter(|_| !is_done) {
