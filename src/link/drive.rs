@@ -115,7 +115,7 @@ pub(super) struct Desk {
     pub(super) pending: Pending,
     /// The pending bytes came with the handshake and were not looked at.
     is_fresh: bool,
-    /// The pending bytes wait for room at a reader.
+    /// The pending bytes wait for room at a reader, for an answer, or for the others' turn.
     is_blocked: bool,
     is_registered: bool,
     timer: Timer,
@@ -151,6 +151,8 @@ impl Desk {
             }
             match self.poll_input(carrier, door, cx) {
                 Turn::Over(event) => return Poll::Ready(event),
+                // it asked what takes a while, or waits for a reader: others first
+                Turn::Moved if self.is_blocked => break,
                 Turn::Idle if matches!(wrote, Turn::Idle) => return Poll::Pending,
                 Turn::Idle | Turn::Moved => {}
             }
@@ -261,7 +263,7 @@ impl Desk {
             Err(gone) => return Turn::Over(gone.into()),
         };
         let progress = taken.progress;
-        self.is_blocked = progress.is_blocked;
+        self.is_blocked = progress.is_blocked || progress.pauses;
         let rest = bytes.get(progress.consumed..).unwrap_or_default();
         if self.pending.set(rest).is_err() {
             return self.out_of_memory();
@@ -278,7 +280,7 @@ impl Desk {
         if taken.asks.is_empty() { Turn::Moved } else { Turn::Over(Event::Asked(taken.asks)) }
     }
 
-    /// Whether handed-over bytes wait for room at a reader.
+    /// Whether handed-over bytes wait, and not for more of them.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }

@@ -61,7 +61,21 @@ impl Outbox {
         cause: GapCause,
     ) {
         ledger.drop_messages(cause, count);
+        self.tell_missing(topic, count, cause);
+    }
+
+    /// Tells the reader, behind what waits, of messages that are booked as dropped already.
+    pub fn tell_missing(&mut self, topic: Option<TopicId>, count: u64, cause: GapCause) {
         self.gaps.get_or_insert_default().back.add(cause, topic, count);
+    }
+
+    /// How many messages its reader has not got, or has not said that it has, and how many it has
+    /// not been told of.
+    pub fn missing(&mut self, ledger: &mut Ledger) -> u64 {
+        self.settle(ledger);
+        let untold = self.gaps.iter().flat_map(|gaps| [gaps.front, gaps.back]);
+        let untold: u64 = untold.flat_map(|counts| counts.by_cause).sum();
+        self.waiting + self.unacked + untold
     }
 
     /// What the GAP frames take at most that go in with the next message.

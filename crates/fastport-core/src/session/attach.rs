@@ -21,10 +21,12 @@ impl Session {
     /// # Errors
     /// [`AttachError`].
     pub fn attach(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
+        let mut lost = 0;
         if let Some(index) = self.find_resumable(&admission) {
             if let Some(key) = self.try_resume(now, index, &admission)? {
                 return Ok(key);
             }
+            lost = self.missing_at(index);
             self.remove(index, GapCause::LinkLost);
         }
         if let Some(&index) =
@@ -32,7 +34,18 @@ impl Session {
         {
             self.remove(index, GapCause::ReaderGone);
         }
-        self.attach_new(now, admission)
+        let key = self.attach_new(now, admission)?;
+        if let Some(peer) = self.at_mut(key.index).filter(|_| lost > 0) {
+            peer.outbox.tell_missing(None, lost, GapCause::LinkLost);
+        }
+        Ok(key)
+    }
+
+    /// How many messages a peer has not got, and has not been told of.
+    pub(super) fn missing_at(&mut self, index: u32) -> u64 {
+        let slot = self.peers.get_mut(index as usize);
+        let peer = slot.and_then(|slot| slot.peer.as_mut());
+        peer.map_or(0, |peer| peer.outbox.missing(&mut self.ledger))
     }
 
     /// The peer's link is gone. Its state stays for a while if it may come back.
@@ -162,11 +175,7 @@ impl Session {
         }
         let linger = admission.linger.unwrap_or(0).min(self.limits.linger);
         let when_full = admission.when_full.unwrap_or(self.limits.when_full);
-        let keepalive = match admission.keepalive {
-            None => self.limits.keepalive,
-            Some(0) => 0,
-            Some(wish) => wish.clamp(LEAST_KEEPALIVE, MOST_KEEPALIVE),
-        };
+        let keepalive = granted_keepalive(self.limits.keepalive, admission.keepalive);
         // one message of any length always fits, whatever the configuration says
         let limit = self.limits.outbox.max(self.limits.payload.saturating_add(MESSAGE_EXTRAS));
         let mut peer = Box::new(Peer {
@@ -251,7 +260,7 @@ impl Session {
     pub(super) fn tidy(&mut self) {
         if self.attached + self.lingering == 0 {
             self.topics.sweep(&mut self.buffers);
-            self.topics.reclaim_ids();
+            self.topics.reclaim_ids(&mut self.buffers);
             self.buffers.trim();
         }
     }
@@ -288,6 +297,17 @@ fn welcome(
         ..Default::default()
     };
     push_control(out, &message.into());
+}
+
+/// The seconds between signs of life of a peer with that wish, where `limit` holds for those without.
+fn granted_keepalive(limit: u32, wish: Option<u32>) -> u32 {
+    match (limit, wish) {
+        // never is longer than any limit: links that nobody asks stay when they are dead
+        (_, None) | (1.., Some(0)) => limit,
+        (0, Some(0)) => 0,
+        (0, Some(wish)) => wish.clamp(LEAST_KEEPALIVE, MOST_KEEPALIVE),
+        (limit, Some(wish)) => wish.max(LEAST_KEEPALIVE).min(limit),
+    }
 }
 
 /// What a peer costs beside its outbox, subscriptions and topics: it is in two tables by its names.

@@ -115,6 +115,8 @@ pub struct Progress {
     pub messages: u32,
     /// The rest waits until the peer is woken: a reader that must not lose has no room.
     pub is_blocked: bool,
+    /// The rest is to be given again once the peer's question is answered, or others had their turn.
+    pub pauses: bool,
 }
 
 /// What a peer's link should do next.
@@ -205,8 +207,12 @@ pub struct Session {
     /// publishers that wait for room at a reader
     blocked: Vec<u32>,
     asks: VecDeque<Ask>,
+    /// What was just asked took a look at every topic: others get their turn first.
+    is_costly: bool,
     ledger: Ledger,
     evicted: u64,
+    /// how often the budget had refused at the last look
+    refused: u64,
     members: Vec<(u32, Tier)>,
     /// states that peers have had
     serials: u64,
@@ -238,8 +244,10 @@ impl Session {
             wakes: VecDeque::new(),
             blocked: Vec::new(),
             asks: VecDeque::new(),
+            is_costly: false,
             ledger: Ledger::default(),
             evicted: 0,
+            refused: 0,
             members: Vec::new(),
             serials: 0,
         }

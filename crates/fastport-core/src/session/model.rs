@@ -448,6 +448,9 @@ impl World {
             flags: if self.plan.clocks[at] { features::TIME } else { 0 },
             ..admission(device.epoch)
         };
+        let state = (admission.epoch, admission.identity.clone(), admission.name.clone());
+        let state = self.rig.session.by_epoch.get(&state).copied();
+        let missing = state.map_or(0, |index| self.rig.session.missing_at(index));
         let Ok(key) = self.rig.session.attach(self.rig.now(), admission) else {
             self.notice();
             return;
@@ -458,6 +461,8 @@ impl World {
         if device.serial != serial {
             device.forget_state();
             device.serial = serial;
+            // it is told of what it can have no more
+            device.routed_count = missing;
         }
         self.notice();
     }
@@ -892,7 +897,7 @@ fn held(session: &Session) -> usize {
                 + topic.log.as_ref().map_or(0, |log| log.charge())
         })
         .sum();
-    of_peers + of_topics + session.buffers.spare_bytes()
+    of_peers + of_topics + session.topics.holes_charge() + session.buffers.spare_bytes()
 }
 
 proptest! {

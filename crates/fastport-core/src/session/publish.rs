@@ -31,7 +31,7 @@ enum Taken {
 pub enum PublishError {
     /// The name is no topic.
     BadTopic(TopicError),
-    /// The session has no room for another topic.
+    /// The session has no room for another topic, or for its schema.
     LimitReached,
 }
 
@@ -50,7 +50,7 @@ impl Session {
         }
         peer.link = Link::attached(now.mono);
         let mut progress = Progress::default();
-        while progress.consumed < input.len() && !progress.is_blocked {
+        while progress.consumed < input.len() && !progress.is_blocked && !progress.pauses {
             let rest = input.get(progress.consumed..).unwrap_or_default();
             let (head, body) = match frame::split(rest, max_body) {
                 Ok(Some(frame)) => frame,
@@ -78,6 +78,9 @@ impl Session {
             if self.at(key.index).is_none_or(|peer| matches!(peer.link, Link::Closing)) {
                 progress.consumed = input.len();
             }
+            // one at a time: what a peer packs into one write must not become a pile of answers,
+            // or keep all others waiting
+            progress.pauses = core::mem::take(&mut self.is_costly) || !self.asks.is_empty();
         }
         if progress.is_blocked {
             self.block(now, key.index);
@@ -87,6 +90,7 @@ impl Session {
                 max_body,
             );
         }
+        progress.pauses &= progress.consumed < input.len();
         if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
             peer.is_known = true;
         }
@@ -108,7 +112,9 @@ impl Session {
     ) -> Result<(), PublishError> {
         let name = TopicName::parse(name).map_err(PublishError::BadTopic)?;
         let id = self.find_or_make_topic(name).ok_or(PublishError::LimitReached)?;
-        self.set_schema(id, schema);
+        if !self.set_schema(id, schema) {
+            return Err(PublishError::LimitReached);
+        }
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic: id, payload });
         let is_counted = flags.contains(DataFlags::COUNTED);
@@ -304,6 +310,9 @@ impl Session {
             log.keep(buffers.budget(), now, last, has_payload)
         });
         self.evicted += u64::from(kept.is_err());
+        if !has_payload {
+            self.topics.note_quieter();
+        }
     }
 
     /// Changes a topic's past, evicting older messages where that takes more memory than there is;

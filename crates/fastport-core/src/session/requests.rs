@@ -189,23 +189,32 @@ impl Session {
         if differs && topic.publishers > own {
             return Err(ErrorCode::Conflict);
         }
-        self.set_schema(id, Some(schema));
-        Ok(())
+        if self.set_schema(id, Some(schema)) { Ok(()) } else { Err(ErrorCode::LimitReached) }
     }
 
-    pub(super) fn set_schema(&mut self, id: TopicId, schema: Option<&[u8]>) {
+    /// Gives a topic a schema, if there is one to give; whether there was memory for it. What is
+    /// retained under another goes: it would be misread under this one.
+    pub(super) fn set_schema(&mut self, id: TopicId, schema: Option<&[u8]>) -> bool {
         let known = self.topics.get(id).and_then(|topic| topic.schema.as_deref());
-        let (Some(schema), true) = (schema, known != schema) else { return };
+        let (Some(schema), true) = (schema, known != schema) else { return true };
         let known = known.map_or(0, <[u8]>::len);
         if !self.make_room(schema.len()) {
-            return;
+            return false;
         }
         self.buffers.budget().give_back(known);
+        let log = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut());
+        if let Some(log) = log.filter(|_| known > 0) {
+            let before = log.messages();
+            log.clear(&mut self.buffers);
+            self.evicted += u64::from(before);
+            self.topics.note_retained(before, 0);
+        }
         if let Some(topic) = self.topics.get_mut(id) {
             topic.schema = Some(schema.into());
             // all readers are told again, before the next message
             topic.readers.iter_mut().for_each(|reader| reader.announced = 0);
         }
+        true
     }
 
     fn close_topic(&mut self, index: u32, close: &control::CloseTopic<'_>) -> bool {
@@ -257,6 +266,7 @@ impl Session {
     /// Sends a peer the past of all topics that `filter` selects and it may read, as far as its
     /// outbox has room; returns how many messages that is.
     pub(super) fn replay(&mut self, index: u32, filter: Filter<'_>, past: Past) -> u64 {
+        self.is_costly |= filter.as_topic().is_none();
         let Some(peer) = self.at(index) else { return 0 };
         let ids: Vec<TopicId> = match filter.as_topic() {
             Some(name) if !peer.rights.may_read(name) => return 0,
@@ -362,13 +372,20 @@ impl Session {
         self.wake_blocked();
     }
 
+    /// Forgets the topics that nobody remembers; whether there were any. It takes a look at each.
+    pub(super) fn sweep_topics(&mut self) -> bool {
+        let has_swept = self.topics.sweep(&mut self.buffers);
+        self.is_costly |= has_swept;
+        has_swept
+    }
+
     /// The topic of that name, made if there is none; its readers are those whose filters select it.
     pub(super) fn find_or_make_topic(&mut self, name: TopicName<'_>) -> Option<TopicId> {
         if let Some(id) = self.topics.find(name) {
             return Some(id);
         }
         if self.topics.len() >= self.limits.topics {
-            self.topics.sweep(&mut self.buffers);
+            self.sweep_topics();
         }
         let is_full = self.topics.len() >= self.limits.topics;
         if is_full || self.topics.is_out_of_ids(self.limits.topics) {
@@ -379,7 +396,8 @@ impl Session {
         readers.sort_unstable();
         readers.dedup();
         readers.retain(|&index| self.at(index).is_some_and(|peer| peer.rights.may_read(name)));
-        if !self.make_room(topics::charge(name.as_str()) + readers.len() * READER_BYTES) {
+        let charge = topics::charge(name.as_str()) + readers.len() * READER_BYTES;
+        if !self.make_room(charge) && !(self.sweep_topics() && self.make_room(charge)) {
             return None;
         }
         let id = self.topics.insert(name)?;

@@ -77,6 +77,7 @@ impl Session {
         let ids: Vec<TopicId> = match filter.as_topic() {
             Some(name) => [self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?].into(),
             None => {
+                self.is_costly = true;
                 let rights = &self.at(index).ok_or(ErrorCode::Unavailable)?.rights;
                 let selected = self.topics.iter().filter(|(_, topic)| {
                     topic.name().is_some_and(|name| filter.matches(name) && rights.may_read(name))
@@ -151,6 +152,7 @@ impl Session {
         let ids: Vec<TopicId> = match filter.as_topic() {
             Some(name) => self.topics.find(name).into_iter().collect(),
             None => {
+                self.is_costly = true;
                 self.matcher.remove(filter, index);
                 let selected = self
                     .topics
@@ -171,6 +173,9 @@ impl Session {
                 }
                 (_, None) => {}
             }
+        }
+        if freed > 0 {
+            self.topics.note_quieter();
         }
         self.buffers.budget().give_back(freed);
     }
@@ -217,6 +222,7 @@ impl Session {
                 topic.remove_reader(index);
             }
         }
+        self.topics.note_quieter();
         self.buffers.budget().give_back(forbidden.len() * READER_BYTES);
         let is_done = self.add_readers(index, &allowed);
         if let Some(peer) = self.at_mut(index).filter(|_| !is_done) {

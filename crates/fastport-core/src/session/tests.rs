@@ -547,6 +547,28 @@ fn open_says_what_it_refuses() {
 }
 
 #[test]
+fn what_is_retained_under_one_schema_is_not_given_out_under_another() {
+    let limits = Limits { retention: Retention { messages: 9, ..limits().retention }, ..limits() };
+    let mut rig = Rig::new(limits);
+    let publisher = rig.attach(admission(1));
+    let reader = rig.attach(admission(2));
+    let past = |rig: &mut Rig| {
+        let seen = rig.history(reader, control::History { topic: "a", ..Default::default() });
+        numbers(&seen)
+    };
+    rig.open_with(publisher, "a", Some(&schema(1)));
+    let id = rig.open(publisher, "a");
+    let flags = DataFlags::READINGS.with(DataFlags::KEEP);
+    rig.give_all(publisher, &data(id, flags, &[1]));
+    assert_eq!(past(&mut rig), [1]);
+    rig.open_with(publisher, "a", Some(&schema(1)));
+    assert_eq!(past(&mut rig), [1], "it is the same schema");
+    rig.open_with(publisher, "a", Some(&schema(2)));
+    assert_eq!(past(&mut rig), NOTHING);
+    assert_eq!((rig.session.figures().retained, rig.session.figures().evicted), (0, 1));
+}
+
+#[test]
 fn two_publishers_agree_on_a_schema_or_the_second_is_refused() {
     let mut rig = Rig::new(Limits { open_topics: 1, ..limits() });
     let [one, two] = [1, 2].map(|epoch| rig.attach(admission(epoch)));
@@ -589,6 +611,52 @@ fn ids_of_topics_nobody_uses_make_room_for_others() {
     assert!(rig.session.figures().topics <= 2);
     let kept = rig.open(peer, "kept");
     assert_eq!(rig.open(peer, "kept"), kept);
+}
+
+#[test]
+fn topics_that_nobody_remembers_do_not_hold_the_memory() {
+    let mut rig = Rig::with_budget(Limits { topics: 100_000, ..limits() }, 64 * 1024);
+    let peer = rig.attach(admission(1));
+    for round in 0..2000 {
+        let seen = rig.emit(peer, &std::format!("t/{round}"), DataFlags::NONE, &[1]);
+        assert_eq!(refusal(&seen), None, "round {round}");
+    }
+    assert!(rig.session.figures().topics < 400);
+}
+
+#[test]
+fn topics_that_nobody_remembers_make_room_for_messages_in_time() {
+    let mut rig = Rig::with_budget(Limits { stall_ms: 1000, ..limits() }, 40 * 1024);
+    let [peer, reader] = [1, 2].map(|epoch| rig.attach(admission(epoch)));
+    rig.subscribe(reader, "kept");
+    let kept = rig.open(peer, "kept");
+    let mut limits = *rig.session.limits();
+    limits.topics = 100_000;
+    rig.session.set_limits(limits);
+    while rig.budget.used() + 500 < rig.budget.limit() {
+        let name = std::format!("t/{}", rig.session.figures().topics);
+        assert_eq!(refusal(&rig.emit(peer, &name, DataFlags::NONE, &[1])), None);
+    }
+    rig.give_all(peer, &plain(kept, &[7; 1000]));
+    assert_eq!(rig.dropped(GapCause::Budget), 1, "the test is about memory that is used up");
+    rig.pass(2000);
+    rig.take_until_drained(reader);
+    rig.give_all(peer, &plain(kept, &[8; 1000]));
+    assert_eq!(numbers(&rig.take(reader)), [8]);
+}
+
+#[test]
+fn an_id_that_is_not_given_again_is_charged_until_all_are_gone() {
+    let mut rig = Rig::new(Limits { topics: 10, ..limits() });
+    let peer = rig.attach(admission(1));
+    let before = rig.budget.used();
+    for round in 0..600 {
+        rig.emit(peer, &std::format!("t/{round}"), DataFlags::NONE, &[1]);
+    }
+    assert!(rig.budget.used() >= before + 590 * size_of::<usize>());
+    let now = rig.now().mono;
+    rig.session.detach(now, peer);
+    assert_eq!(rig.budget.used(), 0);
 }
 
 // what a peer may not do
@@ -1240,8 +1308,15 @@ fn under_close_a_reader_that_missed_something_does_not_resume() {
     slow.publish(0..50, DataFlags::NONE);
     let back = Admission { linger: Some(10), ..with_policy(1, WhenFull::Close) };
     let key = slow.rig.session.attach(now, back).expect("room");
-    assert_eq!(slow.rig.take(key), [Seen::Welcome { resumed: false, taken: 0 }]);
-    assert_eq!(slow.rig.ledger().queued(), 0);
+    let seen = slow.rig.take_until_drained(key);
+    let [Seen::Welcome { resumed: false, taken: 0 }, Seen::Gap { topic: None, count, cause }] =
+        seen[..]
+    else {
+        panic!("{seen:?}")
+    };
+    let ledger = slow.rig.ledger();
+    assert_eq!((cause, ledger.queued()), (GapCause::LinkLost, 0));
+    assert_eq!(count, ledger.routed - ledger.delivered, "it is told of all that it did not get");
 }
 
 #[test]
@@ -1544,6 +1619,30 @@ fn who_does_not_come_back_in_time_is_booked_as_gone() {
     assert_eq!(rig.dropped(GapCause::ReaderGone), 2);
     rig.give_all(publisher, &plain(id, &[4]));
     assert_eq!(rig.ledger().routed, 3);
+}
+
+#[test]
+fn a_wish_for_signs_of_life_is_limited() {
+    for (limit, wish, granted) in [
+        (60, None, 60),
+        (60, Some(20), 20),
+        (60, Some(61), 60),
+        (60, Some(0), 60),
+        (60, Some(1), 2),
+        (1, Some(5), 1),
+        (0, None, 0),
+        (0, Some(0), 0),
+        (0, Some(20), 20),
+        (0, Some(u32::MAX), 3600),
+    ] {
+        let mut rig = Rig::new(Limits { keepalive: limit, ..limits() });
+        let wish_of = Admission { keepalive: wish, ..admission(1) };
+        let peer = rig.session.attach(rig.now(), wish_of).expect("room");
+        let bytes = rig.take_bytes(peer);
+        let Ok(Some((Frame::Control(body), _))) = Frame::decode(&bytes, MAX_BODY) else { panic!() };
+        let Ok(Control::Welcome(welcome)) = Control::decode(body) else { panic!("{body:x?}") };
+        assert_eq!(welcome.keepalive, Some(granted), "{wish:?} of {limit}");
+    }
 }
 
 #[test]
@@ -1947,6 +2046,45 @@ fn a_commit_for_a_peer_that_is_gone_is_not_another_ones() {
 // questions
 
 #[test]
+fn a_peer_has_one_question_open_however_many_it_sends_at_once() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(admission(1));
+    let status = |request| control(control::Status { request, ..Default::default() });
+    let mut bytes: Vec<u8> = (1..=100).flat_map(status).collect();
+    for request in 1..=100 {
+        let progress = rig.give(peer, &bytes);
+        assert_eq!(progress.pauses, request < 100, "what is left waits for the answer");
+        bytes.drain(..progress.consumed);
+        assert_eq!(rig.session.poll_ask().map(|ask| ask.request), Some(request));
+        assert_eq!(rig.session.poll_ask(), None);
+        rig.session.answer(peer, request, Ok(Some("{}")));
+    }
+    assert!(bytes.is_empty());
+}
+
+#[test]
+fn what_looks_at_every_topic_lets_others_have_their_turn() {
+    let mut rig = Rig::new(limits());
+    let peer = rig.attach(admission(1));
+    let topic = "a/#";
+    let requests = [
+        control(control::Subscribe { request: 1, topic, ..Default::default() }),
+        control(control::History { request: 2, topic, ..Default::default() }),
+        control(control::Unsubscribe { request: 3, topic, ..Default::default() }),
+        control(control::Subscribe { request: 4, topic: "a", ..Default::default() }),
+        control(control::History { request: 5, topic: "a", ..Default::default() }),
+    ];
+    let mut bytes = requests.concat();
+    for done in &requests[..3] {
+        let progress = rig.give(peer, &bytes);
+        assert_eq!((progress.consumed, progress.pauses), (done.len(), true));
+        bytes.drain(..progress.consumed);
+    }
+    let progress = rig.give(peer, &bytes);
+    assert_eq!((progress.consumed, progress.pauses), (bytes.len(), false));
+}
+
+#[test]
 fn questions_go_to_the_caller_and_answers_to_the_peer() {
     let mut rig = Rig::new(limits());
     let peer = rig.attach(admission(1));
@@ -1958,9 +2096,10 @@ fn questions_go_to_the_caller_and_answers_to_the_peer() {
         proof: Some(b"secret"),
         ..Default::default()
     };
-    rig.give_all(peer, &[control(status), control(create)].concat());
+    rig.give_all(peer, &control(status));
     let asked = rig.session.poll_ask().expect("asked");
     assert_eq!((asked.peer, asked.request, asked.about), (peer, 4, About::Status));
+    rig.give_all(peer, &control(create));
     let asked = rig.session.poll_ask().expect("asked");
     let about = About::CreateSession {
         session: "lab".into(),

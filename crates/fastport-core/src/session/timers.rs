@@ -25,6 +25,11 @@ impl Session {
             let Some(id) = TopicId::new(index) else { continue };
             self.expire_topic(now, id);
         }
+        let refused = self.buffers.budget().refused();
+        if core::mem::replace(&mut self.refused, refused) != refused {
+            // memory is short, and topics that nobody remembers hold some
+            self.topics.sweep(&mut self.buffers);
+        }
         if self.next_timeout().is_none() {
             self.buffers.trim();
         }

@@ -16,6 +16,8 @@ pub(super) struct Topics {
     by_id: Vec<Option<Box<Topic>>>,
     by_name: HashMap<Box<str>, TopicId>,
     retained: u64,
+    /// Some topic may have become unused since they were last looked through.
+    may_have_unused: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,18 @@ impl Topics {
 
     pub(super) fn note_retained(&mut self, before: u32, after: u32) {
         self.retained = self.retained + u64::from(after) - u64::from(before);
+        self.may_have_unused |= after == 0 && before > 0;
+    }
+
+    /// A topic has lost a reader, or its last value.
+    pub(super) fn note_quieter(&mut self) {
+        self.may_have_unused = true;
+    }
+
+    /// What ids cost that no topic has any more.
+    #[cfg(test)]
+    pub(super) fn holes_charge(&self) -> usize {
+        self.by_id.iter().filter(|place| place.is_none()).count() * HOLE_BYTES
     }
 
     #[inline]
@@ -141,6 +155,7 @@ impl Topics {
 
     pub(super) fn insert(&mut self, name: TopicName<'_>) -> Option<TopicId> {
         let id = TopicId::new(u32::try_from(self.by_id.len() + 1).ok()?)?;
+        self.may_have_unused = true;
         self.by_name.insert(name.as_str().into(), id);
         self.by_id.push(Some(Box::new(Topic {
             name: name.as_str().into(),
@@ -157,16 +172,22 @@ impl Topics {
     pub(super) fn close(&mut self, id: TopicId) {
         if let Some(topic) = self.get_mut(id) {
             topic.publishers = topic.publishers.saturating_sub(1);
+            self.may_have_unused = true;
         }
     }
 
-    /// Removes all topics that nobody reads, publishes or remembers.
-    pub(super) fn sweep(&mut self, buffers: &mut Buffers) {
+    /// Removes all topics that nobody reads, publishes or remembers; whether there were any. Not
+    /// while a topic is at work: it would seem to be one of them.
+    pub(super) fn sweep(&mut self, buffers: &mut Buffers) -> bool {
+        if !core::mem::take(&mut self.may_have_unused) {
+            return false;
+        }
         let mut freed = 0;
         for place in &mut self.by_id {
             if let Some(mut topic) = place.take_if(|topic| topic.is_unused()) {
-                freed +=
-                    charge(&topic.name) + topic.schema.as_ref().map_or(0, |schema| schema.len());
+                let schema = topic.schema.as_ref().map_or(0, |schema| schema.len());
+                // its id is not given again, and the hole in the table stays
+                freed += charge(&topic.name) + schema - HOLE_BYTES;
                 self.by_name.remove(&topic.name);
                 if let Some(log) = &mut topic.log {
                     log.clear(buffers);
@@ -174,12 +195,17 @@ impl Topics {
             }
         }
         buffers.budget().give_back(freed);
+        freed > 0
     }
 
     /// Makes the highest ids free again that no topic has. Only while there is no peer: nobody
     /// then knows what they were.
-    pub(super) fn reclaim_ids(&mut self) {
-        while self.by_id.pop_if(|place| place.is_none()).is_some() {}
+    pub(super) fn reclaim_ids(&mut self, buffers: &mut Buffers) {
+        let mut holes = 0;
+        while self.by_id.pop_if(|place| place.is_none()).is_some() {
+            holes += 1;
+        }
+        buffers.budget().give_back(holes * HOLE_BYTES);
         self.by_id.shrink_to(2 * self.by_id.len());
     }
 
@@ -190,13 +216,14 @@ impl Topics {
                 log.clear(buffers);
             }
         }
+        self.may_have_unused = true;
         self.retained = 0;
     }
 }
 
 /// What a topic of that name is charged with.
 pub(super) fn charge(name: &str) -> usize {
-    size_of::<Topic>() + size_of::<TopicLog>() + 2 * name.len() + TOPIC_OVERHEAD
+    size_of::<Topic>() + size_of::<TopicLog>() + 2 * name.len() + TOPIC_OVERHEAD + HOLE_BYTES
 }
 
 /// What each reader of a topic is charged with: a list may have twice the room it needs.
@@ -204,6 +231,9 @@ pub(super) const READER_BYTES: usize = 2 * size_of::<Reader>();
 
 /// Room for so many readers is not given back.
 const LEAST_READERS: usize = 4;
+/// What an id costs for as long as it must not be given again: the table may have twice the room it
+/// needs.
+const HOLE_BYTES: usize = 2 * size_of::<Option<Box<Topic>>>();
 /// A topic's share of the tables.
 const TOPIC_OVERHEAD: usize = 64;
 /// An id is not given twice, so a session's ids can be used up by topics that come and go: this
