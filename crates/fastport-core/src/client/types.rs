@@ -41,7 +41,7 @@ pub struct Options {
     /// Seconds for which the relay should hold the client's state after its link is gone; 0: the
     /// client does not resume.
     pub linger: u32,
-    /// [`control::features`].
+    /// [`fastport_wire::control::features`].
     pub flags: u32,
     /// Bytes of messages that may wait for the link or for an acknowledgement.
     pub outbox: usize,
@@ -89,7 +89,7 @@ pub enum Event<'a> {
         /// The relay's words.
         text: Option<&'a str>,
     },
-    /// Counted messages up to this number, see [`Client::publish`], are with the relay.
+    /// Counted messages up to this number, see [`super::Client::publish`], are with the relay.
     Acked {
         /// In its memory.
         taken: u64,
@@ -118,7 +118,7 @@ pub struct Message<'a> {
     pub flags: DataFlags,
     /// What was published.
     pub payload: &'a [u8],
-    /// The relay's clock, where [`control::features::TIME`] was asked for.
+    /// The relay's clock, where [`fastport_wire::control::features::TIME`] was asked for.
     pub unix_ms: Option<u64>,
 }
 

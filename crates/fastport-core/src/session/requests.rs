@@ -397,7 +397,8 @@ impl Session {
         readers.dedup();
         readers.retain(|&index| self.at(index).is_some_and(|peer| peer.rights.may_read(name)));
         let charge = topics::charge(name.as_str()) + readers.len() * READER_BYTES;
-        if !self.make_room(charge) && !(self.sweep_topics() && self.make_room(charge)) {
+        let has_room = self.make_room(charge) || (self.sweep_topics() && self.make_room(charge));
+        if !has_room {
             return None;
         }
         let id = self.topics.insert(name)?;
