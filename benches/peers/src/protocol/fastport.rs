@@ -1,0 +1,307 @@
+//! fastPort, version 2, as little of it as a load generator needs: `docs/protocol.md`.
+//!
+//! Peers join an open session. Those that count ask for the policy `hold`, under which a relay may
+//! not drop what is counted; a GAP is an error here, since no run may lose anything.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fastport_wire::WireError;
+use fastport_wire::control::{self, Control, WhenFull};
+use fastport_wire::field::{MAX_BODY, kind};
+use fastport_wire::frame::{self, DataFlags};
+use fastport_wire::{
+    Frame, Readings, ReadingsEncoder, Schema, Stamp as ReadingStamp, TopicId, Value,
+};
+
+use super::{Event, Flavour, Protocol, ProtocolError};
+use crate::scenario::stamp::{self, Stamp};
+
+pub struct Fastport {
+    flavour: Flavour,
+    /// Counted deliveries that came, and how many of them the relay was told of.
+    taken: u64,
+    acknowledged: u64,
+    /// Counted publishes that the relay acknowledged.
+    confirmed: u64,
+    /// Where readings are packed and unpacked.
+    scratch: Vec<u8>,
+}
+
+impl Fastport {
+    pub fn new(flavour: Flavour) -> Self {
+        Fastport { flavour, taken: 0, acknowledged: 0, confirmed: 0, scratch: Vec::new() }
+    }
+
+    fn flags(&self) -> DataFlags {
+        let mut flags = DataFlags::NONE;
+        if self.flavour.counted {
+            flags = flags.with(DataFlags::COUNTED);
+        }
+        if self.flavour.readings {
+            flags = flags.with(DataFlags::READINGS);
+        }
+        flags
+    }
+
+    fn control(&self, body: &[u8], sink: &mut impl FnMut(Event<'_>)) -> Result<(), ProtocolError> {
+        match Control::decode(body).map_err(wire_error)? {
+            Control::Welcome(_) => sink(Event::Connected),
+            Control::Ok(ok) => match (ok.request, ok.id) {
+                (OPEN, Some(id)) => sink(Event::Declared(id)),
+                (SUBSCRIBE, _) => sink(Event::Subscribed),
+                (request, _) => {
+                    return Err(ProtocolError(format!("fastPort: OK to request {request}")));
+                }
+            },
+            refused => return Err(ProtocolError(format!("fastPort: {refused:?}"))),
+        }
+        Ok(())
+    }
+}
+
+impl Protocol for Fastport {
+    type Topic = TopicId;
+
+    fn connect(&mut self, _client_id: &str, out: &mut Vec<u8>) {
+        let counted = self.flavour.counted;
+        put_control(
+            control::Hello {
+                version: control::VERSION,
+                session: SESSION,
+                // peers without identity and name are told apart by it
+                epoch: NEXT_EPOCH.fetch_add(1, Ordering::Relaxed),
+                when_full: counted.then_some(WhenFull::Hold.number()),
+                ..Default::default()
+            }
+            .into(),
+            out,
+        );
+    }
+
+    fn subscribe(&mut self, filter: &str, out: &mut Vec<u8>) {
+        let ask = control::Subscribe { request: SUBSCRIBE, topic: filter, ..Default::default() };
+        put_control(ask.into(), out);
+    }
+
+    fn declare(&mut self, topic: &str, out: &mut Vec<u8>) -> Option<TopicId> {
+        let mut room = [0; fastport_wire::schema::MAX_SCHEMA];
+        let length = schema().encode(&mut room).expect("the room is for every schema");
+        let schema = self.flavour.readings.then_some(&room[..length]);
+        put_control(
+            control::Open { request: OPEN, topic, schema, ..Default::default() }.into(),
+            out,
+        );
+        None
+    }
+
+    fn declared(&mut self, number: u32) -> Option<TopicId> {
+        TopicId::new(number)
+    }
+
+    #[inline]
+    fn encode_publish(&mut self, topic: &TopicId, payload: &[u8], out: &mut Vec<u8>) {
+        let flags = self.flags();
+        if !self.flavour.readings {
+            return put_frame(&Frame::Data { flags, topic: *topic, payload }, out);
+        }
+        self.scratch.resize(payload.len(), 0);
+        let length = pack(payload, &mut self.scratch);
+        let payload = &self.scratch[..length];
+        put_frame(&Frame::Data { flags, topic: *topic, payload }, out);
+    }
+
+    #[inline]
+    fn parse(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        sink: &mut impl FnMut(Event<'_>),
+    ) -> Result<usize, ProtocolError> {
+        let mut used = 0;
+        while let Some((head, body)) = frame::split(&input[used..], MAX_BODY).map_err(wire_error)? {
+            used += head.total();
+            if head.kind() == kind::PADDING {
+                continue;
+            }
+            match Frame::from_parts(head, body).map_err(wire_error)? {
+                Frame::Data { flags, payload, .. } => {
+                    if flags != self.flags() {
+                        return Err(ProtocolError(format!("fastPort DATA with flags {flags:?}")));
+                    }
+                    self.taken += u64::from(self.flavour.counted);
+                    if self.flavour.readings {
+                        let unpacked = unpack(payload)?;
+                        sink(Event::Delivery { payload: &unpacked });
+                    } else {
+                        sink(Event::Delivery { payload });
+                    }
+                }
+                Frame::Ack { taken, .. } => {
+                    let more = taken.checked_sub(self.confirmed);
+                    let more = more.ok_or_else(|| ProtocolError("an ACK that falls".into()))?;
+                    self.confirmed = taken;
+                    sink(Event::Acked(more));
+                }
+                Frame::Control(body) => self.control(body, sink)?,
+                Frame::Ping { token } => put_frame(&Frame::Pong { token }, replies),
+                Frame::Topic { .. } | Frame::Time { .. } | Frame::Pong { .. } => {}
+                other => return Err(ProtocolError(format!("fastPort: {other:?}"))),
+            }
+        }
+        if self.acknowledged < self.taken {
+            let (taken, durable, central) = (self.taken, None, None);
+            put_frame(&Frame::Ack { taken, durable, central, repeat: false }, replies);
+            self.acknowledged = self.taken;
+        }
+        Ok(used)
+    }
+
+    fn acks_publishes(&self) -> bool {
+        self.flavour.counted
+    }
+}
+
+fn wire_error(error: WireError) -> ProtocolError {
+    ProtocolError(format!("fastPort: {error}"))
+}
+
+fn put_frame(frame: &Frame<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + frame.encoded_len(), 0);
+    frame.encode(&mut out[start..]).expect("encoded_len is the room that it takes");
+}
+
+fn put_control(message: Control<'_>, out: &mut Vec<u8>) {
+    let mut body = [0; CONTROL_ROOM];
+    let length = message.encode(&mut body).expect("topics and schemas fit into the room");
+    put_frame(&Frame::Control(&body[..length]), out);
+}
+
+/// The schema under which the generator's readings are packed.
+fn schema() -> Schema<'static> {
+    Schema::int("", 0)
+}
+
+/// Readings whose first values are those of the stamp in `payload`, the sequence number before all,
+/// and as many more as its length has room for, a step apart, as a sensor's are.
+fn pack(payload: &[u8], out: &mut [u8]) -> usize {
+    let Some(stamp) = Stamp::read(payload) else { return 0 };
+    let mut encoder = ReadingsEncoder::new(&schema(), out);
+    let sent = stamp.sent_ns.cast_signed();
+    let stamped = [stamp.sequence.cast_signed(), i64::from(stamp.publisher), sent];
+    let drifting = (1..).map(|step: i64| sent + step % 50);
+    for (time, value) in (0..).step_by(10).zip(stamped.into_iter().chain(drifting)) {
+        if encoder.push(time, Value::int(value, 0)).is_err() {
+            break;
+        }
+    }
+    encoder.finish(ReadingStamp::Message).unwrap_or(0)
+}
+
+/// The stamp of packed readings, as the bytes of a payload.
+fn unpack(payload: &[u8]) -> Result<[u8; stamp::SIZE], ProtocolError> {
+    let readings = Readings::decode(&schema(), payload).map_err(wire_error)?;
+    let mut values = readings.iter().map(|reading| match reading.value {
+        Value::Int(decimal) => Some(decimal.coefficient),
+        _ => None,
+    });
+    let mut next = || values.next().flatten();
+    let (Some(sequence), Some(publisher), Some(sent)) = (next(), next(), next()) else {
+        return Err(ProtocolError("readings without a stamp".into()));
+    };
+    let publisher = u32::try_from(publisher)
+        .map_err(|_| ProtocolError(format!("readings of publisher {publisher}")))?;
+    let mut bytes = [0; stamp::SIZE];
+    let (sequence, sent_ns) = (sequence.cast_unsigned(), sent.cast_unsigned());
+    Stamp { sent_ns, publisher, sequence }.write(&mut bytes);
+    Ok(bytes)
+}
+
+/// The session that `conf/fastport.toml` opens.
+const SESSION: &str = "bench";
+/// Numbers of requests; each kind has one, since the driver waits for each answer.
+const OPEN: u32 = 1;
+const SUBSCRIBE: u32 = 2;
+/// Holds the longest control message sent here: a topic of 255 bytes, a schema of 89.
+const CONTROL_ROOM: usize = control::BODY_ROOM + 512;
+
+static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::testing::{assert_split_safe, events};
+    use crate::transport::TransportKind;
+
+    fn client(readings: bool, counted: bool) -> Fastport {
+        Fastport::new(Flavour { transport: TransportKind::Tcp, readings, counted })
+    }
+
+    fn topic() -> TopicId {
+        TopicId::new(5).unwrap()
+    }
+
+    #[test]
+    fn a_publish_has_the_bytes_of_the_protocol_text() {
+        let mut wire = Vec::new();
+        client(false, true).encode_publish(&topic(), b"hi", &mut wire);
+        client(false, false).encode_publish(&topic(), b"!", &mut wire);
+        assert_eq!(wire, b"\x21\x03\x05hi\x20\x02\x05!");
+    }
+
+    #[test]
+    fn a_session_is_walked() {
+        let mut link = client(false, true);
+        // WELCOME, TOPIC, OK with an id, and ACK, as in section 18 of the text
+        let wire = b"\x10\x0e\xa5\x00\x03\x07\x02\x0d\x00\x16\x19\xff\xff\x18\x1e\xf4\
+                     \x60\x05\x05\x03a/b\x10\x07\xa3\x00\x10\x01\x01\x04\x05\x30\x01\x02\x30\x01\x05";
+        let (seen, replies) = events(&mut link, wire);
+        assert_eq!(seen, ["C", "T5", "A2", "A3"]);
+        assert_eq!(replies, b"");
+        assert_split_safe(|| client(false, true), wire);
+    }
+
+    #[test]
+    fn counted_deliveries_of_one_read_are_acknowledged_at_once() {
+        let mut link = client(false, true);
+        let mut wire = Vec::new();
+        for _ in 0..3 {
+            link.encode_publish(&topic(), b"x", &mut wire);
+        }
+        let (seen, replies) = events(&mut link, &wire);
+        assert_eq!(seen, ["D[120]"; 3]);
+        assert_eq!(replies, b"\x30\x01\x03");
+        assert_eq!(events(&mut link, &wire[..4]).1, b"\x30\x01\x04");
+    }
+
+    #[test]
+    fn readings_carry_the_stamp_within_the_length_asked_for() {
+        for (size, least) in [(32, 31), (1024, 1020)] {
+            for sequence in [0, 1, 1 << 20, 1 << 40] {
+                let mut payload = stamp::blank(size);
+                let stamp = Stamp { sent_ns: 12_345_678_901, publisher: 49, sequence };
+                stamp.write(&mut payload);
+                let mut packed = vec![0; size];
+                let length = pack(&payload, &mut packed);
+                assert!((least..=size).contains(&length), "{length} of {size}");
+                assert_eq!(Stamp::read(&unpack(&packed[..length]).unwrap()), Some(stamp));
+            }
+        }
+    }
+
+    #[test]
+    fn what_says_that_messages_were_dropped_is_an_error() {
+        let mut sink = |_: Event<'_>| {};
+        let mut refuses =
+            |bytes: &[u8]| client(false, false).parse(bytes, &mut Vec::new(), &mut sink).is_err();
+        assert!(refuses(b"\x90\x03\x00\x05\x01")); // GAP of 5: overflow
+        assert!(refuses(b"\x21\x02\x05x")); // counted, to one that did not ask for it
+        assert!(refuses(b"\x10\x05\xa2\x00\x0e\x05\x08")); // ERROR
+        assert!(refuses(b"\xf0\x00"));
+    }
+
+    #[test]
+    fn a_ping_is_answered() {
+        assert_eq!(events(&mut client(false, false), b"\x50\x01t").1, b"\x51\x01t");
+    }
+}
