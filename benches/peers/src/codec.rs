@@ -22,11 +22,10 @@ pub struct Codec<P> {
 }
 
 impl<P: Protocol> Codec<P> {
-    pub fn new(transport: Transport, proto: P, input_size: usize) -> Self {
+    pub fn new(mut transport: Transport, proto: P, input_size: usize) -> Result<Self> {
         let mut wire = Vec::new();
-        let mut transport = transport;
-        transport.begin(&mut wire);
-        Codec {
+        transport.begin(&mut wire)?;
+        Ok(Codec {
             transport,
             proto,
             input: vec![0; input_size],
@@ -34,7 +33,7 @@ impl<P: Protocol> Codec<P> {
             out: Vec::new(),
             wire,
             flushed: 0,
-        }
+        })
     }
 
     /// Where to read the next bytes to: never empty.
@@ -58,6 +57,7 @@ impl<P: Protocol> Codec<P> {
                 Ok(self.proto.parse(plain, &mut self.out, sink)?)
             })?
         };
+        self.proto.after_read(&mut self.out);
         self.input.copy_within(used..self.filled, 0);
         self.filled -= used;
         Ok(())
@@ -101,6 +101,9 @@ impl<P: Protocol> Codec<P> {
         self.input.shrink_to_fit();
         self.out.shrink_to_fit();
         self.wire.shrink_to_fit();
+        if let Transport::Tls(tls) = &mut self.transport {
+            tls.shrink();
+        }
     }
 }
 

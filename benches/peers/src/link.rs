@@ -29,7 +29,7 @@ impl<P: Protocol> Link<P> {
         let handshake = async {
             let stream = TcpStream::connect(endpoint.addr).await?;
             stream.set_nodelay(true)?;
-            let codec = Codec::new(endpoint.transport()?, proto, input_size);
+            let codec = Codec::new(endpoint.transport()?, proto, input_size)?;
             let mut link = Link { stream, codec, bytes_in: 0, bytes_out: 0 };
             link.codec.proto.connect(client_id, &mut link.codec.out);
             link.until(|e| matches!(e, Event::Connected)).await?;

@@ -1,26 +1,37 @@
+//! Puts the same work on several pub/sub relays and measures what each takes for it: `README.md`.
+
+mod bench;
 mod codec;
+mod compare;
 mod floor;
 mod link;
+mod machine;
 mod peer;
 mod procfs;
 mod protocol;
+mod relay;
 mod scenario;
 mod stats;
+mod suite;
 mod summary;
 mod syscalls;
 mod transport;
+mod work;
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::peer::Peer;
+use crate::bench::Bench;
+use crate::compare::Compare;
 use crate::protocol::ProtocolKind;
-use crate::scenario::{Record, footprint, idle, latency, throughput};
+use crate::scenario::case::Case;
+use crate::scenario::{footprint, idle, latency, throughput};
+use crate::suite::Suite;
+use crate::work::Work;
 
 /// Puts the same work on several pub/sub relays and measures what each takes for it.
 ///
@@ -45,25 +56,16 @@ enum Command {
     Throughput {
         #[command(flatten)]
         target: Target,
-        /// one-to-one, fan-in, fan-in-single, fan-in-paced or fan-out
+        /// one-to-one, fan-in, fan-in-single, fan-in-paced, fan-out; topics-100 and so on
         #[arg(long, default_value = "one-to-one")]
         case: String,
         #[command(flatten)]
         timing: Timing,
-        /// Publishers, in place of the case's own number (likewise the four below).
+        #[command(flatten)]
+        shape: Shape,
+        /// Count system calls with perf; not for timing.
         #[arg(long)]
-        publishers: Option<usize>,
-        #[arg(long)]
-        subscribers: Option<usize>,
-        /// Messages in one write.
-        #[arg(long)]
-        batch: Option<u64>,
-        /// Messages that a publisher may have on the way.
-        #[arg(long)]
-        window: Option<u64>,
-        /// Messages a second of all publishers together.
-        #[arg(long)]
-        rate: Option<u64>,
+        syscalls: bool,
     },
     /// One publisher at a steady pace, one subscriber.
     Latency {
@@ -80,36 +82,29 @@ enum Command {
         target: Target,
         #[arg(long, default_value_t = 1000)]
         connections: usize,
+        #[arg(long, default_value_t = 3.0)]
+        settle_s: f64,
         #[arg(long, default_value_t = 5.0)]
         hold_s: f64,
     },
-    /// Binary, libraries and memory with no client.
+    /// Binary, libraries, memory and wake-ups with no client, and the time to the first connection.
     Footprint {
         #[arg(long)]
         peer: String,
+        #[arg(long, default_value_t = 5.0)]
+        settle_s: f64,
+        #[arg(long, default_value_t = 5.0)]
+        watch_s: f64,
     },
     /// Scenarios over all relays, round by round, so that a noisy spell hits all of them.
-    Suite {
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-        /// throughput, latency, idle, footprint; all of them if none is named
-        #[arg(long)]
-        scenario: Vec<String>,
-        /// Only these relays.
-        #[arg(long)]
-        peer: Vec<String>,
-        /// Only these cases of throughput.
-        #[arg(long)]
-        case: Vec<String>,
-        /// Count system calls instead of timing.
-        #[arg(long)]
-        syscalls: bool,
-    },
+    Suite(Suite),
+    /// Two builds of one relay in interleaved pairs.
+    Compare(Compare),
     /// Markdown tables of medians out of JSON lines.
     Summarize { files: Vec<PathBuf> },
     /// Becomes the given program, which then ends with the process that started this one.
     #[command(hide = true)]
-    Run { command: Vec<std::ffi::OsString> },
+    Run { command: Vec<OsString> },
     /// Serves as the floor: a relay that only moves bytes (protocol `raw`).
     FloorRelay {
         #[arg(long)]
@@ -122,7 +117,8 @@ struct Target {
     /// A relay's name in the peers file.
     #[arg(long)]
     peer: String,
-    /// mqtt-qos0, mqtt-qos1, nats or raw; the relay's first one if not given
+    /// mqtt-qos0, mqtt-qos1, nats, raw, or fastport-{tcp,websocket,tls}[-readings][-counted]; the
+    /// relay's first one if not given
     #[arg(long)]
     protocol: Option<ProtocolKind>,
 }
@@ -135,265 +131,124 @@ struct Timing {
     warmup_s: f64,
     #[arg(long, default_value_t = 4.0)]
     measure_s: f64,
-    /// Count system calls with perf; not for timing.
+}
+
+/// Numbers in place of the case's own.
+#[derive(Args)]
+struct Shape {
     #[arg(long)]
-    syscalls: bool,
+    publishers: Option<usize>,
+    #[arg(long)]
+    subscribers: Option<usize>,
+    /// Messages in one write.
+    #[arg(long)]
+    batch: Option<u64>,
+    /// Messages that a publisher may have on the way.
+    #[arg(long)]
+    window: Option<u64>,
+    /// Messages a second of all publishers together.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Topics of all publishers together.
+    #[arg(long)]
+    topics: Option<usize>,
+    /// Connections that only stand by.
+    #[arg(long)]
+    bystanders: Option<usize>,
+    /// Subscriptions of each of them.
+    #[arg(long)]
+    bystander_filters: Option<usize>,
 }
 
-impl Timing {
-    fn warmup(&self) -> Duration {
-        Duration::from_secs_f64(self.warmup_s)
-    }
-
-    fn measure(&self) -> Duration {
-        Duration::from_secs_f64(self.measure_s)
+impl Shape {
+    fn of(&self, name: &str) -> Result<Case> {
+        let mut case = Case::named(name).with_context(|| format!("no case named {name}"))?;
+        case.publishers = self.publishers.unwrap_or(case.publishers);
+        case.subscribers = self.subscribers.unwrap_or(case.subscribers);
+        case.batch = self.batch.unwrap_or(case.batch);
+        case.window = self.window.unwrap_or(case.window);
+        case.rate = self.rate.or(case.rate);
+        case.topics = self.topics.unwrap_or(case.topics);
+        case.bystanders = self.bystanders.unwrap_or(case.bystanders);
+        case.bystander_filters = self.bystander_filters.unwrap_or(case.bystander_filters);
+        if case.batch == 0 || case.window < case.batch || case.window > 60_000 {
+            bail!("the window must hold a batch, and at most 60000 messages");
+        }
+        if case.publishers == 0 || case.subscribers == 0 {
+            bail!("a publisher and a subscriber are needed");
+        }
+        Ok(case)
     }
 }
-
-const THROUGHPUT_LINE: [&str; 12] = [
-    "peer",
-    "protocol",
-    "case",
-    "payload",
-    "delivered_per_s",
-    "cpu_us_per_delivered",
-    "relay_cores",
-    "generator_cores",
-    "publish_wire_bytes",
-    "deliver_wire_bytes",
-    "lost",
-    "stalls",
-];
-const LATENCY_LINE: [&str; 9] = [
-    "peer",
-    "protocol",
-    "p50_us",
-    "p99_us",
-    "p999_us",
-    "max_us",
-    "cpu_us_per_delivered",
-    "late_sends",
-    "lost",
-];
-const IDLE_LINE: [&str; 9] = [
-    "peer",
-    "protocol",
-    "connections",
-    "alive",
-    "connects_per_s",
-    "pss_before_kib",
-    "pss_after_kib",
-    "pss_bytes_per_connection",
-    "idle_cpu_us_per_s",
-];
-const FOOTPRINT_LINE: [&str; 9] = [
-    "peer",
-    "version",
-    "binary_bytes",
-    "stripped_bytes",
-    "library_bytes",
-    "rss_kib",
-    "pss_kib",
-    "private_dirty_kib",
-    "threads",
-];
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match &cli.command {
         Command::FloorRelay { port } => return floor::serve(*port),
-        Command::Run { command } => return peer::become_relay(command),
+        Command::Run { command } => return relay::become_program(command),
         Command::Summarize { files } => {
-            let mut lines = String::new();
-            for file in files {
-                let text =
-                    std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-                lines.push_str(&text);
-            }
-            print!("{}", summary::tables(&lines)?);
+            print!("{}", summary::tables(&read_all(files)?)?);
             return Ok(());
         }
         _ => {}
     }
     procfs::raise_open_files();
     let bench = Bench { peers: peer::load(&cli.peers)?, out: cli.out };
+    let seconds = Duration::from_secs_f64;
     match cli.command {
-        Command::Throughput {
-            target,
-            case,
-            timing,
-            publishers,
-            subscribers,
-            batch,
-            window,
-            rate,
-        } => {
-            let (peer, kind) = bench.target(&target)?;
-            let mut case = *throughput::CASES
-                .iter()
-                .find(|c| c.name == case)
-                .with_context(|| format!("no case named {case}"))?;
-            case.publishers = publishers.unwrap_or(case.publishers);
-            case.subscribers = subscribers.unwrap_or(case.subscribers);
-            case.batch = batch.unwrap_or(case.batch);
-            case.window = window.unwrap_or(case.window);
-            case.rate = rate.or(case.rate);
-            if case.batch == 0 || case.window < case.batch || case.window > 60_000 {
-                bail!("the window must hold a batch, and at most 60000 messages");
-            }
+        Command::Throughput { target, case, timing, shape, syscalls } => {
             let options = throughput::Options {
                 payload: timing.payload,
-                warmup: timing.warmup(),
-                measure: timing.measure(),
-                syscalls: timing.syscalls,
+                warmup: seconds(timing.warmup_s),
+                measure: seconds(timing.measure_s),
+                syscalls,
             };
-            bench.show(&throughput::run(peer, kind, &case, &options)?, &THROUGHPUT_LINE)
+            one(&bench, &target, &Work::Throughput { case: shape.of(&case)?, options })
         }
         Command::Latency { target, timing, rate } => {
-            let (peer, kind) = bench.target(&target)?;
             let options = latency::Options {
                 payload: timing.payload,
                 rate,
-                warmup: timing.warmup(),
-                measure: timing.measure(),
-                syscalls: timing.syscalls,
+                warmup: seconds(timing.warmup_s),
+                measure: seconds(timing.measure_s),
             };
-            bench.show(&latency::run(peer, kind, &options)?, &LATENCY_LINE)
+            one(&bench, &target, &Work::Latency(options))
         }
-        Command::Idle { target, connections, hold_s } => {
-            let (peer, kind) = bench.target(&target)?;
-            let options = idle::Options { connections, hold: Duration::from_secs_f64(hold_s) };
-            bench.show(&idle::run(peer, kind, &options)?, &IDLE_LINE)
+        Command::Idle { target, connections, settle_s, hold_s } => {
+            let (settle, hold) = (seconds(settle_s), seconds(hold_s));
+            one(&bench, &target, &Work::Idle(idle::Options { connections, settle, hold }))
         }
-        Command::Footprint { peer } => {
-            bench.show(&footprint::run(bench.peer(&peer)?)?, &FOOTPRINT_LINE)
+        Command::Footprint { peer, settle_s, watch_s } => {
+            let (settle, watch) = (seconds(settle_s), seconds(watch_s));
+            let work = Work::Footprint(footprint::Options { settle, watch });
+            let record = work.run(bench.peer(&peer)?, None, None);
+            bench.show(&record, work.line())
         }
-        Command::Suite { rounds, scenario, peer, case, syscalls } => {
-            let chosen = Suite { scenarios: scenario, peers: peer, cases: case, syscalls };
-            for round in 1..=rounds {
-                eprintln!("# round {round} of {rounds}");
-                bench.round(&chosen)?;
-            }
-            Ok(())
-        }
-        Command::Summarize { .. } | Command::FloorRelay { .. } | Command::Run { .. } => {
-            unreachable!("handled above")
-        }
+        Command::Suite(suite) => suite::run(&bench, &suite),
+        Command::Compare(options) => compare::run(&bench, &options),
+        Command::Summarize { .. } | Command::FloorRelay { .. } | Command::Run { .. } => Ok(()),
     }
 }
 
-/// What a suite runs; an empty list stands for all.
-struct Suite {
-    scenarios: Vec<String>,
-    peers: Vec<String>,
-    cases: Vec<String>,
-    syscalls: bool,
+/// One run, which must not fail.
+fn one(bench: &Bench, target: &Target, work: &Work) -> Result<()> {
+    let peer = bench.peer(&target.peer)?;
+    let kind = match target.protocol {
+        Some(kind) => kind,
+        None => peer.first_protocol()?,
+    };
+    let record = work.run(peer, Some(kind), None);
+    bench.show(&record, work.line())?;
+    match record.failure() {
+        Some(fault) => bail!("the run failed: {fault}"),
+        None => Ok(()),
+    }
 }
 
-fn chosen(list: &[String], name: &str) -> bool {
-    list.is_empty() || list.iter().any(|n| n == name)
-}
-
-struct Bench {
-    peers: Vec<Peer>,
-    out: Option<PathBuf>,
-}
-
-impl Bench {
-    fn peer(&self, name: &str) -> Result<&Peer> {
-        self.peers.iter().find(|p| p.name == name).with_context(|| format!("no peer named {name}"))
+fn read_all(files: &[PathBuf]) -> Result<String> {
+    let mut text = String::new();
+    for file in files {
+        text += &std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     }
-
-    fn target(&self, target: &Target) -> Result<(&Peer, ProtocolKind)> {
-        let peer = self.peer(&target.peer)?;
-        let protocols = peer.protocols()?;
-        let kind = match target.protocol {
-            Some(kind) => kind,
-            None => *protocols.first().context("no protocol of it is spoken here")?,
-        };
-        Ok((peer, kind))
-    }
-
-    fn show(&self, record: &Record, names: &[&str]) -> Result<()> {
-        println!("{}\n{}", record.json(), record.line(names));
-        if let Some(path) = &self.out {
-            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-            writeln!(file, "{}", record.json())?;
-        }
-        Ok(())
-    }
-
-    /// Shows a run's figures; a failed run is shown and kept too, and does not end the suite.
-    fn note(&self, run: Result<Record>, failed: Record, names: &[&str]) -> Result<()> {
-        let record = run.unwrap_or_else(|error| {
-            let mut record = failed;
-            record.put("error", format!("{error:#}"));
-            eprintln!("# failed: {error:#}");
-            record
-        });
-        self.show(&record, names)
-    }
-
-    fn round(&self, suite: &Suite) -> Result<()> {
-        let peers: Vec<(&Peer, Vec<ProtocolKind>)> = self
-            .peers
-            .iter()
-            .filter(|p| chosen(&suite.peers, &p.name))
-            .map(|p| Ok((p, p.protocols()?)))
-            .collect::<Result<_>>()?;
-        let pairs =
-            || peers.iter().flat_map(|(peer, kinds)| kinds.iter().map(move |kind| (*peer, *kind)));
-        let (warmup, measure) = (Duration::from_secs(1), Duration::from_secs(3));
-        if chosen(&suite.scenarios, "throughput") {
-            for case in throughput::CASES.iter().filter(|c| chosen(&suite.cases, c.name)) {
-                for &payload in case.payloads {
-                    for (peer, kind) in pairs() {
-                        let syscalls = suite.syscalls;
-                        let options = throughput::Options { payload, warmup, measure, syscalls };
-                        let mut failed = Record::new("throughput", &peer.name);
-                        failed
-                            .put("protocol", kind.name())
-                            .put("case", case.name)
-                            .put("payload", payload);
-                        let run = throughput::run(peer, kind, case, &options);
-                        self.note(run, failed, &THROUGHPUT_LINE)?;
-                    }
-                }
-            }
-        }
-        if chosen(&suite.scenarios, "latency") {
-            for (peer, kind) in pairs() {
-                let options = latency::Options {
-                    payload: 32,
-                    rate: 1000,
-                    warmup,
-                    measure: Duration::from_secs(8),
-                    syscalls: suite.syscalls,
-                };
-                let mut failed = Record::new("latency", &peer.name);
-                failed.put("protocol", kind.name()).put("case", "paced").put("payload", 32);
-                self.note(latency::run(peer, kind, &options), failed, &LATENCY_LINE)?;
-            }
-        }
-        if chosen(&suite.scenarios, "idle") {
-            for connections in [1_000, 10_000] {
-                for (peer, kinds) in &peers {
-                    let Some(&kind) = kinds.first() else { continue };
-                    let options = idle::Options { connections, hold: Duration::from_secs(5) };
-                    let mut failed = Record::new("idle", &peer.name);
-                    failed
-                        .put("protocol", kind.name())
-                        .put("case", format!("{connections} connections"));
-                    self.note(idle::run(peer, kind, &options), failed, &IDLE_LINE)?;
-                }
-            }
-        }
-        if chosen(&suite.scenarios, "footprint") {
-            for (peer, _) in &peers {
-                let failed = Record::new("footprint", &peer.name);
-                self.note(footprint::run(peer), failed, &FOOTPRINT_LINE)?;
-            }
-        }
-        Ok(())
-    }
+    Ok(text)
 }

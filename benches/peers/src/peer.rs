@@ -1,28 +1,24 @@
-//! The relays under test: how each is started, and one running instance.
+//! The relays under test: how each is started.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 
-use crate::procfs;
 use crate::protocol::ProtocolKind;
-use crate::transport::{Endpoint, TransportKind};
+use crate::relay::Relay;
+use crate::transport::{Dialect, Endpoint, TransportKind, tls};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
     pub name: String,
-    /// Looked for in the folders of PEERBENCH_PATH, then in those of PATH.
+    /// A path, or a name that is looked for in the folders of PEERBENCH_PATH, then in those of PATH.
     binary: String,
     /// `{conf}`, `{port}` and `{dir}` are filled in.
     args: Vec<String>,
@@ -38,6 +34,9 @@ pub struct Peer {
     /// Arguments that make it print its version.
     #[serde(default)]
     version_args: Vec<String>,
+    /// Cases of throughput for which this is a variant of another entry; with 32 bytes only.
+    #[serde(default)]
+    only: Vec<String>,
     #[serde(skip)]
     base: PathBuf,
 }
@@ -63,14 +62,33 @@ impl Peer {
     pub fn protocols(&self) -> Result<Vec<ProtocolKind>> {
         self.protocols
             .iter()
-            .map(|p| p.parse().map_err(|e| anyhow::anyhow!("{}: {e}", self.name)))
+            .map(|p| p.parse().map_err(|e| anyhow!("{}: {e}", self.name)))
             .collect()
+    }
+
+    /// The protocol of a run that names none.
+    pub fn first_protocol(&self) -> Result<ProtocolKind> {
+        let first = self.protocols()?.first().copied();
+        first.with_context(|| format!("{}: no protocol of it is spoken here", self.name))
+    }
+
+    /// Whether it is another relay set in another way, and only some works are of interest.
+    pub fn is_variant(&self) -> bool {
+        !self.only.is_empty()
+    }
+
+    /// Whether a suite runs this work with it.
+    pub fn does(&self, case: &str, payload: usize) -> bool {
+        !self.is_variant() || payload == 32 && self.only.iter().any(|only| only == case)
     }
 
     /// The program file, links resolved.
     pub fn binary(&self) -> Result<PathBuf> {
         if self.binary == SELF {
             return Ok(std::env::current_exe()?);
+        }
+        if self.binary.contains('/') {
+            return Ok(PathBuf::from(&self.binary));
         }
         let own = std::env::var_os("PEERBENCH_PATH").unwrap_or_default();
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -103,56 +121,106 @@ impl Peer {
             .to_string()
     }
 
-    /// Starts an instance of it on a free loopback port and waits until it accepts connections.
+    /// The same relay out of another file.
+    pub fn with_binary(&self, name: &str, file: &Path) -> Result<Peer> {
+        let file = file.canonicalize().with_context(|| file.display().to_string())?;
+        let binary = file.into_os_string().into_string();
+        let binary = binary.map_err(|path| anyhow!("{} is not UTF-8", path.display()))?;
+        Ok(Peer { name: name.to_string(), binary, ..self.clone() })
+    }
+
+    /// Starts an instance of it on a free loopback port and waits until it accepts connections. It
+    /// is killed when this thread ends.
     pub fn start(&self, transport: TransportKind) -> Result<Relay> {
-        let ports = free_ports::<3>()?;
-        let dir =
-            std::env::temp_dir().join(format!("peerbench-{}-{}", std::process::id(), ports[0]));
-        fs::create_dir_all(&dir)?;
-        let fill = |text: &str| {
-            let listen = format!("listen_{}", transport.name());
-            let mut text = match self.values.get(&listen) {
-                Some(listen) => text.replace("{listen}", listen),
-                None => text.to_string(),
-            };
-            for (name, value) in &self.values {
-                text = text.replace(&format!("{{{name}}}"), value);
-            }
-            text.replace("{port}", &ports[0].to_string())
-                .replace("{port2}", &ports[1].to_string())
-                .replace("{port3}", &ports[2].to_string())
-                .replace("{dir}", &dir.display().to_string())
+        self.launch(transport, true, Duration::from_millis(20)).map(|(relay, _)| relay)
+    }
+
+    /// From starting the program to the first connection that it accepts.
+    pub fn time_to_accept(&self, transport: TransportKind) -> Result<Duration> {
+        self.launch(transport, false, Duration::from_micros(100)).map(|(_, took)| took)
+    }
+
+    fn launch(
+        &self,
+        transport: TransportKind,
+        guarded: bool,
+        poll: Duration,
+    ) -> Result<(Relay, Duration)> {
+        let folder = Folder::new(self, transport)?;
+        let log = folder.dir.join("log");
+        let mut command = if guarded {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["run", "--"]).arg(self.binary()?);
+            command
+        } else {
+            Command::new(self.binary()?)
         };
-        let mut conf = String::new();
-        if let Some(file) = &self.conf {
-            let source = self.base.join(file);
-            let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
-            let target = dir.join(file.file_name().context("conf without a name")?);
-            fs::write(&target, fill(&text))?;
-            conf = target.display().to_string();
-        }
-        let log = dir.join("log");
-        let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["run", "--"])
-            .arg(self.binary()?)
-            .args(self.args.iter().map(|a| fill(&a.replace("{conf}", &conf))))
-            .current_dir(&dir)
+            .args(self.args.iter().map(|arg| folder.fill(arg)))
+            .current_dir(&folder.dir)
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?);
+        let started = Instant::now();
         let child = command.spawn().with_context(|| format!("starting {}", self.name))?;
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
-        let endpoint = Endpoint { addr, kind: transport };
-        let mut relay = Relay { child, endpoint, dir };
-        relay.until_listening().with_context(|| format!("starting {}", self.name))?;
-        Ok(relay)
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, folder.ports[0]));
+        let endpoint = Endpoint { addr, dialect: folder.dialect };
+        let mut relay = Relay { child, endpoint, dir: folder.dir };
+        relay.until_listening(poll).with_context(|| format!("starting {}", self.name))?;
+        Ok((relay, started.elapsed()))
     }
 }
 
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut listeners = Vec::with_capacity(N);
-    let mut ports = [0; N];
+/// A folder of a run, with what a relay reads in it.
+struct Folder {
+    dir: PathBuf,
+    ports: [u16; 3],
+    /// What is filled in: `{name}` and its value, in this order.
+    values: Vec<(String, String)>,
+    dialect: Dialect,
+}
+
+impl Folder {
+    fn new(peer: &Peer, transport: TransportKind) -> Result<Self> {
+        let ports = free_ports()?;
+        let dir =
+            std::env::temp_dir().join(format!("peerbench-{}-{}", std::process::id(), ports[0]));
+        fs::create_dir_all(&dir)?;
+        let mut values = Vec::new();
+        if let Some(listen) = peer.values.get(&format!("listen_{}", transport.name())) {
+            values.push(("{listen}".to_string(), listen.clone()));
+        }
+        values
+            .extend(peer.values.iter().map(|(name, value)| (format!("{{{name}}}"), value.clone())));
+        for (name, port) in ["{port}", "{port2}", "{port3}"].into_iter().zip(ports) {
+            values.push((name.to_string(), port.to_string()));
+        }
+        values.push(("{dir}".to_string(), dir.display().to_string()));
+        let dialect = match transport {
+            TransportKind::Tcp => Dialect::Tcp,
+            TransportKind::WebSocket => Dialect::WebSocket,
+            TransportKind::Tls => Dialect::Tls(tls::make_certificate(&dir)?),
+        };
+        let mut folder = Folder { dir, ports, values, dialect };
+        if let Some(file) = &peer.conf {
+            let source = peer.base.join(file);
+            let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
+            let target = folder.dir.join(file.file_name().context("conf without a name")?);
+            fs::write(&target, folder.fill(&text))?;
+            folder.values.push(("{conf}".to_string(), target.display().to_string()));
+        }
+        Ok(folder)
+    }
+
+    fn fill(&self, text: &str) -> String {
+        let replace = |text: String, (name, value): &(String, String)| text.replace(name, value);
+        self.values.iter().fold(text.to_string(), replace)
+    }
+}
+
+fn free_ports() -> Result<[u16; 3]> {
+    let mut listeners = Vec::with_capacity(3);
+    let mut ports = [0; 3];
     for port in &mut ports {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         *port = listener.local_addr()?.port();
@@ -161,90 +229,5 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-/// Becomes the given program, which is killed when the thread that started this process ends.
-///
-/// # Errors
-/// When it cannot be started; else there is no return.
-pub fn become_relay(command: &[OsString]) -> Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    let (program, args) = command.split_first().context("no program named")?;
-    Err(Command::new(program).args(args).exec()).with_context(|| format!("{program:?}"))
-}
-
-/// A running relay; dropping it ends it.
-pub struct Relay {
-    child: Child,
-    pub endpoint: Endpoint,
-    dir: PathBuf,
-}
-
-impl Relay {
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn until_listening(&mut self) -> Result<()> {
-        let started = Instant::now();
-        while started.elapsed() < START_LIMIT {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}: {}", self.log_tail());
-            }
-            if TcpStream::connect_timeout(&self.endpoint.addr, Duration::from_secs(1)).is_ok() {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        bail!("it did not listen within {START_LIMIT:?}: {}", self.log_tail())
-    }
-
-    pub fn log_tail(&self) -> String {
-        let text = fs::read(self.dir.join("log")).unwrap_or_default();
-        let tail = &text[text.len().saturating_sub(2000)..];
-        String::from_utf8_lossy(tail).trim().to_string()
-    }
-
-    pub fn cpu(&self) -> Result<procfs::Cpu> {
-        procfs::cpu(self.pid())
-    }
-
-    pub fn memory(&self) -> Result<procfs::Memory> {
-        procfs::memory(self.pid())
-    }
-}
-
-impl Relay {
-    /// Asks it to end, then makes it.
-    fn end(&mut self) -> io::Result<()> {
-        // not yet waited for, so the number is still this child's
-        if self.child.try_wait()?.is_none() {
-            kill_process(Pid::from_child(&self.child), Signal::TERM)?;
-        }
-        let asked = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            if asked.elapsed() > STOP_LIMIT {
-                self.child.kill()?;
-                self.child.wait()?;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            eprintln!("# relay {} may still run: {error}", self.pid());
-        }
-        if std::env::var_os("PEERBENCH_KEEP").is_none()
-            && let Err(error) = fs::remove_dir_all(&self.dir)
-        {
-            eprintln!("# {}: {error}", self.dir.display());
-        }
-    }
-}
-
 /// Names this very program as the binary.
 const SELF: &str = "self";
-const START_LIMIT: Duration = Duration::from_secs(15);
-const STOP_LIMIT: Duration = Duration::from_secs(5);

@@ -148,12 +148,15 @@ impl Protocol for Fastport {
                 other => return Err(ProtocolError(format!("fastPort: {other:?}"))),
             }
         }
+        Ok(used)
+    }
+
+    fn after_read(&mut self, replies: &mut Vec<u8>) {
         if self.acknowledged < self.taken {
             let (taken, durable, central) = (self.taken, None, None);
             put_frame(&Frame::Ack { taken, durable, central, repeat: false }, replies);
             self.acknowledged = self.taken;
         }
-        Ok(used)
     }
 
     fn acks_publishes(&self) -> bool {

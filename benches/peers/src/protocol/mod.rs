@@ -78,6 +78,9 @@ pub trait Protocol: Send + 'static {
         sink: &mut impl FnMut(Event<'_>),
     ) -> Result<usize, ProtocolError>;
 
+    /// Called once for all that one read brought: appends acknowledgements that cover many messages.
+    fn after_read(&mut self, _replies: &mut Vec<u8>) {}
+
     /// Whether the relay acknowledges each publish with `Event::Acked`.
     fn acks_publishes(&self) -> bool {
         false
@@ -103,6 +106,12 @@ pub struct Flavour {
     pub counted: bool,
 }
 
+impl Flavour {
+    /// What the tables call fastPort's plain figure.
+    pub const PLAIN_TCP: Flavour =
+        Flavour { transport: TransportKind::Tcp, readings: false, counted: false };
+}
+
 impl ProtocolKind {
     /// Every protocol that is spoken here.
     pub fn all() -> Vec<ProtocolKind> {
@@ -123,6 +132,20 @@ impl ProtocolKind {
             ProtocolKind::Fastport(flavour) => flavour.transport,
             _ => TransportKind::Tcp,
         }
+    }
+
+    /// Whether publishes and deliveries are acknowledged.
+    pub fn is_counted(self) -> bool {
+        match self {
+            ProtocolKind::MqttQos1 => true,
+            ProtocolKind::Fastport(flavour) => flavour.counted,
+            _ => false,
+        }
+    }
+
+    /// Whether payloads are packed readings.
+    pub fn has_readings(self) -> bool {
+        matches!(self, ProtocolKind::Fastport(Flavour { readings: true, .. }))
     }
 
     pub fn name(self) -> String {
@@ -211,6 +234,7 @@ pub mod testing {
         let (mut seen, mut replies) = (Vec::new(), Vec::new());
         let used = proto.parse(wire, &mut replies, &mut |e| seen.push(note(e))).unwrap();
         assert_eq!(used, wire.len());
+        proto.after_read(&mut replies);
         (seen, replies)
     }
 

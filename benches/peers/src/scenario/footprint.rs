@@ -12,35 +12,42 @@ use crate::peer::Peer;
 use crate::procfs;
 use crate::transport::TransportKind;
 
-const SETTLE: Duration = Duration::from_secs(5);
-const WATCH: Duration = Duration::from_secs(5);
+pub struct Options {
+    /// Before memory is looked at.
+    pub settle: Duration,
+    /// For how long it is watched doing nothing.
+    pub watch: Duration,
+}
 
-pub fn run(peer: &Peer) -> Result<Record> {
+pub fn run(peer: &Peer, options: &Options, record: &mut Record) -> Result<()> {
     let binary = peer.binary()?;
     let libraries = shared_libraries(&binary)?;
     let library_bytes =
         libraries.iter().map(|l| Ok(fs::metadata(l)?.len())).sum::<Result<u64>>()?;
+    let starts = (0..STARTS).map(|_| peer.time_to_accept(TransportKind::Tcp));
+    let mut starts = starts.collect::<Result<Vec<_>>>()?;
+    starts.sort_unstable();
     let relay = peer.start(TransportKind::Tcp)?;
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(options.settle);
     let memory = relay.memory()?;
     let (cpu, switches) = (relay.cpu()?, procfs::context_switches(relay.pid())?);
-    std::thread::sleep(WATCH);
+    std::thread::sleep(options.watch);
     let cpu = relay.cpu()? - cpu;
     let switches = procfs::context_switches(relay.pid())? - switches;
-    let mut record = Record::new("footprint", &peer.name);
     record
         .put("version", peer.version())
         .put("binary_bytes", fs::metadata(&binary)?.len())
         .put("stripped_bytes", stripped_size(&binary).ok())
         .put("libraries", libraries.len())
         .put("library_bytes", library_bytes)
+        .put("ready_ms", starts[STARTS / 2].as_secs_f64() * 1e3)
         .put("rss_kib", memory.rss_kib)
         .put("pss_kib", memory.pss_kib)
         .put("private_dirty_kib", memory.private_dirty_kib)
         .put("threads", procfs::threads(relay.pid())?)
-        .put("idle_cpu_us_per_s", cpu.total_us / WATCH.as_secs_f64())
-        .put("idle_switches_per_s", switches as f64 / WATCH.as_secs_f64());
-    Ok(record)
+        .put("idle_cpu_us_per_s", cpu.total_us / options.watch.as_secs_f64())
+        .put("idle_switches_per_s", switches as f64 / options.watch.as_secs_f64());
+    Ok(())
 }
 
 /// The files that the dynamic linker would load, the linker itself included; none if static.
@@ -65,6 +72,9 @@ fn stripped_size(binary: &Path) -> Result<u64> {
     anyhow::ensure!(status.success(), "strip failed");
     Ok(size?)
 }
+
+/// Starts of which the median counts.
+const STARTS: usize = 11;
 
 #[cfg(test)]
 mod tests {

@@ -1,46 +1,35 @@
 //! Many connections, each subscribed to a topic of its own, with nothing on the way.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::Record;
+use super::crowd::gather;
 use crate::link::Link;
-use crate::peer::{Peer, Relay};
+use crate::peer::Peer;
 use crate::procfs;
 use crate::protocol::{Protocol, ProtocolKind};
+use crate::relay::Relay;
 use crate::with_protocol;
-
-const CONCURRENCY: usize = 64;
-const SETTLE: Duration = Duration::from_secs(3);
-const SWEEP: Duration = Duration::from_millis(250);
 
 pub struct Options {
     pub connections: usize,
+    /// Before memory is looked at.
+    pub settle: Duration,
     pub hold: Duration,
 }
 
-pub fn run(peer: &Peer, kind: ProtocolKind, options: &Options) -> Result<Record> {
+pub fn run(peer: &Peer, kind: ProtocolKind, options: &Options, record: &mut Record) -> Result<()> {
     let limit = procfs::raise_open_files();
     if limit < options.connections as u64 + 100 {
         bail!("only {limit} open files allowed, too few for {} connections", options.connections);
     }
     let relay = peer.start(kind.transport())?;
-    let mut record = Record::new("idle", &peer.name);
-    record
-        .put("protocol", kind.name())
-        .put("case", format!("{} connections", options.connections))
-        .put("connections", options.connections);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let outcome = with_protocol!(kind, new =>
-        local.block_on(&runtime, drive(&relay, new, options, &mut record)));
-    if let Err(error) = outcome {
-        bail!("{error:#}; its log: {}", relay.log_tail());
-    }
-    Ok(record)
+    with_protocol!(kind, new => local.block_on(&runtime, drive(&relay, new, options, record)))
+        .map_err(|error| relay.blame(error))
 }
 
 async fn drive<P: Protocol>(
@@ -49,39 +38,18 @@ async fn drive<P: Protocol>(
     options: &Options,
     record: &mut Record,
 ) -> Result<()> {
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(options.settle).await;
     let before = relay.memory()?;
     let cpu_start = relay.cpu()?;
 
     let started = Instant::now();
-    let next = Rc::new(Cell::new(0));
-    let links = Rc::new(RefCell::new(Vec::with_capacity(options.connections)));
-    let mut workers = Vec::new();
-    for _ in 0..CONCURRENCY.min(options.connections) {
-        let (next, links, total, endpoint) =
-            (next.clone(), links.clone(), options.connections, relay.endpoint.clone());
-        workers.push(tokio::task::spawn_local(async move {
-            while next.get() < total {
-                let index = next.replace(next.get() + 1);
-                let mut link =
-                    Link::open(&endpoint, new(), &format!("device{index}"), 2048).await?;
-                link.subscribe(&format!("plant/7/device/{index}/cmd")).await?;
-                link.reset_on_close()?;
-                link.shrink();
-                links.borrow_mut().push(link);
-            }
-            anyhow::Ok(())
-        }));
-    }
-    for worker in workers {
-        worker.await.context("a connecting task died")??;
-    }
+    let own_topic = |index| vec![format!("plant/7/device/{index}/cmd")];
+    let mut links = gather(&relay.endpoint, new, options.connections, own_topic).await?;
     let connecting = started.elapsed();
     let cpu_connect = relay.cpu()? - cpu_start;
 
-    let mut links = Rc::into_inner(links).context("a connecting task lives on")?.into_inner();
     let mut closed = 0;
-    hold(&mut links, SETTLE, &mut closed).await;
+    hold(&mut links, options.settle, &mut closed).await;
     let after = relay.memory()?;
     let cpu_before_hold = relay.cpu()?;
     let switches = procfs::context_switches(relay.pid())?;
@@ -92,6 +60,7 @@ async fn drive<P: Protocol>(
     let n = options.connections as f64;
     let per_connection = |after: u64, before: u64| (after as f64 - before as f64) * 1024.0 / n;
     record
+        .put("connections", options.connections)
         .put("alive", links.len())
         .put("closed", closed)
         .put("connects_per_s", n / connecting.as_secs_f64())
@@ -122,3 +91,6 @@ async fn hold<P: Protocol>(links: &mut Vec<Link<P>>, time: Duration, closed: &mu
         *closed += had - links.len();
     }
 }
+
+/// How often the connections are looked at.
+const SWEEP: Duration = Duration::from_millis(250);

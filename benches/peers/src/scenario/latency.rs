@@ -13,11 +13,11 @@ use super::Record;
 use super::stamp::{self, Stamp};
 use crate::codec::Codec;
 use crate::link::Link;
-use crate::peer::{Peer, Relay};
+use crate::peer::Peer;
 use crate::procfs;
 use crate::protocol::{Event, Protocol, ProtocolKind};
+use crate::relay::Relay;
 use crate::stats::percentile;
-use crate::syscalls::SyscallCounter;
 use crate::with_protocol;
 
 pub struct Options {
@@ -26,17 +26,12 @@ pub struct Options {
     pub rate: u64,
     pub warmup: Duration,
     pub measure: Duration,
-    pub syscalls: bool,
 }
 
-pub fn run(peer: &Peer, kind: ProtocolKind, options: &Options) -> Result<Record> {
+pub fn run(peer: &Peer, kind: ProtocolKind, options: &Options, record: &mut Record) -> Result<()> {
     let relay = peer.start(kind.transport())?;
-    let mut record = Record::new("latency", &peer.name);
-    record.put("protocol", kind.name()).put("case", "paced").put("payload", options.payload);
-    if let Err(error) = with_protocol!(kind, new => drive(&relay, new, options, &mut record)) {
-        bail!("{error:#}; its log: {}", relay.log_tail());
-    }
-    Ok(record)
+    with_protocol!(kind, new => drive(&relay, new, options, record))
+        .map_err(|error| relay.blame(error))
 }
 
 fn drive<P: Protocol>(
@@ -59,20 +54,15 @@ fn drive<P: Protocol>(
     let measured = (options.measure.as_secs_f64() * options.rate as f64) as u64;
     let total = warmup + measured;
     let received = AtomicU64::new(0);
-    let (samples, published, before, after, calls) = std::thread::scope(|scope| {
+    let (samples, published, before, after) = std::thread::scope(|scope| {
         let counted = &received;
         let consumer = scope.spawn(move || consume(subscriber, epoch, total, counted));
         let producer = scope.spawn(move || publish(publisher, topic, epoch, total, options));
         std::thread::sleep(options.warmup.saturating_sub(epoch.elapsed()));
-        let counter = options
-            .syscalls
-            .then(|| SyscallCounter::attach(relay.pid(), options.measure))
-            .transpose();
         let before = Counters::take(relay, &received);
         std::thread::sleep((options.warmup + options.measure).saturating_sub(epoch.elapsed()));
         let after = Counters::take(relay, &received);
-        let calls = counter.and_then(|c| c.map(SyscallCounter::finish).transpose());
-        (consumer.join(), producer.join(), before, after, calls)
+        (consumer.join(), producer.join(), before, after)
     });
     let samples = samples.map_err(|_| anyhow!("the subscriber's thread died"))??;
     let published = published.map_err(|_| anyhow!("the publisher's thread died"))??;
@@ -99,9 +89,6 @@ fn drive<P: Protocol>(
         .put("unacknowledged", published.unacknowledged)
         .put("cpu_us_per_delivered", (after.cpu - before.cpu).total_us / delivered)
         .put("switches_per_delivered", (after.switches - before.switches) as f64 / delivered);
-    for (name, count) in calls?.into_iter().flatten() {
-        record.put(&format!("calls_{name}_per_delivered"), count as f64 / delivered);
-    }
     Ok(())
 }
 

@@ -1,10 +1,13 @@
 //! The scenarios. Each starts a fresh relay, drives it, and returns one `Record`.
 
+pub mod case;
+pub mod crowd;
 pub mod footprint;
 pub mod idle;
 pub mod latency;
 pub mod stamp;
 pub mod throughput;
+pub mod traffic;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -34,6 +37,16 @@ impl Record {
         }
         self.figures.insert(name.to_string(), value);
         self
+    }
+
+    /// A figure that is a number.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        self.figures.get(name)?.as_f64()
+    }
+
+    /// Why the run is worth nothing, if it is.
+    pub fn failure(&self) -> Option<&str> {
+        self.figures.get("failed")?.as_str()
     }
 
     pub fn json(&self) -> String {

@@ -2,64 +2,24 @@
 //! messages on the way, in writes of a fixed number of messages, so that every relay is handed the
 //! same input.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use tokio::sync::Notify;
 
+use super::case::Case;
+use super::crowd::gather;
 use super::stamp::{self, Stamp};
+use super::traffic::{Shared, add};
 use super::{Record, own_cpu_us};
 use crate::link::Link;
-use crate::peer::{Peer, Relay};
+use crate::peer::Peer;
 use crate::procfs::{self, Cpu};
 use crate::protocol::{Event, Protocol, ProtocolKind};
-use crate::syscalls::SyscallCounter;
+use crate::relay::Relay;
+use crate::syscalls::{SyscallCounter, put_calls};
 use crate::transport::Endpoint;
 use crate::with_protocol;
-
-const INPUT_SIZE: usize = 256 * 1024;
-const DRAIN_QUIET: Duration = Duration::from_secs(2);
-const STALL: Duration = Duration::from_secs(1);
-const TICK: Duration = Duration::from_millis(20);
-
-/// A shape of traffic.
-#[derive(Debug, Clone, Copy)]
-pub struct Case {
-    pub name: &'static str,
-    pub publishers: usize,
-    pub subscribers: usize,
-    /// Messages in one write of a publisher.
-    pub batch: u64,
-    /// Messages that a publisher may have on the way.
-    pub window: u64,
-    /// Messages a second of all publishers together, released every millisecond; no bound if absent.
-    pub rate: Option<u64>,
-    /// Payload sizes that a suite runs it with.
-    pub payloads: &'static [usize],
-}
-
-const fn case(name: &'static str, publishers: usize, subscribers: usize) -> Case {
-    Case { name, publishers, subscribers, batch: 1, window: 64, rate: None, payloads: &[32, 1024] }
-}
-
-pub const CASES: [Case; 5] = [
-    Case { batch: 64, window: 1024, ..case("one-to-one", 1, 1) },
-    Case { batch: 16, window: 64, ..case("fan-in", 50, 1) },
-    // As sensors send: every message a write of its own.
-    Case { batch: 1, window: 4, payloads: &[32], ..case("fan-in-single", 50, 1) },
-    Case {
-        batch: 1,
-        window: 64,
-        payloads: &[32],
-        rate: Some(10_000),
-        ..case("fan-in-paced", 50, 1)
-    },
-    Case { batch: 16, window: 128, ..case("fan-out", 1, 50) },
-];
-
-const PACE: Duration = Duration::from_millis(1);
 
 pub struct Options {
     pub payload: usize,
@@ -69,133 +29,167 @@ pub struct Options {
     pub syscalls: bool,
 }
 
-pub fn run(peer: &Peer, kind: ProtocolKind, case: &Case, options: &Options) -> Result<Record> {
+pub fn run(
+    peer: &Peer,
+    kind: ProtocolKind,
+    case: &Case,
+    options: &Options,
+    record: &mut Record,
+) -> Result<()> {
+    procfs::raise_open_files();
     let relay = peer.start(kind.transport())?;
-    let mut record = Record::new("throughput", &peer.name);
-    record.put("protocol", kind.name()).put("case", case.name).put("payload", options.payload);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let outcome = with_protocol!(kind, new =>
-        local.block_on(&runtime, drive(&relay, new, case, options, &mut record)));
-    if let Err(error) = outcome {
-        bail!("{error:#}; its log: {}", relay.log_tail());
-    }
-    Ok(record)
+    with_protocol!(kind, new => local.block_on(&runtime, drive(&relay, new, case, options, record)))
+        .map_err(|error| relay.blame(error))
 }
 
-/// What publishers and subscribers tell each other; all run on one thread.
-struct Shared {
-    case: Case,
-    stop: Cell<bool>,
-    /// Per publisher.
-    sent: Vec<Cell<u64>>,
-    acked: Vec<Cell<u64>>,
-    /// Messages that the pace has released so far.
-    released: Vec<Cell<u64>>,
-    /// Messages given up as lost, so that a publisher is not stalled for good.
-    forgiven: Vec<Cell<u64>>,
-    waiting: Vec<Cell<bool>>,
-    wake: Vec<Notify>,
-    /// Per publisher and subscriber: the sequence number expected next.
-    expected: Vec<Cell<u64>>,
-    received: Cell<u64>,
-    out_of_order: Cell<u64>,
-    publisher_bytes: Cell<u64>,
-    subscriber_bytes: Cell<u64>,
-    errors: RefCell<Vec<String>>,
+async fn drive<P: Protocol>(
+    relay: &Relay,
+    new: impl Fn() -> P + Copy + 'static,
+    case: &Case,
+    options: &Options,
+    record: &mut Record,
+) -> Result<()> {
+    let shared = Rc::new(Shared::new(case));
+    let mut stalls = 0;
+    let acks = new().acks_publishes();
+    let filters = case.bystander_filters;
+    let stand_by =
+        move |index: usize| (0..filters).map(|n| format!("plant/8/device/{index}/{n}")).collect();
+    let bystanders = gather(&relay.endpoint, new, case.bystanders, stand_by).await?;
+    let tasks = connect(&relay.endpoint, new, &shared, options.payload).await?;
+    watch(&shared, options.warmup, &mut stalls).await;
+    let counter = options.syscalls.then(|| SyscallCounter::attach(relay.pid(), options.measure));
+    let before = Snapshot::take(relay, &shared)?;
+    watch(&shared, options.measure, &mut stalls).await;
+    let after = Snapshot::take(relay, &shared)?;
+    let memory = relay.memory()?;
+    shared.stop.set(true);
+
+    let wanted = |shared: &Shared| shared.sent_total() * case.subscribers as u64;
+    let mut progress = (shared.received.get(), Instant::now());
+    let complete = |shared: &Shared| {
+        shared.received.get() >= wanted(shared)
+            && (!acks || shared.acked_total() >= shared.sent_total())
+    };
+    while !complete(&shared)
+        && progress.1.elapsed() < DRAIN_QUIET
+        && shared.errors.borrow().is_empty()
+    {
+        tokio::time::sleep(TICK).await;
+        if shared.received.get() != progress.0 {
+            progress = (shared.received.get(), Instant::now());
+        }
+    }
+    for task in &tasks {
+        task.abort();
+    }
+    drop(bystanders);
+    if let Some(error) = shared.errors.borrow().first() {
+        bail!("{error}");
+    }
+
+    let acked = acks.then(|| shared.acked_total());
+    put_figures(record, case, &shared, &before, &after);
+    record
+        .put("unacknowledged", acked.map_or(0, |acked| shared.sent_total() - acked))
+        .put("expected_total", wanted(&shared))
+        .put("lost", wanted(&shared).saturating_sub(shared.received.get()))
+        .put("stalls", stalls)
+        .put("relay_rss_kib", memory.rss_kib)
+        .put("relay_pss_kib", memory.pss_kib);
+    put_calls(record, counter, (after.received - before.received) as f64);
+    Ok(())
 }
 
-impl Shared {
-    fn new(case: &Case) -> Self {
-        let cells = |n: usize| (0..n).map(|_| Cell::new(0)).collect::<Vec<Cell<u64>>>();
-        Shared {
-            case: *case,
-            stop: Cell::new(false),
-            sent: cells(case.publishers),
-            acked: cells(case.publishers),
-            released: cells(case.publishers),
-            forgiven: cells(case.publishers),
-            waiting: (0..case.publishers).map(|_| Cell::new(false)).collect(),
-            wake: (0..case.publishers).map(|_| Notify::new()).collect(),
-            expected: cells(case.publishers * case.subscribers),
-            received: Cell::new(0),
-            out_of_order: Cell::new(0),
-            publisher_bytes: Cell::new(0),
-            subscriber_bytes: Cell::new(0),
-            errors: RefCell::new(Vec::new()),
-        }
-    }
+fn put_figures(
+    record: &mut Record,
+    case: &Case,
+    shared: &Shared,
+    before: &Snapshot,
+    after: &Snapshot,
+) {
+    let seconds = (after.at - before.at).as_secs_f64();
+    let sent = (after.sent - before.sent) as f64;
+    let received = (after.received - before.received) as f64;
+    let cpu = after.cpu - before.cpu;
+    record
+        .put("publishers", case.publishers)
+        .put("subscribers", case.subscribers)
+        .put("batch", case.batch)
+        .put("window", case.window)
+        .put("rate", case.rate)
+        .put("seconds", seconds)
+        .put("delivered_per_s", received / seconds)
+        .put("published_per_s", sent / seconds)
+        .put("cpu_us_per_delivered", cpu.total_us / received)
+        .put("cpu_user_us_per_delivered", cpu.user_us / received)
+        .put("cpu_system_us_per_delivered", cpu.system_us / received)
+        .put("relay_cores", cpu.total_us / 1e6 / seconds)
+        .put("generator_cores", (after.own_cpu_us - before.own_cpu_us) / 1e6 / seconds)
+        .put("switches_per_delivered", (after.switches - before.switches) as f64 / received)
+        .put("publish_wire_bytes", (after.publisher_bytes - before.publisher_bytes) as f64 / sent)
+        .put(
+            "deliver_wire_bytes",
+            (after.subscriber_bytes - before.subscriber_bytes) as f64 / received,
+        )
+        .put("sent_total", shared.sent_total())
+        .put("received_total", shared.received.get())
+        .put("out_of_order", shared.out_of_order.get());
+}
 
-    /// How many more messages this publisher may send now: the slowest subscriber decides.
-    fn credit(&self, publisher: usize, acks: bool) -> u64 {
-        let row = &self.expected[publisher * self.case.subscribers..][..self.case.subscribers];
-        let mut through = row.iter().map(Cell::get).min().unwrap_or(0);
-        if acks {
-            through = through.min(self.acked[publisher].get());
-        }
-        let through = through.max(self.forgiven[publisher].get());
-        let sent = self.sent[publisher].get();
-        let room = self.case.window.saturating_sub(sent.saturating_sub(through));
-        match self.case.rate {
-            None => room,
-            Some(_) => room.min(self.released[publisher].get().saturating_sub(sent)),
-        }
-    }
-
-    /// Releases, publisher after publisher, what the rate has made due by now.
-    fn release(&self, rate: u64, elapsed: Duration, so_far: &mut u64) {
-        let due = (elapsed.as_secs_f64() * rate as f64) as u64;
-        while *so_far < due {
-            add(&self.released[*so_far as usize % self.case.publishers], 1);
-            *so_far += 1;
-        }
-    }
-
-    fn wake_publishers(&self, acks: bool) {
-        for publisher in 0..self.case.publishers {
-            if self.waiting[publisher].get() && self.credit(publisher, acks) >= self.case.batch {
-                self.waiting[publisher].set(false);
-                self.wake[publisher].notify_one();
+async fn connect<P: Protocol>(
+    endpoint: &Endpoint,
+    new: impl Fn() -> P,
+    shared: &Rc<Shared>,
+    payload: usize,
+) -> Result<Vec<tokio::task::JoinHandle<()>>> {
+    let case = shared.case;
+    let epoch = Instant::now();
+    let mut tasks = Vec::new();
+    for subscriber in 0..case.subscribers {
+        let mut link = Link::open(endpoint, new(), &format!("sub{subscriber}"), INPUT_SIZE).await?;
+        link.subscribe(&case.filter()).await?;
+        link.reset_on_close()?;
+        let shared = shared.clone();
+        tasks.push(tokio::task::spawn_local(async move {
+            if let Err(error) = consume(&shared, subscriber, link).await {
+                shared.fail(&format!("subscriber {subscriber}"), error);
             }
+        }));
+    }
+    if let Some(rate) = case.rate {
+        let (shared, acks) = (shared.clone(), new().acks_publishes());
+        tasks.push(tokio::task::spawn_local(async move { pace(&shared, rate, acks).await }));
+    }
+    let mut publishers = Vec::new();
+    for publisher in 0..case.publishers {
+        let mut link = Link::open(endpoint, new(), &format!("pub{publisher}"), 64 * 1024).await?;
+        let mut topics = Vec::new();
+        for number in 0..case.topics_each() {
+            topics.push(link.declare(&case.topic(publisher, number)).await?);
         }
+        link.reset_on_close()?;
+        publishers.push((link, topics));
     }
-
-    #[inline]
-    fn delivered(&self, subscriber: usize, payload: &[u8]) {
-        let Some(stamp) = Stamp::read(payload) else {
-            self.out_of_order.set(self.out_of_order.get() + 1);
-            return;
-        };
-        let index = stamp.publisher as usize * self.case.subscribers + subscriber;
-        let Some(expected) = self.expected.get(index) else {
-            self.out_of_order.set(self.out_of_order.get() + 1);
-            return;
-        };
-        if stamp.sequence != expected.get() {
-            self.out_of_order.set(self.out_of_order.get() + 1);
-        }
-        expected.set(expected.get().max(stamp.sequence + 1));
-        self.received.set(self.received.get() + 1);
+    for (publisher, (link, topics)) in publishers.into_iter().enumerate() {
+        let shared = shared.clone();
+        tasks.push(tokio::task::spawn_local(async move {
+            let run = publish(&shared, publisher, link, topics, payload, epoch);
+            if let Err(error) = run.await {
+                shared.fail(&format!("publisher {publisher}"), error);
+            }
+        }));
     }
-
-    fn sent_total(&self) -> u64 {
-        self.sent.iter().map(Cell::get).sum()
-    }
-
-    fn fail(&self, who: &str, error: anyhow::Error) {
-        self.errors.borrow_mut().push(format!("{who}: {error:#}"));
-    }
-}
-
-fn add(cell: &Cell<u64>, n: u64) {
-    cell.set(cell.get() + n);
+    Ok(tasks)
 }
 
 async fn publish<P: Protocol>(
     shared: &Shared,
     publisher: usize,
     mut link: Link<P>,
-    topic: P::Topic,
+    topics: Vec<P::Topic>,
     payload_size: usize,
     epoch: Instant,
 ) -> Result<()> {
@@ -210,7 +204,7 @@ async fn publish<P: Protocol>(
             let sent_ns = stamp::since(epoch);
             for sequence in first..first + batch {
                 Stamp { sent_ns, publisher: publisher as u32, sequence }.write(&mut payload);
-                link.publish(&topic, &payload);
+                link.publish(&topics[sequence as usize % topics.len()], &payload);
             }
             shared.sent[publisher].set(first + batch);
         }
@@ -313,185 +307,11 @@ async fn watch(shared: &Shared, time: Duration, stalls: &mut u64) {
     }
 }
 
-fn topic(case: &Case, publisher: usize) -> String {
-    match case.publishers {
-        1 => "plant/7/line/3/temp".into(),
-        _ => format!("plant/7/line/{publisher}/temp"),
-    }
-}
-
-fn filter(case: &Case) -> String {
-    match case.publishers {
-        1 => topic(case, 0),
-        _ => "plant/7/line/+/temp".into(),
-    }
-}
-
-async fn connect<P: Protocol>(
-    endpoint: &Endpoint,
-    new: impl Fn() -> P,
-    shared: &Rc<Shared>,
-    payload: usize,
-) -> Result<Vec<tokio::task::JoinHandle<()>>> {
-    let case = shared.case;
-    let epoch = Instant::now();
-    let mut tasks = Vec::new();
-    for subscriber in 0..case.subscribers {
-        let mut link = Link::open(endpoint, new(), &format!("sub{subscriber}"), INPUT_SIZE).await?;
-        link.subscribe(&filter(&case)).await?;
-        link.reset_on_close()?;
-        let shared = shared.clone();
-        tasks.push(tokio::task::spawn_local(async move {
-            if let Err(error) = consume(&shared, subscriber, link).await {
-                shared.fail(&format!("subscriber {subscriber}"), error);
-            }
-        }));
-    }
-    if let Some(rate) = case.rate {
-        let (shared, acks) = (shared.clone(), new().acks_publishes());
-        tasks.push(tokio::task::spawn_local(async move { pace(&shared, rate, acks).await }));
-    }
-    let mut publishers = Vec::new();
-    for publisher in 0..case.publishers {
-        let mut link = Link::open(endpoint, new(), &format!("pub{publisher}"), 64 * 1024).await?;
-        let topic = link.declare(&topic(&case, publisher)).await?;
-        link.reset_on_close()?;
-        publishers.push((link, topic));
-    }
-    for (publisher, (link, topic)) in publishers.into_iter().enumerate() {
-        let shared = shared.clone();
-        tasks.push(tokio::task::spawn_local(async move {
-            let run = publish(&shared, publisher, link, topic, payload, epoch);
-            if let Err(error) = run.await {
-                shared.fail(&format!("publisher {publisher}"), error);
-            }
-        }));
-    }
-    Ok(tasks)
-}
-
-async fn drive<P: Protocol>(
-    relay: &Relay,
-    new: impl Fn() -> P,
-    case: &Case,
-    options: &Options,
-    record: &mut Record,
-) -> Result<()> {
-    let shared = Rc::new(Shared::new(case));
-    let mut stalls = 0;
-    let tasks = connect(&relay.endpoint, new, &shared, options.payload).await?;
-    watch(&shared, options.warmup, &mut stalls).await;
-    let counter = options
-        .syscalls
-        .then(|| SyscallCounter::attach(relay.pid(), options.measure))
-        .transpose()?;
-    let before = Snapshot::take(relay, &shared)?;
-    watch(&shared, options.measure, &mut stalls).await;
-    let after = Snapshot::take(relay, &shared)?;
-    let calls = counter.map(SyscallCounter::finish).transpose()?;
-    let memory = relay.memory()?;
-    shared.stop.set(true);
-
-    let wanted = |shared: &Shared| shared.sent_total() * case.subscribers as u64;
-    let mut progress = (shared.received.get(), Instant::now());
-    while shared.received.get() < wanted(&shared)
-        && progress.1.elapsed() < DRAIN_QUIET
-        && shared.errors.borrow().is_empty()
-    {
-        tokio::time::sleep(TICK).await;
-        if shared.received.get() != progress.0 {
-            progress = (shared.received.get(), Instant::now());
-        }
-    }
-    for task in &tasks {
-        task.abort();
-    }
-    if let Some(error) = shared.errors.borrow().first() {
-        bail!("{error}");
-    }
-
-    let seconds = (after.at - before.at).as_secs_f64();
-    let sent = (after.sent - before.sent) as f64;
-    let received = (after.received - before.received) as f64;
-    let cpu = after.cpu - before.cpu;
-    record
-        .put("publishers", case.publishers)
-        .put("subscribers", case.subscribers)
-        .put("batch", case.batch)
-        .put("window", case.window)
-        .put("rate", case.rate)
-        .put("seconds", seconds)
-        .put("delivered_per_s", received / seconds)
-        .put("published_per_s", sent / seconds)
-        .put("cpu_us_per_delivered", cpu.total_us / received)
-        .put("cpu_user_us_per_delivered", cpu.user_us / received)
-        .put("cpu_system_us_per_delivered", cpu.system_us / received)
-        .put("relay_cores", cpu.total_us / 1e6 / seconds)
-        .put("generator_cores", (after.own_cpu_us - before.own_cpu_us) / 1e6 / seconds)
-        .put("switches_per_delivered", (after.switches - before.switches) as f64 / received)
-        .put("publish_wire_bytes", (after.publisher_bytes - before.publisher_bytes) as f64 / sent)
-        .put(
-            "deliver_wire_bytes",
-            (after.subscriber_bytes - before.subscriber_bytes) as f64 / received,
-        )
-        .put("sent_total", shared.sent_total())
-        .put("expected_total", wanted(&shared))
-        .put("received_total", shared.received.get())
-        .put("lost", wanted(&shared).saturating_sub(shared.received.get()))
-        .put("out_of_order", shared.out_of_order.get())
-        .put("stalls", stalls)
-        .put("relay_rss_kib", memory.rss_kib)
-        .put("relay_pss_kib", memory.pss_kib);
-    if let Some(calls) = calls {
-        for (name, count) in calls {
-            record.put(&format!("calls_{name}_per_delivered"), count as f64 / received);
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_slowest_subscriber_and_the_acks_bound_a_publisher() {
-        let case = Case { window: 10, ..case("t", 1, 2) };
-        let shared = Shared::new(&case);
-        assert_eq!(shared.credit(0, true), 10);
-        shared.sent[0].set(8);
-        assert_eq!(shared.credit(0, false), 2);
-        shared.expected[0].set(8);
-        shared.expected[1].set(3);
-        assert_eq!(shared.credit(0, false), 5);
-        assert_eq!(shared.credit(0, true), 2);
-        shared.forgiven[0].set(8);
-        assert_eq!(shared.credit(0, true), 10);
-    }
-
-    #[test]
-    fn a_rate_releases_messages_to_publishers_in_turn() {
-        let case = Case { rate: Some(1000), ..case("t", 2, 1) };
-        let shared = Shared::new(&case);
-        assert_eq!(shared.credit(0, false), 0);
-        let mut so_far = 0;
-        shared.release(1000, Duration::from_millis(3), &mut so_far);
-        assert_eq!((shared.credit(0, false), shared.credit(1, false)), (2, 1));
-        shared.release(1000, Duration::from_millis(4), &mut so_far);
-        assert_eq!((shared.credit(0, false), shared.credit(1, false)), (2, 2));
-    }
-
-    #[test]
-    fn gaps_and_repeats_are_counted() {
-        let shared = Shared::new(&case("t", 1, 1));
-        let mut payload = stamp::blank(32);
-        for sequence in [0, 1, 3, 3] {
-            Stamp { sent_ns: 0, publisher: 0, sequence }.write(&mut payload);
-            shared.delivered(0, &payload);
-        }
-        shared.delivered(0, b"short");
-        assert_eq!(shared.received.get(), 4);
-        assert_eq!(shared.out_of_order.get(), 3);
-        assert_eq!(shared.expected[0].get(), 4);
-    }
-}
+const INPUT_SIZE: usize = 256 * 1024;
+/// How often the pace releases messages.
+const PACE: Duration = Duration::from_millis(1);
+/// What has not come when nothing came for so long is lost.
+const DRAIN_QUIET: Duration = Duration::from_secs(2);
+/// A publisher that waits for so long is let go on, so that a loss is seen rather than waited for.
+const STALL: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(20);
