@@ -10,6 +10,7 @@ mod peer;
 mod procfs;
 mod protocol;
 mod relay;
+mod report;
 mod scenario;
 mod stats;
 mod suite;
@@ -28,6 +29,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::Bench;
 use crate::compare::Compare;
 use crate::protocol::ProtocolKind;
+use crate::report::Report;
 use crate::scenario::case::Case;
 use crate::scenario::{footprint, idle, latency, throughput};
 use crate::suite::Suite;
@@ -100,6 +102,8 @@ enum Command {
     Suite(Suite),
     /// Two builds of one relay in interleaved pairs.
     Compare(Compare),
+    /// `docs/benchmarks.md` and its charts, out of the lines of a suite.
+    Report(Report),
     /// Markdown tables of medians out of JSON lines.
     Summarize { files: Vec<PathBuf> },
     /// Becomes the given program, which then ends with the process that started this one.
@@ -190,6 +194,7 @@ fn main() -> Result<()> {
             print!("{}", summary::tables(&read_all(files)?)?);
             return Ok(());
         }
+        Command::Report(options) => return report::run(options),
         _ => {}
     }
     procfs::raise_open_files();
@@ -226,7 +231,10 @@ fn main() -> Result<()> {
         }
         Command::Suite(suite) => suite::run(&bench, &suite),
         Command::Compare(options) => compare::run(&bench, &options),
-        Command::Summarize { .. } | Command::FloorRelay { .. } | Command::Run { .. } => Ok(()),
+        Command::Report(_)
+        | Command::Summarize { .. }
+        | Command::FloorRelay { .. }
+        | Command::Run { .. } => Ok(()),
     }
 }
 

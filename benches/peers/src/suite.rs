@@ -34,9 +34,10 @@ pub struct Suite {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
-    /// About a second each; what hardly changes from round to round is taken in the first only.
+    /// About a second each and fewer of them; what hardly changes from round to round is taken in
+    /// the first only.
     Short,
-    /// Three seconds each.
+    /// Two and a half seconds each, and all of them.
     Long,
 }
 
@@ -99,10 +100,10 @@ impl Suite {
             self.latencies(&pairs, &mut entries);
         }
         if chosen(&self.scenario, "idle") {
-            self.idles(&pairs, &mut entries);
+            self.idles(&pairs, round, &mut entries);
         }
         if chosen(&self.scenario, "footprint") && (round == 1 || long && round <= REPEATS) {
-            let (settle, watch) = if long { (5, 5) } else { (1, 3) };
+            let (settle, watch) = if long { (5, 5) } else { (1, 2) };
             for &peer in peers.iter().filter(|peer| !peer.is_variant()) {
                 let (settle, watch) = (Duration::from_secs(settle), Duration::from_secs(watch));
                 let work = Work::Footprint(footprint::Options { settle, watch });
@@ -117,8 +118,8 @@ impl Suite {
 
     fn times(&self) -> (Duration, Duration) {
         match self.form {
-            Form::Short => (Duration::from_millis(300), Duration::from_secs(1)),
-            Form::Long => (Duration::from_secs(1), Duration::from_secs(3)),
+            Form::Short => (Duration::from_millis(200), Duration::from_millis(800)),
+            Form::Long => (Duration::from_millis(500), Duration::from_secs(2)),
         }
     }
 
@@ -127,7 +128,10 @@ impl Suite {
         for case in CASES.into_iter().filter(|case| chosen(&self.case, case.name)) {
             for &payload in case.payloads {
                 for &(peer, kind) in pairs {
-                    if peer.does(case.name, payload) && is_of_interest(&case, payload, kind) {
+                    let asked = peer.does(case.name, payload)
+                        && is_of_interest(&case, payload, kind)
+                        && (self.form == Form::Long || is_in_short(&case, peer, kind));
+                    if asked {
                         let work = Work::throughput(case, payload, warmup, measure);
                         entries.push(Entry { work, peer, kind: Some(kind) });
                     }
@@ -151,19 +155,29 @@ impl Suite {
 
     fn latencies<'a>(&self, pairs: &[(&'a Peer, ProtocolKind)], entries: &mut Vec<Entry<'a>>) {
         let (warmup, _) = self.times();
-        let measure = Duration::from_secs(if self.form == Form::Long { 8 } else { 2 });
+        let measure = Duration::from_secs(if self.form == Form::Long { 5 } else { 1 });
         for &(peer, kind) in pairs.iter().filter(|(peer, _)| !peer.is_variant()) {
-            if !matches!(kind, ProtocolKind::Fastport(Flavour { readings: true, .. })) {
+            let asked = self.form == Form::Long || !kind.is_counted();
+            if asked && !kind.has_readings() {
                 let options = latency::Options { payload: 32, rate: 1000, warmup, measure };
                 entries.push(Entry { work: Work::Latency(options), peer, kind: Some(kind) });
             }
         }
     }
 
-    fn idles<'a>(&self, pairs: &[(&'a Peer, ProtocolKind)], entries: &mut Vec<Entry<'a>>) {
+    fn idles<'a>(
+        &self,
+        pairs: &[(&'a Peer, ProtocolKind)],
+        round: usize,
+        entries: &mut Vec<Entry<'a>>,
+    ) {
         let long = self.form == Form::Long;
-        let connections: &[usize] = if long { &[1_000, 10_000] } else { &[10_000] };
-        let (settle, hold) = if long { (3, 5) } else { (1, 1) };
+        let connections: &[usize] = match (self.form, round) {
+            (Form::Long, ..=REPEATS) => &[1_000, 10_000],
+            (Form::Long, _) | (Form::Short, 1) => &[10_000],
+            (Form::Short, _) => &[],
+        };
+        let (settle, hold) = if long { (2, 3) } else { (1, 1) };
         for &connections in connections {
             for &(peer, kind) in pairs.iter().filter(|(peer, _)| !peer.is_variant()) {
                 if kind.is_counted() || kind.has_readings() {
@@ -181,7 +195,10 @@ impl Suite {
         let named = |case: &Case| chosen(&self.case, case.name);
         for case in CASES.into_iter().filter(named) {
             for &(peer, kind) in pairs.iter().filter(|(peer, _)| !peer.is_variant()) {
-                if kind.transport() == TransportKind::Tcp && !kind.has_readings() {
+                let asked =
+                    self.form == Form::Long || !kind.is_counted() && case.name == "fan-in-paced";
+                let over_tcp = kind.transport() == TransportKind::Tcp;
+                if asked && over_tcp && !kind.has_readings() {
                     let options =
                         throughput::Options { payload: 32, warmup, measure, syscalls: true };
                     let work = Work::Throughput { case, options };
@@ -202,6 +219,22 @@ fn is_of_interest(case: &Case, payload: usize, kind: ProtocolKind) -> bool {
         Flavour { transport: TransportKind::Tcp, .. } => true,
         Flavour { counted: true, .. } => batched && payload == 32,
         Flavour { .. } => batched || case.publishers > 1,
+    }
+}
+
+/// Of these the short form leaves out what no target asks for.
+fn is_in_short(case: &Case, peer: &Peer, kind: ProtocolKind) -> bool {
+    let batched = matches!(case.name, "one-to-one" | "fan-in");
+    match kind {
+        _ if peer.is_variant() => case.name == "fan-in",
+        ProtocolKind::Fastport(Flavour { transport: TransportKind::Tcp, readings, .. }) => {
+            !readings || case.name == "fan-in"
+        }
+        ProtocolKind::Fastport(Flavour { readings, counted, .. }) => {
+            batched && !readings && !counted
+        }
+        ProtocolKind::MqttQos1 => matches!(case.name, "one-to-one" | "fan-out"),
+        _ => true,
     }
 }
 

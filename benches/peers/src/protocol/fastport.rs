@@ -5,13 +5,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fastport_wire::WireError;
 use fastport_wire::control::{self, Control, WhenFull};
 use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags};
-use fastport_wire::{
-    Frame, Readings, ReadingsEncoder, Schema, Stamp as ReadingStamp, TopicId, Value,
-};
+use fastport_wire::{Frame, ReadingsEncoder, Schema, Stamp as ReadingStamp, TopicId, Value};
+use fastport_wire::{WireError, varint};
 
 use super::{Event, Flavour, Protocol, ProtocolError};
 use crate::scenario::stamp::{self, Stamp};
@@ -23,13 +21,12 @@ pub struct Fastport {
     acknowledged: u64,
     /// Counted publishes that the relay acknowledged.
     confirmed: u64,
-    /// Where readings are packed and unpacked.
-    scratch: Vec<u8>,
+    packer: Packer,
 }
 
 impl Fastport {
     pub fn new(flavour: Flavour) -> Self {
-        Fastport { flavour, taken: 0, acknowledged: 0, confirmed: 0, scratch: Vec::new() }
+        Fastport { flavour, taken: 0, acknowledged: 0, confirmed: 0, packer: Packer::default() }
     }
 
     fn flags(&self) -> DataFlags {
@@ -104,9 +101,7 @@ impl Protocol for Fastport {
         if !self.flavour.readings {
             return put_frame(&Frame::Data { flags, topic: *topic, payload }, out);
         }
-        self.scratch.resize(payload.len(), 0);
-        let length = pack(payload, &mut self.scratch);
-        let payload = &self.scratch[..length];
+        let payload = self.packer.pack(payload);
         put_frame(&Frame::Data { flags, topic: *topic, payload }, out);
     }
 
@@ -185,33 +180,57 @@ fn schema() -> Schema<'static> {
     Schema::int("", 0)
 }
 
-/// Readings whose first values are those of the stamp in `payload`, the sequence number before all,
-/// and as many more as its length has room for, a step apart, as a sensor's are.
-fn pack(payload: &[u8], out: &mut [u8]) -> usize {
-    let Some(stamp) = Stamp::read(payload) else { return 0 };
-    let mut encoder = ReadingsEncoder::new(&schema(), out);
-    let sent = stamp.sent_ns.cast_signed();
-    let stamped = [stamp.sequence.cast_signed(), i64::from(stamp.publisher), sent];
-    let drifting = (1..).map(|step: i64| sent + step % 50);
-    for (time, value) in (0..).step_by(10).zip(stamped.into_iter().chain(drifting)) {
-        if encoder.push(time, Value::int(value, 0)).is_err() {
-            break;
-        }
-    }
-    encoder.finish(ReadingStamp::Message).unwrap_or(0)
+/// Packs readings, again and again.
+#[derive(Default)]
+struct Packer {
+    /// The last payload.
+    packed: Vec<u8>,
+    /// [`STEP`] over and over.
+    steps: Vec<u8>,
 }
 
-/// The stamp of packed readings, as the bytes of a payload.
-fn unpack(payload: &[u8]) -> Result<[u8; stamp::SIZE], ProtocolError> {
-    let readings = Readings::decode(&schema(), payload).map_err(wire_error)?;
-    let mut values = readings.iter().map(|reading| match reading.value {
-        Value::Int(decimal) => Some(decimal.coefficient),
-        _ => None,
-    });
-    let mut next = || values.next().flatten();
-    let (Some(sequence), Some(publisher), Some(sent)) = (next(), next(), next()) else {
-        return Err(ProtocolError("readings without a stamp".into()));
-    };
+impl Packer {
+    /// Readings whose first values are those of the stamp in `payload`, the sequence number before
+    /// all, and as many more as its length has room for, each a step from the one before, as a
+    /// sensor's are. Those are differences, so the same bytes in every payload, and are not encoded
+    /// anew: the generator has other things to do.
+    #[inline]
+    fn pack(&mut self, payload: &[u8]) -> &[u8] {
+        let Some(stamp) = Stamp::read(payload) else { return &[] };
+        if self.steps.len() < payload.len() {
+            self.steps = STEP.iter().copied().cycle().take(payload.len()).collect();
+        }
+        let mut head = [0; HEAD_ROOM];
+        let mut encoder = ReadingsEncoder::new(&schema(), &mut head);
+        let sent = stamp.sent_ns.cast_signed();
+        let stamped = [stamp.sequence.cast_signed(), i64::from(stamp.publisher), sent];
+        for (time, value) in (0..).step_by(10).zip(stamped) {
+            encoder.push(time, Value::int(value, 0)).expect("the room is for any three");
+        }
+        let length = encoder.finish(ReadingStamp::Message).expect("no stamp needs no room");
+        let more = payload.len().saturating_sub(length) / STEP.len() * STEP.len();
+        self.packed.clear();
+        self.packed.extend_from_slice(&head[..length]);
+        self.packed.extend_from_slice(&self.steps[..more]);
+        &self.packed
+    }
+}
+
+/// The stamp of packed readings, as the bytes of a payload. Only its own numbers are read, as
+/// `docs/protocol.md` has them: values are differences, with a time between each two.
+#[inline]
+fn unpack(mut payload: &[u8]) -> Result<[u8; stamp::SIZE], ProtocolError> {
+    let mut values = [0i64; 3];
+    let mut before = 0i64;
+    for (number, value) in values.iter_mut().enumerate() {
+        if number > 0 {
+            varint::take(&mut payload).map_err(wire_error)?;
+        }
+        let difference = varint::unzigzag(varint::take(&mut payload).map_err(wire_error)?);
+        before = before.wrapping_add(difference);
+        *value = before;
+    }
+    let [sequence, publisher, sent] = values;
     let publisher = u32::try_from(publisher)
         .map_err(|_| ProtocolError(format!("readings of publisher {publisher}")))?;
     let mut bytes = [0; stamp::SIZE];
@@ -225,6 +244,10 @@ const SESSION: &str = "bench";
 /// Numbers of requests; each kind has one, since the driver waits for each answer.
 const OPEN: u32 = 1;
 const SUBSCRIBE: u32 = 2;
+/// One more reading: a time of 10 units after the one before, and a value greater by 1.
+const STEP: [u8; 2] = [10, 2];
+/// Holds three readings of any size.
+const HEAD_ROOM: usize = 6 * varint::MAX_LEN;
 /// Holds the longest control message sent here: a topic of 255 bytes, a schema of 89.
 const CONTROL_ROOM: usize = control::BODY_ROOM + 512;
 
@@ -232,6 +255,8 @@ static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
 
 #[cfg(test)]
 mod tests {
+    use fastport_wire::Readings;
+
     use super::*;
     use crate::protocol::testing::{assert_split_safe, events};
     use crate::transport::TransportKind;
@@ -284,10 +309,15 @@ mod tests {
                 let mut payload = stamp::blank(size);
                 let stamp = Stamp { sent_ns: 12_345_678_901, publisher: 49, sequence };
                 stamp.write(&mut payload);
-                let mut packed = vec![0; size];
-                let length = pack(&payload, &mut packed);
-                assert!((least..=size).contains(&length), "{length} of {size}");
-                assert_eq!(Stamp::read(&unpack(&packed[..length]).unwrap()), Some(stamp));
+                let mut packer = Packer::default();
+                let packed = packer.pack(&payload);
+                assert!((least..=size).contains(&packed.len()), "{} of {size}", packed.len());
+                assert_eq!(Stamp::read(&unpack(packed).unwrap()), Some(stamp));
+                let readings = Readings::decode(&schema(), packed).unwrap();
+                assert_eq!(readings.stamp(), ReadingStamp::Message);
+                let last = readings.iter().last().unwrap().value;
+                let steps = readings.len() as i64 - 3;
+                assert_eq!(last, Value::int(12_345_678_901 + steps, 0));
             }
         }
     }
