@@ -49,19 +49,11 @@ struct Entry<'a> {
 }
 
 pub fn run(bench: &Bench, suite: &Suite) -> Result<()> {
-    let peers: Vec<&Peer> = bench
-        .peers
-        .iter()
-        .filter(|peer| chosen(&suite.peer, &peer.name))
-        .filter(|peer| match peer.binary() {
-            Ok(_) => true,
-            Err(error) => {
-                eprintln!("# left out: {error:#}");
-                false
-            }
-        })
-        .collect();
-    bench.show(&machine::record(&peers, suite.rounds), &["cpu", "cores", "kernel"])?;
+    let chosen = bench.peers.iter().filter(|peer| chosen(&suite.peer, &peer.name));
+    let (peers, missing): (Vec<&Peer>, Vec<&Peer>) = chosen.partition(|it| it.binary().is_ok());
+    let left_out: Vec<&str> = missing.iter().map(|peer| peer.name.as_str()).collect();
+    let machine = machine::record(&peers, &left_out, suite.rounds);
+    bench.show(&machine, &["cpu", "cores", "kernel", "not installed, so left out"])?;
     for round in 1..=suite.rounds {
         let entries = suite.round(&peers, round)?;
         eprintln!("# round {round} of {}, {} runs", suite.rounds, entries.len());

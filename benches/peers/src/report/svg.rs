@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::stats::Spread;
+use crate::stats::{Spread, shown};
 
 /// One value of a group.
 pub struct Mark {
@@ -95,12 +95,7 @@ impl Chart {
         if min < max {
             out.line((axis.at(min), middle), (axis.at(max), middle), "#222222", 1.0);
         }
-        let shown = if self.dots && median >= 10.0 {
-            format!("{median:.0}")
-        } else {
-            format!("{median:.2}")
-        };
-        out.label(axis.at(max.max(median)) + 6.0, middle + 4.0, "start", &shown);
+        out.label(axis.at(max) + 8.0, middle + 4.0, "start", &shown(median));
     }
 }
 

@@ -185,6 +185,9 @@ pub fn flat(runs: &Runs) -> String {
     };
     let mut pair = |names: [&str; 2], many: Series, few: Series| {
         let [name, against] = names.map(str::to_string);
+        if many.is_empty() {
+            return;
+        }
         let ratio = ratio(&many, &few);
         table.row(vec![name, shown(&many), against, shown(&few), ratio]);
     };
