@@ -67,7 +67,7 @@ fn numbers(runs: &[&Value], name: &str) -> Vec<f64> {
 }
 
 /// Figures of which any is worth a remark at all.
-const FAULTS: [&str; 3] = ["lost", "out_of_order", "stalls"];
+const FAULTS: [&str; 4] = ["lost", "out_of_order", "unacknowledged", "stalls"];
 
 fn cell(runs: &[&Value], column: &Column) -> String {
     let Column(name, _, unit, places) = column;
@@ -85,6 +85,9 @@ pub fn tables(lines: &str) -> Result<String> {
     let mut groups: BTreeMap<(String, String, u64), Vec<Value>> = BTreeMap::new();
     for line in lines.lines().filter(|line| line.starts_with('{')) {
         let run: Value = serde_json::from_str(line).with_context(|| line.to_string())?;
+        if text(&run, "scenario") == "machine" {
+            continue;
+        }
         let payload = run.get("payload").and_then(Value::as_u64).unwrap_or(0);
         let key = (text(&run, "scenario").to_string(), text(&run, "case").to_string(), payload);
         groups.entry(key).or_default().push(run);
@@ -101,20 +104,7 @@ pub fn tables(lines: &str) -> Result<String> {
         }
         writeln!(out, "\n")?;
         if let Some(first) = runs.first().filter(|_| scenario == "throughput") {
-            let n = |name| first.get(name).and_then(Value::as_u64).unwrap_or(0);
-            writeln!(
-                out,
-                "Publishers {}, subscribers {}, messages per write {}, in flight per publisher at \
-                 most {}, rate {}.\n",
-                n("publishers"),
-                n("subscribers"),
-                n("batch"),
-                n("window"),
-                match n("rate") {
-                    0 => "unbounded".to_string(),
-                    rate => format!("{rate} messages/s in all"),
-                }
-            )?;
+            writeln!(out, "{}\n", shape(first))?;
         }
         let columns = columns(scenario);
         write!(out, "| relay | protocol |")?;
@@ -134,25 +124,15 @@ pub fn tables(lines: &str) -> Result<String> {
         };
         rows.sort_by(|a, b| key(&a.1).total_cmp(&key(&b.1)));
         for ((peer, protocol), runs) in rows {
+            let good = runs.iter().filter(|run| run.get("failed").is_none());
+            let good: Vec<&Value> = good.copied().collect();
             let protocol = if protocol.is_empty() { "–" } else { protocol };
             write!(out, "| {peer} | {protocol} |")?;
             for column in columns {
-                write!(out, " {} |", cell(&runs, column))?;
+                write!(out, " {} |", cell(&good, column))?;
             }
-            let faults: Vec<String> = FAULTS
-                .iter()
-                .map(|name| (*name, numbers(&runs, name)))
-                .filter(|(name, seen)| match *name {
-                    "lost" => !seen.is_empty(),
-                    _ => seen.iter().any(|n| *n > 0.0),
-                })
-                .map(|(name, seen)| match (name, seen.iter().sum::<f64>()) {
-                    ("lost", sum) => format!("{sum:.0}"),
-                    (other, sum) => format!("{} {sum:.0}", other.replace('_', " ")),
-                })
-                .collect();
-            let faults = if faults.is_empty() { "–".into() } else { faults.join(", ") };
-            let failed = runs.iter().filter(|run| run.get("error").is_some()).count();
+            let faults = faults(&runs);
+            let failed = runs.iter().filter(|run| run.get("failed").is_some()).count();
             let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
             writeln!(out, " {faults} | {}{failed} |", runs.len())?;
         }
@@ -166,6 +146,37 @@ pub fn tables(lines: &str) -> Result<String> {
         writeln!(out)?;
     }
     Ok(out)
+}
+
+/// The traffic of a throughput run.
+fn shape(run: &Value) -> String {
+    let n = |name| run.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let rate = match n("rate") {
+        0 => "unbounded".to_string(),
+        rate => format!("{rate} messages/s in all"),
+    };
+    format!(
+        "Publishers {}, subscribers {}, messages per write {}, in flight per publisher at most {}, \
+         rate {rate}.",
+        n("publishers"),
+        n("subscribers"),
+        n("batch"),
+        n("window"),
+    )
+}
+
+/// What is worth a remark, summed over the runs.
+fn faults(runs: &[&Value]) -> String {
+    let sums = FAULTS.iter().filter_map(|name| {
+        let seen = numbers(runs, name);
+        let sum: f64 = seen.iter().sum();
+        match *name {
+            "lost" => (!seen.is_empty()).then(|| format!("{sum:.0}")),
+            other => (sum > 0.0).then(|| format!("{} {sum:.0}", other.replace('_', " "))),
+        }
+    });
+    let sums: Vec<String> = sums.collect();
+    if sums.is_empty() { "–".into() } else { sums.join(", ") }
 }
 
 #[cfg(test)]
