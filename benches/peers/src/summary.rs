@@ -25,6 +25,10 @@ fn columns(scenario: &str) -> &'static [Column] {
             Column("switches_per_delivered", "switches/delivered", 1.0, 4),
             Column("relay_pss_kib", "relay PSS MiB", KIB, 1),
         ],
+        "calls" => &[
+            Column("calls_all_per_delivered", "system calls/delivered", 1.0, 3),
+            Column("switches_per_delivered", "switches/delivered", 1.0, 4),
+        ],
         "latency" => &[
             Column("p50_us", "p50 µs", 1.0, 0),
             Column("p99_us", "p99 µs", 1.0, 0),
