@@ -145,6 +145,13 @@ impl Buffers {
         }
     }
 
+    /// Gives back what `buffer` has room for and does not hold.
+    pub fn shrink(&self, buffer: &mut Vec<u8>) {
+        let before = buffer.capacity();
+        buffer.shrink_to_fit();
+        self.budget.give_back(before - buffer.capacity());
+    }
+
     /// Frees the warm buffers: their room is wanted, or nothing happens any more. Returns how many
     /// bytes that gave back.
     pub fn trim(&mut self) -> usize {

@@ -13,11 +13,12 @@ impl Session {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let (peers, topics) = (self.peer_wheel.next_deadline(), self.topic_wheel.next_deadline());
-        peers.into_iter().chain(topics).min()
+        peers.into_iter().chain(topics).chain(self.next_ack_time()).min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.send_acks_due(now);
         while let Some(index) = self.peer_wheel.poll(now) {
             self.look_at_peer(now, index);
         }
