@@ -579,7 +579,7 @@ fn transcript<'a>(options: &'a Options, nonce: &'a [u8], relay_nonce: &'a [u8]) 
 
 /// The longest that an ACK waits for company: a second is allowed, and a relay that holds messages
 /// for it asks earlier when it needs their room.
-const ACK_DELAY_MS: u64 = 20;
+const ACK_DELAY_MS: u64 = 100;
 /// An ACK goes out at once for so many bytes, or for some 500 small messages.
 const ACK_WEIGHT: usize = 128 * 1024;
 /// What a message weighs beside its payload.

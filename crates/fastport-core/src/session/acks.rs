@@ -22,7 +22,7 @@ impl Session {
             self.send_ack(key.index);
         } else if !peer.has_ack_time {
             peer.has_ack_time = true;
-            self.ack_times.push_back((now.after(ACK_DELAY_MS), key));
+            self.ack_times.push_back((ack_time(now), key));
         }
     }
 
@@ -105,8 +105,16 @@ impl Peer {
     }
 }
 
+/// When what comes now is acknowledged at the latest: at an end of a tick, so that many peers' ACKs
+/// cost one wake-up of the timer.
+fn ack_time(now: Instant) -> Instant {
+    let ticks = now.as_millis() / ACK_TICK_MS;
+    Instant::from_millis(ticks.saturating_add(2).saturating_mul(ACK_TICK_MS))
+}
+
 /// The longest that an ACK waits for company. A publisher that waits for it sends PING.
-pub(super) const ACK_DELAY_MS: u64 = 20;
+pub(super) const ACK_DELAY_MS: u64 = 2 * ACK_TICK_MS;
+const ACK_TICK_MS: u64 = 64;
 /// An ACK goes out at once for so many bytes, or for some 500 small messages: what a publisher has
 /// to hold for the relay's sake.
 const ACK_WEIGHT: u32 = 128 * 1024;

@@ -217,6 +217,8 @@ pub struct Session {
     evicted: u64,
     /// how often the budget had refused at the last look
     refused: u64,
+    /// when to look whether warm buffers are still wanted
+    trim_at: Option<Instant>,
     members: Vec<(u32, Tier)>,
     /// states that peers have had
     serials: u64,
@@ -253,6 +255,7 @@ impl Session {
             ledger: Ledger::default(),
             evicted: 0,
             refused: 0,
+            trim_at: None,
             members: Vec::new(),
             serials: 0,
         }

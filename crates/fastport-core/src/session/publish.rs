@@ -96,6 +96,7 @@ impl Session {
             peer.is_known = true;
         }
         self.plan_ack(now.mono, key);
+        self.plan_trim(now.mono);
         Ok(progress)
     }
 
