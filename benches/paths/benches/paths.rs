@@ -1,5 +1,5 @@
-//! How long a message takes on each path: `make paths`, or `cargo bench -p fastport-paths -- route`
-//! for those whose name has that in it.
+//! How long a message takes on each path: `make paths`, or `make paths PATHS=route-1-1` for
+//! those whose name has that in it.
 
 use std::time::Duration;
 

@@ -56,6 +56,29 @@ pub trait Work {
 }
 
 /// All paths.
-pub fn all() -> impl Iterator<Item = Path> {
+pub fn all() -> impl DoubleEndedIterator<Item = Path> {
     [wire::PATHS, route::PATHS, outbox::PATHS].into_iter().flatten().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_path_brings_all_of_its_messages() {
+        for path in all() {
+            let mut work = path.make();
+            work.verify();
+            (0..5).for_each(|_| work.round());
+            work.check(5);
+        }
+    }
+
+    #[test]
+    fn no_two_paths_have_the_same_name() {
+        let names: BTreeSet<_> = all().map(|path| path.name).collect();
+        assert_eq!(names.len(), all().count());
+    }
 }

@@ -30,8 +30,8 @@ pub const PATHS: &[Path] = &[
     path("route-1-50-32B-counted", "32 B, 64 a write, acknowledged", || counted(1, 50, 32, 64)),
     path("flat-topics-100", "25 publishers, 100 topics", || many_topics(100)),
     path("flat-topics-100000", "25 publishers, 100,000 topics", || many_topics(100_000)),
-    path("flat-subscriptions-100", "100 filters in the session", || many_filters(100, 100)),
-    path("flat-subscriptions-10000", "10,000 filters", || many_filters(10_000, 250)),
+    path("flat-subscriptions-100", "50 readers with 2 filters each", || many_filters(100, 2)),
+    path("flat-subscriptions-10000", "the same with 200 each", || many_filters(10_000, 200)),
     path("flat-peers-100", "100 readers, each of a topic of its own", || many_filters(100, 1)),
     path("flat-peers-10000", "10,000 such readers", || many_filters(10_000, 1)),
 ];
