@@ -51,15 +51,15 @@ impl Budget {
 }
 
 impl MeasuredWith {
-    /// What is another one here, as sentences.
+    /// What is another one here.
     pub(crate) fn differences(&self, here: &Self) -> Vec<String> {
         let pairs = [
-            ("rustc", &self.rustc, &here.rustc),
-            ("libc", &self.libc, &here.libc),
-            ("valgrind", &self.valgrind, &here.valgrind),
+            (&self.rustc, &here.rustc),
+            (&self.libc, &here.libc),
+            (&self.valgrind, &here.valgrind),
         ];
-        let differs = pairs.into_iter().filter(|(_, recorded, here)| recorded != here);
-        differs.map(|(what, recorded, here)| format!("{what} {recorded}, here {here}")).collect()
+        let differs = pairs.into_iter().filter(|(recorded, here)| recorded != here);
+        differs.map(|(recorded, here)| format!("{recorded}, here {here}")).collect()
     }
 }
 
@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn another_compiler_or_libc_is_named() {
-        let recorded = MeasuredWith { rustc: "1.95".to_owned(), ..MeasuredWith::default() };
+        let recorded = MeasuredWith { rustc: "rustc 1.95".to_owned(), ..MeasuredWith::default() };
         assert_eq!(recorded.differences(&recorded), Vec::<String>::new());
-        let here = MeasuredWith { rustc: "1.96".to_owned(), ..recorded.clone() };
-        assert_eq!(recorded.differences(&here), ["rustc 1.95, here 1.96"]);
+        let here = MeasuredWith { rustc: "rustc 1.96".to_owned(), ..recorded.clone() };
+        assert_eq!(recorded.differences(&here), ["rustc 1.95, here rustc 1.96"]);
     }
 }

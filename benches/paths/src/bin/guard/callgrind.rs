@@ -27,8 +27,8 @@ pub(crate) struct Run {
     pub(crate) counts: Counts,
 }
 
-/// Runs `program NAME ROUNDS` under callgrind, whose file goes to `out` and stays there.
-pub(crate) fn run(program: &Path, name: &str, rounds: u32, out: &Path) -> Result<Run, Failure> {
+/// Runs `program NAME MESSAGES` under callgrind, whose file goes to `out` and stays there.
+pub(crate) fn run(program: &Path, name: &str, messages: u64, out: &Path) -> Result<Run, Failure> {
     let done = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg("--quiet")
@@ -36,7 +36,7 @@ pub(crate) fn run(program: &Path, name: &str, rounds: u32, out: &Path) -> Result
         .arg(format!("--toggle-collect={MEASURED}"))
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(program)
-        .args([name, &rounds.to_string()])
+        .args([name, &messages.to_string()])
         // the environment lies on the stack and so moves it; and the C library would choose its copy
         // routines by the processor it finds
         .env_clear()

@@ -64,7 +64,8 @@ pub(crate) fn growth(budget: &Budget, measured: &Functions) -> String {
 }
 
 fn lines(function: &Function) -> String {
-    let mut lines: Vec<_> = function.lines.iter().collect();
+    // the compiler gives line 0 to what it cannot say the line of
+    let mut lines: Vec<_> = function.lines.iter().filter(|((_, line), _)| *line > 0).collect();
     lines.sort_by(|one, other| other.1.total_cmp(one.1));
     let most = lines.into_iter().take(MOST_LINES);
     let most: Vec<_> =
@@ -119,7 +120,7 @@ mod tests {
         let budget = budget(&[("deliver", 50.0), ("publish", 30.0), ("memcpy", 20.0)]);
         let now = measured(
             &[("deliver", 55.0), ("hash", 9.0), ("memcpy", 20.0), ("publish", 30.5)],
-            &[(7, 1.0), (9, 40.0), (8, 12.0), (3, 2.0)],
+            &[(7, 1.0), (9, 40.0), (8, 12.0), (0, 6.0), (3, 2.0)],
         );
         let expected = [
             "          +9.0  hash  (not noted -> 9.0)",

@@ -54,6 +54,13 @@ fn check() -> Result<(String, bool), Failure> {
             toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
         report.budgets(&budgets, &here, &measured);
     }
+    if report.has_failed {
+        report.say(format_args!(
+            "If a path is worth what it costs now, renew its budget with {RENEW}, and say why in the\n\
+             commit. Each path's callgrind file is in {}.",
+            folder()?.display()
+        ));
+    }
     Ok((report.text, !report.has_failed))
 }
 
@@ -62,7 +69,7 @@ fn measure() -> Result<BTreeMap<String, Functions>, Failure> {
     let program = program()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     let root = root.and_then(Path::to_str).ok_or("the checkout's path is not UTF-8")?;
-    let folder = program.with_file_name("callgrind");
+    let folder = folder()?;
     fs::create_dir_all(&folder)?;
     // the largest sessions come last in the list, and take longest
     let names: Vec<_> = fastport_paths::all().map(|path| path.name).rev().collect();
@@ -71,6 +78,11 @@ fn measure() -> Result<BTreeMap<String, Functions>, Failure> {
     let places = source::places(&program, root, addresses, &folder.join("addresses"))?;
     let functions = |run: &Run| source::functions(&run.counts, &places, run.messages);
     Ok(names.iter().map(|&name| name.to_owned()).zip(runs.iter().map(functions)).collect())
+}
+
+/// Where callgrind's files go.
+fn folder() -> Result<PathBuf, Failure> {
+    Ok(program()?.with_file_name("callgrind"))
 }
 
 /// The program beside this one that runs a path.
@@ -89,7 +101,7 @@ fn run_all(program: &Path, names: &[&str], folder: &Path) -> Result<Vec<Run>, Fa
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(name) = names.get(at) else { return done };
             let out = folder.join(format!("{name}.callgrind"));
-            done.push((at, callgrind::run(program, name, ROUNDS, &out)));
+            done.push((at, callgrind::run(program, name, MESSAGES, &out)));
         }
     };
     let count = thread::available_parallelism().map_or(1, usize::from);
@@ -119,5 +131,5 @@ fn answer(program: &str, question: &str) -> Result<String, Failure> {
     Ok(String::from_utf8(done.stdout)?.trim().to_owned())
 }
 
-/// Enough for what happens every few dozen rounds, buffers that are put in order for one.
-const ROUNDS: u32 = 64;
+/// Of each path: enough for what happens once in many messages to be in the mean.
+const MESSAGES: u64 = 4096;

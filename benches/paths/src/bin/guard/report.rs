@@ -110,8 +110,9 @@ pub(crate) fn is_flat(name: &str) -> bool {
 /// A message may cost that much more than its budget. Between two runs of one build there is no
 /// difference; what is smaller than this comes from where the compiler happens to put things.
 const LIMIT: f64 = 0.05;
-/// The same with another compiler, C library or valgrind than the budgets were measured with.
-const LIMIT_ACROSS: f64 = 0.20;
+/// The same with another compiler, C library or valgrind than the budgets were measured with. One
+/// source differed by up to 4.0 % between rustc 1.95 and each of 1.88 and 1.97.
+const LIMIT_ACROSS: f64 = 0.10;
 /// The same work in a small and in a large session: the first in each pair is what the second may
 /// exceed by [`FLAT_LIMIT`].
 const FLAT: [[&str; 2]; 3] = [
@@ -145,7 +146,7 @@ mod tests {
     /// A budget of 100 for the path `route`, measured with the compiler 1.95.
     fn budgets() -> Budgets {
         let budget = Budget::of(&spent(&[("deliver", 60.0), ("publish", 40.0)]));
-        Budgets { measured_with: with("1.95"), path: [("route".to_owned(), budget)].into() }
+        Budgets { measured_with: with("rustc 1.95"), path: [("route".to_owned(), budget)].into() }
     }
 
     fn compared(here: &MeasuredWith, measured: &BTreeMap<String, Functions>) -> Report {
@@ -156,8 +157,10 @@ mod tests {
 
     #[test]
     fn a_message_that_costs_over_a_twentieth_more_fails_and_the_function_is_named() {
-        let report =
-            compared(&with("1.95"), &measured("route", &[("deliver", 66.0), ("publish", 40.0)]));
+        let report = compared(
+            &with("rustc 1.95"),
+            &measured("route", &[("deliver", 66.0), ("publish", 40.0)]),
+        );
         assert!(report.has_failed);
         let start = "FAILED route: 106.0 instructions per message, the budget is 100.0: +6.0 %";
         assert!(report.text.starts_with(start), "{}", report.text);
@@ -167,35 +170,39 @@ mod tests {
 
     #[test]
     fn what_costs_less_passes_and_asks_for_a_new_budget() {
-        let report =
-            compared(&with("1.95"), &measured("route", &[("deliver", 50.0), ("publish", 40.0)]));
+        let report = compared(
+            &with("rustc 1.95"),
+            &measured("route", &[("deliver", 50.0), ("publish", 40.0)]),
+        );
         assert!(!report.has_failed && report.text.contains(RENEW), "{}", report.text);
-        let report =
-            compared(&with("1.95"), &measured("route", &[("deliver", 56.0), ("publish", 40.0)]));
+        let report = compared(
+            &with("rustc 1.95"),
+            &measured("route", &[("deliver", 56.0), ("publish", 40.0)]),
+        );
         assert!(!report.has_failed && !report.text.contains(RENEW), "{}", report.text);
     }
 
     #[test]
     fn across_compilers_the_limit_is_wider_and_that_is_said() {
-        let more = measured("route", &[("deliver", 79.0), ("publish", 40.0)]);
-        let report = compared(&with("1.96"), &more);
+        let more = measured("route", &[("deliver", 69.0), ("publish", 40.0)]);
+        let report = compared(&with("rustc 1.96"), &more);
         assert!(!report.has_failed, "{}", report.text);
-        assert!(report.text.contains("rustc 1.95, here 1.96"), "{}", report.text);
-        assert!(report.text.contains("20 % instead of 5 %"), "{}", report.text);
-        let much_more = measured("route", &[("deliver", 81.0), ("publish", 40.0)]);
-        assert!(compared(&with("1.96"), &much_more).has_failed);
+        assert!(report.text.contains("rustc 1.95, here rustc 1.96"), "{}", report.text);
+        assert!(report.text.contains("10 % instead of 5 %"), "{}", report.text);
+        let much_more = measured("route", &[("deliver", 71.0), ("publish", 40.0)]);
+        assert!(compared(&with("rustc 1.96"), &much_more).has_failed);
     }
 
     #[test]
     fn instructions_of_another_processor_are_not_compared() {
-        let here = MeasuredWith { arch: "aarch64".to_owned(), ..with("1.95") };
+        let here = MeasuredWith { arch: "aarch64".to_owned(), ..with("rustc 1.95") };
         let report = compared(&here, &measured("route", &[("deliver", 900.0)]));
         assert!(!report.has_failed && report.text.starts_with("SKIPPED: "), "{}", report.text);
     }
 
     #[test]
     fn a_path_without_a_budget_fails_and_so_does_a_budget_without_a_path() {
-        let report = compared(&with("1.95"), &measured("other", &[("deliver", 1.0)]));
+        let report = compared(&with("rustc 1.95"), &measured("other", &[("deliver", 1.0)]));
         assert!(report.has_failed);
         assert!(report.text.contains("FAILED other: a path without a budget"), "{}", report.text);
         assert!(report.text.contains("FAILED route: a budget without a path"), "{}", report.text);
