@@ -12,7 +12,7 @@ CHECKS := fmt lint imports doc no-std deny instructions
 .PHONY: help run test check checks $(CHECKS) bench paths fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 # The dev profile: half the wait of a release build in a fresh checkout, a fraction of it after a
 # change, and `make test` uses the same artefacts. Figures in CONTRIBUTING.md.
