@@ -6,13 +6,13 @@ FUZZ_SECONDS ?= 60
 # the Python that the WebSocket tests run; it has the client library `websockets`
 FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 
-CHECKS := fmt lint imports doc no-std deny
+CHECKS := fmt lint imports doc no-std deny instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench paths fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 # The dev profile: half the wait of a release build in a fresh checkout, a fraction of it after a
 # change, and `make test` uses the same artefacts. Figures in CONTRIBUTING.md.
@@ -50,6 +50,12 @@ no-std: ## fastport-wire without alloc, fastport-core without std, on a bare-met
 
 deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
 	@tools/check-deny.sh
+
+instructions: ## the instructions of a message on each path, against benches/paths/budgets.toml
+	@tools/check-instructions.sh
+
+paths: ## how long a message takes on each path; PATHS=route-1-1 for those with that in their name
+	$(CARGO) bench --locked --package fastport-paths --bench paths -- $(PATHS)
 
 bench: ## the benchmarks
 	$(CARGO) bench --locked
