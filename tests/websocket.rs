@@ -127,10 +127,7 @@ impl Drop for Python {
 
 /// The Python that has `websockets`.
 fn python() -> PathBuf {
-    let path = std::env::var_os("FASTPORT_TEST_PYTHON").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python")),
-        PathBuf::from,
-    );
+    let path = support::python();
     let found = Command::new(&path).args(["-c", "import websockets.sync.client"]).output();
     assert!(
         found.is_ok_and(|found| found.status.success()),

@@ -3,7 +3,7 @@
 #![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -27,6 +27,17 @@ pub fn without_settings(mut command: Command) -> Command {
         }
     }
     command
+}
+
+/// The Python of the tests: what FASTPORT_TEST_PYTHON names, else that which `make test` installs,
+/// else the machine's.
+pub fn python() -> PathBuf {
+    if let Some(path) = std::env::var_os("FASTPORT_TEST_PYTHON") {
+        return path.into();
+    }
+    let installed =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python")).to_owned();
+    if installed.exists() { installed } else { "python3".into() }
 }
 
 /// A running `fastportd`, ended when it is dropped.
