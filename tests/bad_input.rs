@@ -17,6 +17,8 @@ use fastport_wire::{Frame, TopicId};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{self, Error, HandshakeError, Message, WebSocket};
 
 use support::wire::{Got, Wire, connect, control_frame, data, frame, hello};
@@ -489,6 +491,76 @@ fn bad_json_without_end_costs_only_its_sender() {
     assert!(used < 400_000, "{status:#}");
 }
 
+/// Sends a message, or a part of one that others follow.
+fn send_part(socket: &mut Socket, kind: Data, is_last: bool, part: &[u8]) -> bool {
+    let part = RawFrame::message(part.to_vec(), OpCode::Data(kind), is_last);
+    socket.send(Message::Frame(part)).is_ok()
+}
+
+#[test]
+fn a_message_that_does_not_end_is_charged_to_the_memory_and_given_back() {
+    let site = Site::start_with("memory = \"1MiB\"");
+    let mut healthy = Healthy::at(&site);
+    let used = |status: &serde_json::Value| status["memory"]["used"].as_u64().expect("a figure");
+    let before = used(&healthy.publisher.status());
+    // text, and a frame of the longest payload, but for its last bytes
+    let text = [b'x'; 2 * PAYLOAD];
+    let frame = data(healthy.publisher.open("bad/long"), DataFlags::NONE, &[0; PAYLOAD]);
+    let mut bad: Vec<Socket> = (0..20)
+        .map(|number| {
+            let mut bad = join_json(&site);
+            bad.send(Message::text(r#"{"op":"open","topic":"bad/long"}"#)).expect("it is there");
+            assert_eq!(next_json(&mut bad)["op"], "ok");
+            let (kind, bytes) = match number % 2 {
+                0 => (Data::Text, &text[..]),
+                _ => (Data::Binary, &frame[..PAYLOAD]),
+            };
+            let (first, second) = bytes.split_at(PAYLOAD / 3);
+            assert!(send_part(&mut bad, kind, false, first));
+            assert!(send_part(&mut bad, Data::Continue, false, second));
+            bad
+        })
+        .collect();
+    let held = 10 * (2 * PAYLOAD + PAYLOAD) as u64;
+    let until = Instant::now() + DEADLINE;
+    while used(&healthy.publisher.status()) < before + held {
+        assert!(Instant::now() < until, "{:#}", healthy.publisher.status());
+    }
+    healthy.exchange();
+    // who goes on is in order
+    let mut last = bad.pop().expect("there are some");
+    assert!(send_part(&mut last, Data::Continue, true, &frame[PAYLOAD..]));
+    last.send(Message::text(r#"{"op":"status","request":9}"#)).expect("the link is there");
+    assert_eq!(next_json(&mut last)["request"], 9);
+    drop((bad, last));
+    while used(&healthy.publisher.status()) > before + 20_000 {
+        assert!(Instant::now() < until, "{:#}", healthy.publisher.status());
+    }
+    healthy.exchange();
+}
+
+#[test]
+fn without_memory_for_a_message_its_link_ends_with_the_reason() {
+    let site = Site::start_with("memory = \"1MiB\"");
+    let mut bad = Vec::new();
+    // each link's session state is charged too, so that there are fewer than that
+    let ended = (0..64).find_map(|_| {
+        let mut socket = join_json(&site);
+        assert!(send_part(&mut socket, Data::Text, false, &[b'x'; 2 * PAYLOAD]));
+        socket.send(Message::Ping(Vec::new().into())).expect("the link is there");
+        match socket.read().expect("something comes in time") {
+            Message::Pong(_) => bad.push(socket),
+            Message::Text(text) => return Some(text),
+            other => panic!("{other:?}"),
+        }
+        None
+    });
+    let ended = ended.expect("the memory is not without end");
+    let ended: serde_json::Value = serde_json::from_str(&ended).expect("JSON");
+    assert_eq!((&ended["op"], &ended["code"]), (&"error".into(), &"unavailable".into()));
+    assert!(bad.len() * 2 * PAYLOAD > 400_000, "{}", bad.len());
+}
+
 #[test]
 fn bad_json_in_the_handshake_ends_the_link() {
     let site = Site::start();
@@ -546,10 +618,11 @@ fn a_frame_spread_over_messages_ends_its_link() {
     let both = [&hello[..], &[0x50]].concat();
     bad.send(Message::binary(both)).expect("the link is there");
     assert_eq!(refused(&mut bad), bad_frame);
-    // longer than any message may be
+    // longer than a text message may be
     let mut bad = upgrade(&site, &[PROTOCOL]).expect("the upgrade works");
     bad.send(Message::binary(hello)).expect("the link is there");
-    bad.send(Message::binary(vec![0; 2 * PAYLOAD + 8192])).expect("the daemon reads it in vain");
+    let long = " ".repeat(2 * PAYLOAD + 8192);
+    bad.send(Message::text(long)).expect("the daemon reads it in vain");
     assert_eq!(refused(&mut bad), too_long);
     healthy.exchange();
 }
