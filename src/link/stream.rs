@@ -29,7 +29,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut stream = Stream { io };
-    let Some(admitted) = shake(&door, &mut stream, &origin, &permit).await else {
+    let Some(admitted) = shake(&door, &mut stream, &origin, &permit, &visit).await else {
         // the refusal is written; what is left of the time is for its arrival
         let closed = tokio::time::timeout_at(permit.until, stream.close(None, true)).await;
         debug!(%origin, in_order = closed.is_ok(), "refused link closed");

@@ -71,7 +71,7 @@ where
     // JSON text with base64 in it is longer than the frame it stands for
     let longest_text = door.hub.payload_max().saturating_mul(2).saturating_add(MESSAGE_ROOM);
     let mut link = WebSocketLink::new(io, longest_text, door.hub.budget());
-    let Some(admitted) = shake(&door, &mut link, &origin, &permit).await else {
+    let Some(admitted) = shake(&door, &mut link, &origin, &permit, &visit).await else {
         // the refusal is written; what is left of the time is for its arrival
         let closed = tokio::time::timeout_at(permit.until, link.close(None, true)).await;
         debug!(%origin, in_order = closed.is_ok(), "refused link closed");
