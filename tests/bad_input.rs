@@ -21,8 +21,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{self, Error, HandshakeError, Message, WebSocket};
 
-use support::wire::{Got, Wire, connect, control_frame, data, frame, hello};
-use support::{DEADLINE, Daemon};
+use support::peer::{Event, Peer, connect, control_frame, data, encode, hello};
+use support::{DEADLINE, Daemon, demo_config};
 
 const PAYLOAD: usize = 8 * 1024;
 /// Short enough for tests, long enough for a machine under load.
@@ -42,16 +42,8 @@ impl Site {
     fn start_with(limits: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         make_certificate(folder.path());
-        let config = format!(
+        let more = format!(
             r#"
-[[listen]]
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
 [[listen]]
 kind = "tls"
 address = "127.0.0.1:0"
@@ -61,15 +53,9 @@ key = "site.key"
 [limits]
 payload = "8KiB"
 {limits}
-
-[[session]]
-name = "demo"
-open = true
-
-[board]
-enabled = false
 "#
         );
+        let config = demo_config("") + &more;
         Self { daemon: Daemon::start(folder.path(), &config), _folder: folder }
     }
 
@@ -77,8 +63,8 @@ enabled = false
         self.daemon.address("tcp")
     }
 
-    fn join(&self) -> Wire {
-        Wire::join(&self.tcp())
+    fn join(&self) -> Peer {
+        Peer::join(&self.tcp(), "demo")
     }
 }
 
@@ -93,8 +79,8 @@ fn make_certificate(folder: &Path) {
 
 /// Two peers that nobody else's faults should touch.
 struct Healthy {
-    publisher: Wire,
-    reader: Wire,
+    publisher: Peer,
+    reader: Peer,
     id: u32,
     count: u32,
 }
@@ -116,13 +102,13 @@ impl Healthy {
     }
 }
 
-fn error(request: Option<u32>, code: ErrorCode) -> Got {
-    Got::Error { request, code: Some(code) }
+fn error(request: Option<u32>, code: ErrorCode) -> Option<(Option<u32>, ErrorCode)> {
+    Some((request, code))
 }
 
 /// The bytes of a CONTROL frame with that CBOR in it.
 fn cbor(body: &[u8]) -> Vec<u8> {
-    frame(&Frame::Control(body))
+    encode(&Frame::Control(body))
 }
 
 #[test]
@@ -131,8 +117,8 @@ fn a_bad_frame_ends_its_link_with_its_name() {
     let mut healthy = Healthy::at(&site);
     let too_long = data(1, DataFlags::NONE, &[7; PAYLOAD + 1024]);
     let topic = TopicId::new(1).expect("not 0");
-    let hello = control_frame(hello().into());
-    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() }.into());
+    let hello = control_frame(hello("demo"));
+    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() });
     let cause = GapCause::Overflow;
     for (what, bytes, code) in [
         ("unknown frame type 10", &[0xa0, 0][..], ErrorCode::BadFrame),
@@ -159,27 +145,23 @@ fn a_bad_frame_ends_its_link_with_its_name() {
             ErrorCode::UnknownId,
         ),
         ("ACK for more than was sent", &[0x30, 1, 1], ErrorCode::BadAck),
-        ("TIME from a peer", &frame(&Frame::Time { unix_ms: 1 }), ErrorCode::Unexpected),
+        ("TIME from a peer", &encode(&Frame::Time { unix_ms: 1 }), ErrorCode::Unexpected),
         (
             "TOPIC from a peer",
-            &frame(&Frame::Topic { id: topic, name: "a", schema: None }),
+            &encode(&Frame::Topic { id: topic, name: "a", schema: None }),
             ErrorCode::Unexpected,
         ),
         (
             "GAP from a peer",
-            &frame(&Frame::Gap { topic: Some(topic), count: 1, cause }),
+            &encode(&Frame::Gap { topic: Some(topic), count: 1, cause }),
             ErrorCode::Unexpected,
         ),
         ("HELLO twice", &hello, ErrorCode::Unexpected),
         ("PROOF after WELCOME", &proof, ErrorCode::Unexpected),
-        (
-            "WELCOME from a peer",
-            &control_frame(control::Welcome::default().into()),
-            ErrorCode::Unexpected,
-        ),
+        ("WELCOME from a peer", &control_frame(control::Welcome::default()), ErrorCode::Unexpected),
         (
             "CHALLENGE from a peer",
-            &control_frame(control::Challenge::default().into()),
+            &control_frame(control::Challenge::default()),
             ErrorCode::Unexpected,
         ),
         ("no CBOR", &cbor(&[0xff]), ErrorCode::BadControl),
@@ -205,8 +187,8 @@ fn a_bad_frame_ends_its_link_with_its_name() {
     ] {
         let mut bad = site.join();
         assert!(bad.give(bytes), "{what}");
-        assert_eq!(bad.next(), error(None, code), "{what}");
-        assert_eq!(bad.next(), Got::Closed, "{what}");
+        assert_eq!(bad.next().error(), error(None, code), "{what}");
+        assert_eq!(bad.next(), Event::Closed, "{what}");
         healthy.exchange();
     }
 }
@@ -219,10 +201,10 @@ fn a_payload_over_the_limit_ends_its_link_and_is_not_delivered() {
     let id = bad.open("healthy/but/long");
     assert!(bad.give(&data(id, DataFlags::COUNTED, &[7; PAYLOAD])));
     assert_eq!(healthy.reader.next_payload(), [7; PAYLOAD]);
-    assert_eq!(bad.next(), Got::Ack { taken: 1 });
+    assert_eq!(bad.next(), Event::Ack { taken: 1 });
     assert!(bad.give(&data(id, DataFlags::COUNTED, &[7; PAYLOAD + 1])));
-    assert_eq!(bad.next(), error(None, ErrorCode::PayloadTooLong));
-    assert_eq!(bad.next(), Got::Closed);
+    assert_eq!(bad.next().error(), error(None, ErrorCode::PayloadTooLong));
+    assert_eq!(bad.next(), Event::Closed);
     healthy.exchange();
 }
 
@@ -249,16 +231,16 @@ fn a_stream_that_is_not_there_is_an_unknown_id() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
     let chunk = Frame::Chunk { stream: 1, offset: 0, last: false, sealed: false, bytes: b"x" };
-    for bytes in [frame(&chunk), frame(&Frame::Credit { stream: 1, bytes: 100 })] {
+    for bytes in [encode(&chunk), encode(&Frame::Credit { stream: 1, bytes: 100 })] {
         let mut bad = site.join();
         assert!(bad.give(&bytes));
         let got = bad.next();
-        assert!(matches!(got, Got::Error { code: Some(ErrorCode::UnknownId), .. }), "{got:?}");
+        assert!(matches!(got, Event::Error { code: Some(ErrorCode::UnknownId), .. }), "{got:?}");
         healthy.exchange();
     }
     let mut hopeful = site.join();
-    hopeful.say(control::Offer { topic: "a", id: 1, ..Default::default() }.into());
-    assert_eq!(hopeful.next(), Got::Control("cancel"));
+    hopeful.send(control::Offer { topic: "a", id: 1, ..Default::default() });
+    assert_eq!(hopeful.next(), Event::Control("cancel"));
     hopeful.open("a");
 }
 
@@ -314,8 +296,8 @@ fn a_bad_request_is_answered_and_its_link_stays() {
         ),
     ]);
     for (message, code) in cases {
-        bad.say(message);
-        assert_eq!(bad.next(), error(Some(9), code), "{message:?}");
+        bad.send(message);
+        assert_eq!(bad.next().error(), error(Some(9), code), "{message:?}");
     }
     healthy.exchange();
     for (what, bytes, request, code) in [
@@ -326,7 +308,7 @@ fn a_bad_request_is_answered_and_its_link_stays() {
         ("EMIT without data", b"\xa3\x00\x11\x01\x08\x03\x61a", 8, ErrorCode::BadControl),
     ] {
         assert!(bad.give(&cbor(bytes)), "{what}");
-        assert_eq!(bad.next(), error(Some(request), code), "{what}");
+        assert_eq!(bad.next().error(), error(Some(request), code), "{what}");
     }
     // after all that it is as good as any other
     let id = bad.open("healthy/again");
@@ -340,13 +322,13 @@ fn a_bad_handshake_ends_its_link_with_its_name() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
     let with = |change: fn(&mut control::Hello<'_>)| {
-        let mut hello = hello();
+        let mut hello = hello("demo");
         change(&mut hello);
-        control_frame(hello.into())
+        control_frame(hello)
     };
-    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() }.into());
-    let open = control_frame(control::Open { request: 1, topic: "a", ..Default::default() }.into());
-    let long = frame(&Frame::Control(&[0; 1025]));
+    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() });
+    let open = control_frame(control::Open { request: 1, topic: "a", ..Default::default() });
+    let long = encode(&Frame::Control(&[0; 1025]));
     let browsers_request =
         format!("GET / HTTP/1.1\r\nHost: {}\r\nAccept: */*\r\n\r\n", "x".repeat(80));
     for (what, bytes, code) in [
@@ -382,10 +364,10 @@ fn a_bad_handshake_ends_its_link_with_its_name() {
         ("HTTP", browsers_request.as_bytes(), ErrorCode::BadFrame),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", ErrorCode::BadFrame),
     ] {
-        let mut bad = Wire::dial(&site.tcp());
+        let mut bad = Peer::dial(&site.tcp());
         assert!(bad.give(bytes), "{what}");
-        assert_eq!(bad.next(), error(None, code), "{what}");
-        assert_eq!(bad.next(), Got::Closed, "{what}");
+        assert_eq!(bad.next().error(), error(None, code), "{what}");
+        assert_eq!(bad.next(), Event::Closed, "{what}");
         healthy.exchange();
     }
 }
@@ -587,7 +569,7 @@ fn bad_json_in_the_handshake_ends_the_link() {
 fn a_frame_spread_over_messages_ends_its_link() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
-    let hello = control_frame(hello().into());
+    let hello = control_frame(hello("demo"));
     let refused = |socket: &mut Socket| loop {
         match socket.read().expect("something comes in time") {
             Message::Binary(frames) => {
@@ -677,7 +659,7 @@ fn an_upgrade_that_may_not_be_gets_its_http_status() {
 fn a_tls_port_closes_what_is_no_tls() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
-    let hello = control_frame(hello().into());
+    let hello = control_frame(hello("demo"));
     for bytes in [&hello[..], b"GET / HTTP/1.1\r\n\r\n", &[0; 100]] {
         let mut io = connect(&site.daemon.address("tls"));
         io.write_all(bytes).expect("the daemon reads");
@@ -725,7 +707,7 @@ fn drip(address: &str, bytes: &[u8], more: u8) -> (Duration, Vec<u8>) {
 fn who_is_slow_in_any_part_of_the_handshake_is_refused_at_the_deadline() {
     let site = slow_site("");
     let mut healthy = Healthy::at(&site);
-    let hello = control_frame(hello().into());
+    let hello = control_frame(hello("demo"));
     let slow = [
         // a HELLO that takes its time, and padding, which is right at any time
         ("tcp", site.tcp(), hello[..5].to_vec(), 0xff),
@@ -751,7 +733,7 @@ fn who_is_slow_in_any_part_of_the_handshake_is_refused_at_the_deadline() {
         if what == "tcp" || what == "padding" {
             let code = ErrorCode::HandshakeTimeout.number();
             let refusal = control::Error { code, retry: Some(5000), ..Default::default() };
-            assert_eq!(answer, control_frame(refusal.into()), "{what}");
+            assert_eq!(answer, control_frame(refusal), "{what}");
         }
     }
     assert_eq!(healthy.publisher.status()["handshake_timeouts"], 4);

@@ -18,9 +18,10 @@ use fastport_wire::{Frame, TopicId};
 use tokio::time::timeout;
 
 use self::access::{
-    Raw, encode, figure, hello, join, log_in, options, own_address, password, person, refusal,
-    secret_file, url_at, wait_for_figure,
+    figure, hello, join, log_in, options, own_address, password, person, refusal, secret_file,
+    url_at, wait_for_figure,
 };
+use self::support::peer::{Peer, encode};
 use self::support::{DEADLINE, Daemon};
 
 fn config(address: &str, limits: &str) -> String {
@@ -138,13 +139,13 @@ async fn a_payload_is_as_long_as_its_session_allows() {
     large.emit("a", &[0; 1025]).await.expect("another session");
     large.status().await.expect("the link holds");
     // who does not keep to it is told, and alone
-    let mut raw = Raw::connect(&daemon.address("tcp"));
+    let mut raw = Peer::dial(&daemon.address("tcp"));
     raw.send(fastport_wire::control::Hello { session: "small", ..hello() });
     raw.welcomed();
     raw.send(Open { request: 1, topic: "a", ..Open::default() });
-    let id = raw.answer().expect("allowed").and_then(TopicId::new).expect("an id");
+    let id = raw.granted().expect("allowed").and_then(TopicId::new).expect("an id");
     let flags = DataFlags::NONE;
-    raw.write(&encode(&Frame::Data { flags, topic: id, payload: &[0; 1025] }));
+    assert!(raw.give(&encode(&Frame::Data { flags, topic: id, payload: &[0; 1025] })));
     assert_eq!(raw.refused(), ErrorCode::PayloadTooLong);
     small.status().await.expect("the link holds");
 }
@@ -209,11 +210,11 @@ fn refused_links_do_not_fill_the_log() {
     let mut daemon = start(&folder, "127.0.0.1", "");
     let url = daemon.address("tcp");
     for _ in 0..50 {
-        let mut raw = Raw::connect(&url);
+        let mut raw = Peer::dial(&url);
         raw.send(fastport_wire::control::Hello { session: "nowhere", ..hello() });
         assert_eq!(raw.refused(), ErrorCode::NotAuthenticated);
     }
-    let mut raw = Raw::connect(&url);
+    let mut raw = Peer::dial(&url);
     raw.send(hello());
     raw.welcomed();
     raw.send(fastport_wire::control::Status { request: 1, ..Default::default() });
@@ -258,7 +259,7 @@ async fn many_peers_that_say_nothing_do_not_keep_others_out_for_long() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let limits = r#"handshakes = 4, handshake_timeout = "500ms""#;
     let daemon = start(&folder, "127.0.0.1", limits);
-    let silent: Vec<Raw> = (0..12).map(|_| Raw::connect(&daemon.address("tcp"))).collect();
+    let silent: Vec<Peer> = (0..12).map(|_| Peer::dial(&daemon.address("tcp"))).collect();
     let client = init(options(&daemon.url("tcp"), "anna", password("password"))).await;
     client.expect("its turn comes").status().await.expect("the link holds");
     for mut raw in silent {

@@ -9,10 +9,33 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 pub mod peer;
-pub mod wire;
 
 /// How long anything may take before the test gives it up; far more than it takes.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A configuration that listens on TCP and WebSocket, and has an open session `demo` of which `lines`
+/// say more.
+pub fn demo_config(lines: &str) -> String {
+    format!(
+        r#"
+[board]
+enabled = false
+
+[[listen]]
+kind = "tcp"
+address = "127.0.0.1:0"
+
+[[listen]]
+kind = "websocket"
+address = "127.0.0.1:0"
+
+[[session]]
+name = "demo"
+open = true
+{lines}
+"#
+    )
+}
 
 /// The command `fastportd`, without settings from the environment of the tests.
 pub fn fastportd() -> Command {
