@@ -336,6 +336,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocketLink<T> {
         if self.begun > 0 {
             let rest = frames.get(..self.begun).unwrap_or(frames);
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
             self.begun -= written;
             return Poll::Ready(Ok(written));
         }

@@ -61,6 +61,7 @@ on_each! {
     tls: Kind::Tls,
     unix: Kind::Unix,
     websocket: Kind::WebSocket,
+    faulty_websocket: Kind::FaultyWebSocket,
     websocket_tls: Kind::WebSocketTls,
 }
 
