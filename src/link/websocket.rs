@@ -182,6 +182,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocketLink<T> {
         }
     }
 
+    #[inline]
     fn next_piece(&mut self, bytes: &mut [u8], at: &mut usize) -> io::Result<Piece> {
         self.reader.next(bytes, at).map_err(|Violation| {
             self.close_code = Some(PROTOCOL_ERROR);

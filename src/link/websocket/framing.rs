@@ -42,6 +42,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Violation`]; the link is then of no use any more.
+    #[inline]
     pub(super) fn next(&mut self, bytes: &mut [u8], at: &mut usize) -> Result<Piece, Violation> {
         if !self.is_inside_frame {
             let Some(head) = Head::parse(bytes.get(*at..).unwrap_or_default())? else {
@@ -149,7 +150,11 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     for chunk in chunks {
         *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
     }
-    for (byte, mask) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
+    let (half, rest) = rest.as_chunks_mut();
+    for chunk in half {
+        *chunk = (u32::from_ne_bytes(*chunk) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip([a, b, c]) {
         *byte ^= mask;
     }
 }
