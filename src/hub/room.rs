@@ -24,6 +24,8 @@ pub struct Room {
     clock: Clock,
     /// tells the timer's task that it sleeps too long
     sooner: Notify,
+    /// tells who waits for a peer that one has come
+    arrivals: Notify,
     /// the session has ended; its peers may not know yet
     is_closed: AtomicBool,
 }
@@ -46,6 +48,7 @@ impl Room {
             inner: Mutex::new(inner),
             clock,
             sooner: Notify::new(),
+            arrivals: Notify::new(),
             is_closed: AtomicBool::new(false),
         })
     }
@@ -80,6 +83,20 @@ impl Room {
     ) -> Result<(), PublishError> {
         let now = self.clock.now();
         self.with(|session| session.publish_own(now, topic, schema, flags, payload))
+    }
+
+    /// Waits until a peer is there.
+    ///
+    /// Cancel-safe: it changes nothing.
+    pub async fn occupied(&self) {
+        loop {
+            // before the look: who comes in between is not missed
+            let arrival = self.arrivals.notified();
+            if self.figures().peers > 0 {
+                return;
+            }
+            arrival.await;
+        }
     }
 
     /// Runs the session's timer until the session ends.
@@ -133,7 +150,9 @@ impl Room {
     }
 
     pub(super) fn attach(&self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
-        self.with(|session| session.attach(now, admission))
+        let key = self.with(|session| session.attach(now, admission))?;
+        self.arrivals.notify_waiters();
+        Ok(key)
     }
 
     pub(super) fn detach(&self, key: PeerKey) {
