@@ -9,10 +9,10 @@ FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 CHECKS := fmt lint imports doc no-std deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench start-order fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 # The dev profile: half the wait of a release build in a fresh checkout, a fraction of it after a
 # change, and `make test` uses the same artefacts. Figures in CONTRIBUTING.md.
@@ -53,6 +53,9 @@ deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
 
 bench: ## the benchmarks
 	$(CARGO) bench --locked
+
+start-order: ## find out anew which functions a start runs (tools/start-order.ld)
+	@tools/start-order.sh
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	@tools/fuzz.sh $(FUZZ_SECONDS)
