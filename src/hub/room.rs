@@ -163,7 +163,7 @@ impl Room {
             place.take_if(|(whose, _)| *whose == key);
         }
         inner.session.detach(now, key);
-        self.settle(&mut inner);
+        self.settle(&mut inner, None);
     }
 
     pub(super) fn make_member(&self, key: PeerKey, tier: Tier) {
@@ -192,7 +192,7 @@ impl Room {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
         let mut inner = self.lock();
         let done = work(&mut inner.session);
-        self.settle(&mut inner);
+        self.settle(&mut inner, None);
         done
     }
 
@@ -201,8 +201,13 @@ impl Room {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn settle(&self, inner: &mut Inner) {
+    /// Wakes the peers that have something to do, but for the one that is `awake` and looks anyhow.
+    pub(super) fn settle(&self, inner: &mut Inner, awake: Option<PeerKey>) {
+        let awake = awake.map(PeerKey::index);
         while let Some(index) = inner.session.poll_wake() {
+            if Some(index) == awake {
+                continue;
+            }
             if let Some((_, waker)) = inner.wakers.get(index).and_then(Option::as_ref) {
                 waker.wake_by_ref();
             }

@@ -48,7 +48,8 @@ impl Seat {
         self.room.register(self.key, waker);
     }
 
-    /// Hands over bytes that the peer sent.
+    /// Hands over bytes that the peer sent. Where some are taken, the caller looks at the peer's
+    /// output next, and is not woken for that.
     ///
     /// # Errors
     /// [`Gone`].
@@ -60,7 +61,9 @@ impl Seat {
         while let Some(ask) = inner.session.poll_ask() {
             asks.push(ask);
         }
-        self.room.settle(&mut inner);
+        // where nothing was taken, it may wait rather than look
+        let awake = (progress.consumed > 0).then_some(self.key);
+        self.room.settle(&mut inner, awake);
         Ok(Taken { progress, asks })
     }
 
@@ -75,7 +78,7 @@ impl Seat {
         let (written, more) = write(output);
         if !was_empty {
             inner.session.advance(self.key, written);
-            self.room.settle(&mut inner);
+            self.room.settle(&mut inner, None);
         }
         Ok(more)
     }

@@ -286,6 +286,12 @@ impl Outbox {
         })
     }
 
+    /// Gives back what was reserved and is not used.
+    pub fn shrink(&mut self, buffers: &Buffers) {
+        self.compact();
+        buffers.shrink(&mut self.bytes);
+    }
+
     /// The bytes to write next. After a stall, [`WhenFull::Latest`] first drops what is out of date.
     pub fn output(&mut self, buffers: &mut Buffers, ledger: &mut Ledger) -> &[u8] {
         if self.is_stalled && self.when_full == WhenFull::Latest {

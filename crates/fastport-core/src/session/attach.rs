@@ -95,7 +95,8 @@ impl Session {
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
         (peer.last_time, peer.acked_ahead) = (None, 0);
-        (peer.owes_ack, peer.is_blocked) = (false, false);
+        peer.is_blocked = false;
+        peer.forget_acks();
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone

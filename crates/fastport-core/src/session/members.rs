@@ -60,7 +60,7 @@ impl Session {
         }
         publishers.sort_unstable();
         publishers.dedup();
-        publishers.into_iter().for_each(|publisher| self.pay_ack(publisher));
+        publishers.into_iter().for_each(|publisher| self.send_ack(publisher));
     }
 
     /// Notes that a member holds the publisher's frames up to `held`; whether the publisher is to be

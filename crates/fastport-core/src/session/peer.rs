@@ -31,8 +31,14 @@ pub(super) struct Peer {
     pub(super) durable: Held,
     /// Of them, what the central instance holds.
     pub(super) central: Held,
-    /// An ACK is due at the end of the bytes at hand.
+    /// It is not told yet of all that is here of its frames.
     pub(super) owes_ack: bool,
+    /// Its ACK has a time by which it goes out.
+    pub(super) has_ack_time: bool,
+    /// It was asked to acknowledge, and has not yet.
+    pub(super) is_asked_for_ack: bool,
+    /// What it was not told of, see [`super::acks`].
+    pub(super) unacked_weight: u32,
     pub(super) is_woken: bool,
     pub(super) is_blocked: bool,
     /// The peer's state ends with its link.
@@ -177,6 +183,9 @@ impl Peer {
             durable: Held::default(),
             central: Held::default(),
             owes_ack: false,
+            has_ack_time: false,
+            is_asked_for_ack: false,
+            unacked_weight: 0,
             is_woken: false,
             is_blocked: false,
             is_leaving: false,

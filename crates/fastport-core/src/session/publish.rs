@@ -8,6 +8,7 @@ use fastport_wire::frame::{self, DataFlags, GapCause, Head};
 use fastport_wire::topic::TopicError;
 use fastport_wire::{Frame, Topic as TopicName, TopicId, WireError};
 
+use super::holders::Coming;
 use super::peer::{Link, Peer};
 use super::topics::Reader;
 use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
@@ -94,7 +95,8 @@ impl Session {
         if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
             peer.is_known = true;
         }
-        self.pay_ack(key.index);
+        self.plan_ack(now.mono, key);
+        self.plan_trim(now.mono);
         Ok(progress)
     }
 
@@ -140,7 +142,8 @@ impl Session {
         let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
         let is_counted = flags.contains(DataFlags::COUNTED);
         if is_counted {
-            let room = self.room_at_holders(now, from, topic, head.total(), length);
+            let room = self
+                .room_at_holders(now, &Coming { from, topic, least: head.total(), wanted: length });
             if room < length {
                 (length, messages) = whole_frames(rest.get(..room).unwrap_or_default());
             }
@@ -151,8 +154,7 @@ impl Session {
         let bytes = rest.get(..length).unwrap_or_default();
         let run = Run { bytes, messages, is_counted, topic };
         if let Some(peer) = self.at_mut(from).filter(|_| is_counted) {
-            peer.taken += u64::from(messages);
-            peer.owes_ack = true;
+            peer.take_counted(messages, length);
         }
         if is_counted && !self.members.is_empty() {
             self.note_before_run();
@@ -162,57 +164,6 @@ impl Session {
             self.publish(now, Some(from), &run, flags);
         }
         Taken::Some(length, messages)
-    }
-
-    /// How many bytes of counted frames, of which the first has `least`, all readers that must not
-    /// lose can take; that much is reserved at them. A reader whose outbox is empty and yet too
-    /// small for the first frame is not waited for.
-    pub(super) fn room_at_holders(
-        &mut self,
-        now: Now,
-        from: u32,
-        id: TopicId,
-        least: usize,
-        wanted: usize,
-    ) -> usize {
-        let Some(topic) = self.topics.get_mut(id) else { return wanted };
-        if topic.holders == 0 {
-            return wanted;
-        }
-        let readers = core::mem::take(&mut topic.readers);
-        let mut room = wanted;
-        for reader in readers
-            .iter()
-            .filter(|reader| reader.holds && !(reader.no_local && reader.peer == from))
-        {
-            let Self { peers, topics, ledger, .. } = self;
-            let slot = peers.get_mut(reader.peer as usize);
-            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { continue };
-            if peer.is_leaving {
-                continue;
-            }
-            let announcement = topics.get(id).map(|topic| topic.frame(id));
-            let preface = peer.preface(reader.announced, announcement, now.unix_ms);
-            let here = peer.outbox.room(ledger).saturating_sub(preface.encoded_len());
-            let extras = preface.encoded_len() + peer.outbox.gap_room();
-            if here < least && peer.outbox.is_empty() {
-                continue;
-            }
-            room = room.min(here);
-            let mut reserve = |bytes: usize| {
-                let reserved = self.with_room(reader.peer, |peer, buffers, _| {
-                    peer.outbox.reserve(buffers, extras + bytes)
-                });
-                reserved.is_ok()
-            };
-            if room < least || !reserve(room) {
-                room = if room >= least && reserve(least) { least } else { 0 };
-            }
-        }
-        if let Some(topic) = self.topics.get_mut(id) {
-            topic.readers = readers;
-        }
-        room
     }
 
     /// Gives a run to every reader of its topic, and to the topic's past.
@@ -283,17 +234,6 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn pay_ack(&mut self, index: u32) {
-        let Some(peer) = self.at_mut(index).filter(|peer| peer.owes_ack) else { return };
-        // one that does not read is told at once when it does; a link that is gone, by WELCOME
-        if peer.outbox.is_choked() || !matches!(peer.link, Link::Attached { .. }) {
-            return;
-        }
-        peer.owes_ack = false;
-        let ack = peer.ack();
-        self.send_frame(index, &ack);
-    }
-
     fn remember(&mut self, now: Now, run: &Run<'_>, flags: DataFlags) {
         let limits = self.limits.retention;
         if limits.messages > 0 {
@@ -360,7 +300,10 @@ impl Session {
                 self.fail(index, ErrorCode::BadAck, "nothing is sent again on this link");
             }
             Frame::Ack { taken, .. } => self.handle_ack(index, taken),
-            Frame::Ping { token } => self.send_frame(index, &Frame::Pong { token }),
+            Frame::Ping { token } => {
+                self.send_ack(index);
+                self.send_frame(index, &Frame::Pong { token });
+            }
             Frame::Pong { .. } => {}
             // 0 answers what has no request, and leaves the link open
             Frame::Chunk { .. } | Frame::Credit { .. } if is_choked => return false,
@@ -401,6 +344,7 @@ impl Session {
             self.fail(index, ErrorCode::BadAck, "more than was sent, or less than before");
             return;
         }
+        peer.is_asked_for_ack = false;
         if !peer.marks.is_empty() {
             self.commit(index, count);
         }
