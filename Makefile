@@ -9,7 +9,7 @@ FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 CHECKS := fmt lint imports doc no-std deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench start-order fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench footprint start-order fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -53,6 +53,9 @@ deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
 
 bench: ## the benchmarks
 	$(CARGO) bench --locked
+
+footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md
+	@tools/footprint.sh
 
 start-order: ## find out anew which functions a start runs (tools/start-order.ld)
 	@tools/start-order.sh
