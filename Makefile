@@ -6,10 +6,10 @@ FUZZ_SECONDS ?= 60
 # the Python that the WebSocket tests run; it has the client library `websockets`
 FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 
-CHECKS := fmt lint imports doc no-std deny
+CHECKS := fmt lint imports doc no-std deny instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench footprint start-order fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench footprint paths start-order fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -50,6 +50,12 @@ no-std: ## fastport-wire without alloc, fastport-core without std, on a bare-met
 
 deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
 	@tools/check-deny.sh
+
+instructions: ## the instructions of a message on each path, against benches/paths/budgets.toml
+	@tools/check-instructions.sh
+
+paths: ## how long a message takes on each path; PATHS=route-1-1 for those with that in their name
+	$(CARGO) bench --locked --package fastport-paths --bench paths -- $(PATHS)
 
 bench: ## the benchmarks
 	$(CARGO) bench --locked

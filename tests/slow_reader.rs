@@ -11,7 +11,7 @@ use fastport_wire::frame::{DataFlags, GapCause};
 use serde_json::Value;
 
 use support::Daemon;
-use support::peer::{Event, Peer, data};
+use support::peer::{Event, Peer, connect_small, data};
 
 const OUTBOX: u64 = 16 * 1024;
 /// The slow readers' sockets, so that little waits in the kernel.
@@ -43,7 +43,7 @@ impl Scene {
 
     fn join_slow(&self, when_full: WhenFull, linger: u32) -> Peer {
         let address = self.daemon.address("tcp");
-        let mut peer = Peer::join_small(&address, "home", RECEIVE_BUFFER, |hello| {
+        let mut peer = Peer::join_as(connect_small(&address, RECEIVE_BUFFER), "home", |hello| {
             hello.when_full = Some(when_full.number());
             hello.linger = Some(linger);
         });
@@ -223,7 +223,7 @@ fn close_ends_the_slow_link_and_says_why() {
             break event;
         }
     };
-    assert_eq!(end, Event::Bye { code: ByeReason::TooSlow.number(), retry: None });
+    assert_eq!(end, Event::Bye { reason: Some(ByeReason::TooSlow), retry: None });
     assert_eq!(slow.next(), Event::Closed);
     let expected: Vec<u32> = (0..).take(read.numbers.len()).collect();
     assert_eq!(read.numbers, expected, "no hole before the end");

@@ -7,8 +7,9 @@ use fastport_core::session::{About, Ask};
 use fastport_wire::control::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
+use tracing::{debug, info};
 
-use crate::guard::Gate;
+use crate::guard::{Gate, Origin, RefusalLog};
 use crate::hub::{Hub, RoomError, Seat};
 use crate::status::Status;
 
@@ -36,6 +37,7 @@ pub struct Door {
     pub(super) gate: Arc<Gate>,
     pub(super) handshakes: Arc<Semaphore>,
     handshake_timeout: Mutex<Duration>,
+    refusals: Mutex<RefusalLog>,
     /// For links that are over and wait for their peers to see it.
     goodbyes: Semaphore,
 }
@@ -49,6 +51,7 @@ impl Door {
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             handshake_timeout: Mutex::new(limits.handshake_timeout),
+            refusals: Mutex::default(),
             goodbyes: Semaphore::new(GOODBYES),
         })
     }
@@ -72,6 +75,24 @@ impl Door {
     /// left, and the link is to be closed at once.
     pub(super) fn goodbye(&self) -> Option<SemaphorePermit<'_>> {
         self.goodbyes.try_acquire().ok()
+    }
+
+    /// Logs a link that is refused in its handshake, or counts it where that would fill the log.
+    pub(super) fn note_refusal(&self, origin: &Origin, code: ErrorCode) {
+        let now = self.hub.clock().mono();
+        let noted = {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.note(now, origin.source())
+        };
+        if let Some(links) = noted.left_out {
+            info!(links, "links refused in the minutes before, beside those that were logged");
+        }
+        if noted.is_logged {
+            info!(%origin, code = code.name(), "link refused");
+        } else {
+            self.status().refused_unlogged.add(1);
+            debug!(%origin, code = code.name(), "link refused");
+        }
     }
 
     pub(super) fn status(&self) -> &Status {

@@ -235,9 +235,9 @@ impl Listener {
             Ok((io, origin)) => {
                 door.status().accepted.add(1);
                 let visit = door.gate.admit(&origin, door.hub.clock().mono());
-                if visit.is_none() {
+                if !visit.as_ref().is_some_and(Visit::has_place) {
                     door.status().turned_away.add(1);
-                    debug!(%origin, "link turned away: too many from its address");
+                    debug!(%origin, told = visit.is_some(), "too many links from its address");
                 }
                 visit.map(|visit| Accepted { io, origin, visit })
             }

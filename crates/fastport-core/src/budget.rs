@@ -1,8 +1,13 @@
 //! One budget for all memory that grows with traffic, and the buffers taken from it.
 
+mod shared;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
+
+use self::shared::Chunks;
+pub use self::shared::Span;
 
 /// A number of bytes that all parts share. It is never exceeded: who asks for more is refused.
 #[derive(Debug)]
@@ -109,13 +114,21 @@ pub struct Buffers {
     large_bytes: usize,
     /// large ones were wanted since the last look
     is_busy: bool,
+    chunks: Chunks,
 }
 
 impl Buffers {
     /// Buffers charged to `budget`.
     #[must_use]
-    pub const fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, small: Vec::new(), large: Vec::new(), large_bytes: 0, is_busy: false }
+    pub fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            budget,
+            small: Vec::new(),
+            large: Vec::new(),
+            large_bytes: 0,
+            is_busy: false,
+            chunks: Chunks::default(),
+        }
     }
 
     /// The budget.
@@ -178,6 +191,7 @@ impl Buffers {
     /// Frees the warm buffers: their room is wanted, or nothing happens any more. Returns how many
     /// bytes that gave back.
     pub fn trim(&mut self) -> usize {
+        self.close_unheld();
         let warm = self.small.drain(..).chain(self.large.drain(..));
         let freed = warm.map(|buffer| buffer.capacity()).sum();
         self.large_bytes = 0;
@@ -188,7 +202,8 @@ impl Buffers {
     /// What the warm buffers are charged with.
     #[cfg(test)]
     pub(crate) fn spare_bytes(&self) -> usize {
-        self.small.iter().chain(&self.large).map(Vec::capacity).sum()
+        let warm: usize = self.small.iter().chain(&self.large).map(Vec::capacity).sum();
+        warm + self.shared_capacity()
     }
 
     fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
@@ -212,7 +227,11 @@ impl Buffers {
             && let Some(warm) = self.small.pop()
         {
             *buffer = warm;
-            return self.reserve(buffer, more);
+            let reserved = self.reserve(buffer, more);
+            if reserved.is_err() {
+                self.release(buffer);
+            }
+            return reserved;
         }
         let generous = needed.max(buffer.capacity() * 2).max(LEAST_CAPACITY);
         self.grow_to(buffer, generous).or_else(|NoBudget| {
@@ -237,6 +256,7 @@ impl Buffers {
 impl Drop for Buffers {
     fn drop(&mut self) {
         self.trim();
+        self.budget.give_back(self.shared_capacity());
     }
 }
 

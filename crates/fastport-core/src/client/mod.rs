@@ -523,7 +523,9 @@ impl Client {
         self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
         self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
         if welcome.resumed {
-            self.outbox.resume(&mut self.ledger, welcome.taken).map_err(|_| Fault::BadAck)?;
+            self.outbox
+                .resume(&mut self.buffers, &mut self.ledger, welcome.taken)
+                .map_err(|_| Fault::BadAck)?;
         } else {
             self.start_over();
         }

@@ -68,6 +68,7 @@ impl Session {
             self.lingering += 1;
         }
         peer.link = Link::Lingering { until };
+        peer.outbox.own(&mut self.buffers);
         slot.generation = slot.generation.wrapping_add(1);
         self.peer_wheel.schedule(index, until);
     }
@@ -89,7 +90,7 @@ impl Session {
         if peer.is_leaving || !peer.is_known || peer.outbox.has_overflowed() {
             return Ok(None);
         }
-        if peer.outbox.resume(&mut self.ledger, admission.taken).is_err() {
+        if peer.outbox.resume(&mut self.buffers, &mut self.ledger, admission.taken).is_err() {
             return Ok(None);
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);

@@ -298,6 +298,10 @@ impl Session {
         let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let peer = slot.and_then(|slot| slot.peer.as_mut()).ok_or(Gone)?;
         let is_last = matches!(peer.link, Link::Closing);
+        if is_last {
+            // then the output is all there is
+            peer.outbox.own(&mut self.buffers);
+        }
         Ok(Output { bytes: peer.outbox.output(&mut self.buffers, &mut self.ledger), is_last })
     }
 

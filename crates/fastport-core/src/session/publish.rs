@@ -12,8 +12,8 @@ use super::holders::Coming;
 use super::peer::{Link, Peer};
 use super::topics::Reader;
 use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
-use crate::budget::{Buffers, NoBudget};
-use crate::outbox::{Preface, Run};
+use crate::budget::{Buffers, NoBudget, Span};
+use crate::outbox::{Preface, Run, SHARED_BYTES};
 use crate::retention::TopicLog;
 use crate::time::Now;
 
@@ -171,10 +171,18 @@ impl Session {
         self.ledger.published += u64::from(run.messages);
         let Some(topic) = self.topics.get_mut(run.topic) else { return };
         let mut readers = core::mem::take(&mut topic.readers);
+        // a short one goes where the long one before it lies, too
+        let is_worth_it = run.bytes.len() >= SHARED_BYTES || self.buffers.is_sharing();
+        let is_shared = readers.len() >= SHARING_READERS && is_worth_it;
+        // without memory each has its own copy, or none
+        let span = if is_shared { self.buffers.share(run.bytes).ok() } else { None };
         for reader in
             readers.iter_mut().filter(|reader| !(reader.no_local && Some(reader.peer) == from))
         {
-            self.deliver(now, reader, run);
+            self.deliver(now, reader, run, span);
+        }
+        if let Some(span) = span {
+            self.buffers.let_go(span);
         }
         if let Some(topic) = self.topics.get_mut(run.topic) {
             topic.readers = readers;
@@ -182,14 +190,14 @@ impl Session {
         self.remember(now, run, flags);
     }
 
-    fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>) {
+    fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>, span: Option<Span>) {
         let messages = u64::from(run.messages);
         self.ledger.routed += messages;
         if self.at(reader.peer).is_none_or(|peer| peer.is_leaving) {
             self.ledger.drop_messages(GapCause::ReaderGone, messages);
             return;
         }
-        while let Err(NoBudget) = self.try_deliver(now, reader, run) {
+        while let Err(NoBudget) = self.try_deliver(now, reader, run, span) {
             if self.evict_oldest() {
                 continue;
             }
@@ -210,16 +218,17 @@ impl Session {
         now: Now,
         reader: &mut Reader,
         run: &Run<'_>,
+        span: Option<Span>,
     ) -> Result<(), NoBudget> {
         let Self { peers, topics, buffers, ledger, .. } = self;
         let slot = peers.get_mut(reader.peer as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
         if reader.announced == peer.announced && !wants_time(peer.flags) {
-            peer.outbox.push_run(buffers, ledger, run)?;
+            peer.outbox.push_shared_after(buffers, ledger, &mut Preface::default(), run, span)?;
         } else {
             let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
             let mut preface = peer.preface(reader.announced, announcement, now.unix_ms);
-            peer.outbox.push_run_after(buffers, ledger, &mut preface, run)?;
+            peer.outbox.push_shared_after(buffers, ledger, &mut preface, run, span)?;
             if preface.topic.is_none() {
                 reader.announced = peer.announced;
             }
@@ -452,6 +461,8 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     }
 }
 
+/// A run for so many readers is kept once for all of them, if it is long.
+const SHARING_READERS: usize = 2;
 /// Bodies up to here are taken however short payloads are to be.
 const LEAST_BODY: usize = 4096;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
