@@ -244,7 +244,10 @@ impl App {
         // no receiver is no listener, and then there is nothing to stop
         stop.send(true).unwrap_or_default();
         self.hub.close_all(ByeReason::ShuttingDown, Some(RETRY_AFTER_RESTART_MS));
-        let drained = async { while listeners.join_next().await.is_some() {} };
+        let drained = async {
+            while listeners.join_next().await.is_some() {}
+            self.door.emptied().await;
+        };
         if tokio::time::timeout(self.config.daemon.drain, drained).await.is_err() {
             warn!(
                 peers = self.hub.status().peers.get(),

@@ -21,11 +21,11 @@ fn switches(pid: u32) -> u64 {
 }
 
 /// Whether the daemon sleeps for all of `window`, after what it still has to do at first.
+#[allow(clippy::disallowed_methods, reason = "the promise is about time, so time must pass")]
 fn sleeps_for(pid: u32, window: Duration) -> bool {
     let until = Instant::now() + DEADLINE;
     while Instant::now() < until {
         let before = switches(pid);
-        // the promise is about time, so time must pass
         std::thread::sleep(window);
         if switches(pid) == before {
             return true;

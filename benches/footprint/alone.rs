@@ -57,6 +57,7 @@ pub(crate) fn measure(folder: &Path) -> Result<Figures, Failure> {
 }
 
 /// Waits until the threads have slept for a while; the memory then.
+#[allow(clippy::disallowed_methods, reason = "what is measured is what happens in that time")]
 fn quiet(pid: u32) -> Result<Memory, Failure> {
     loop {
         let before = switches(pid)?;
@@ -67,6 +68,7 @@ fn quiet(pid: u32) -> Result<Memory, Failure> {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "what is measured is what happens in that time")]
 fn wake_ups(pid: u32, window: Duration) -> Result<f64, Failure> {
     let before = switches(pid)?;
     std::thread::sleep(window);

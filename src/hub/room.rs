@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::Clock;
+use crate::status::Status;
 
 /// A session.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Room {
     name: Box<str>,
     inner: Mutex<Inner>,
     clock: Clock,
+    status: Arc<Status>,
     /// tells the timer's task that it sleeps too long
     sooner: Notify,
     /// tells who waits for a peer that one has come
@@ -40,13 +42,20 @@ pub(super) struct Inner {
 }
 
 impl Room {
-    pub(super) fn new(name: &str, limits: Limits, budget: Arc<Budget>, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(
+        name: &str,
+        limits: Limits,
+        budget: Arc<Budget>,
+        clock: Clock,
+        status: Arc<Status>,
+    ) -> Arc<Self> {
         let session = Session::new(limits, budget, clock.mono());
         let inner = Inner { session, wakers: Vec::new(), armed: None };
         Arc::new(Self {
             name: name.into(),
             inner: Mutex::new(inner),
             clock,
+            status,
             sooner: Notify::new(),
             arrivals: Notify::new(),
             is_closed: AtomicBool::new(false),
@@ -57,6 +66,11 @@ impl Room {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The daemon's counters.
+    pub(super) fn status(&self) -> &Status {
+        &self.status
     }
 
     /// The session's figures.
