@@ -9,7 +9,7 @@ FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 CHECKS := fmt lint imports doc no-std deny instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench paths fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench footprint paths start-order fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -59,6 +59,12 @@ paths: ## how long a message takes on each path; PATHS=route-1-1 for those with 
 
 bench: ## the benchmarks
 	$(CARGO) bench --locked
+
+footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md
+	@tools/footprint.sh
+
+start-order: ## find out anew which functions a start runs (tools/start-order.ld)
+	@tools/start-order.sh
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	@tools/fuzz.sh $(FUZZ_SECONDS)

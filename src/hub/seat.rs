@@ -7,14 +7,12 @@ use fastport_core::session::{Ask, Gone, Output, PeerKey, Progress};
 use fastport_wire::control::{ErrorCode, Tier};
 
 use super::Room;
-use crate::status::Status;
 
 /// A peer's place. Dropping it says that the link is gone.
 #[derive(Debug)]
 pub struct Seat {
     room: Arc<Room>,
     key: PeerKey,
-    status: Arc<Status>,
 }
 
 /// What became of bytes that a peer sent.
@@ -27,9 +25,9 @@ pub struct Taken {
 }
 
 impl Seat {
-    pub(super) fn new(room: Arc<Room>, key: PeerKey, status: Arc<Status>) -> Self {
-        status.peers.add(1);
-        Self { room, key, status }
+    pub(super) fn new(room: Arc<Room>, key: PeerKey) -> Self {
+        room.status().peers.add(1);
+        Self { room, key }
     }
 
     /// The session's name.
@@ -116,7 +114,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.status.peers.subtract(1);
+        self.room.status().peers.subtract(1);
         self.room.detach(self.key);
     }
 }

@@ -31,8 +31,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some((permit, origin, visit)) = admit(&door).await else { return };
-    if let Some(running) = stream::enter(door, pipe, origin, permit, visit).await {
-        running.await;
+    if let Some(link) = stream::enter(door, pipe, origin, permit, visit).await {
+        link.await;
     }
 }
 
@@ -43,8 +43,8 @@ where
 {
     let Some((permit, origin, visit)) = admit(&door).await else { return };
     let origins = Arc::new(Origins::default());
-    if let Some(running) = websocket::enter(door, pipe, origin, permit, visit, origins).await {
-        running.await;
+    if let Some(link) = websocket::enter(door, pipe, origin, permit, visit, origins).await {
+        link.await;
     }
 }
 

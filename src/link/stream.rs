@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Running, Turn, Written, drive};
+use super::drive::{Carrier, Desk, Drive, Event, Turn, Written};
 use super::handshake::{Failure, Frames, shake};
 use crate::guard::{Origin, Visit};
 
@@ -24,7 +24,7 @@ pub(super) async fn enter<T>(
     origin: Origin,
     permit: Permit,
     visit: Visit,
-) -> Option<Running>
+) -> Option<Drive<Stream<T>>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -35,7 +35,7 @@ where
         debug!(%origin, in_order = closed.is_ok(), "refused link closed");
         return None;
     };
-    Some(drive(door, stream, admitted, visit))
+    Some(Drive::new(door, stream, admitted, visit))
 }
 
 /// Ends a transport. Where it `waits`, what was written arrives also at a peer that is still
@@ -63,7 +63,7 @@ where
     .await
 }
 
-struct Stream<T> {
+pub(super) struct Stream<T> {
     io: T,
 }
 

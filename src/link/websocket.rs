@@ -32,7 +32,7 @@ use self::region::Region;
 use self::unsent::Unsent;
 use self::upgrade::{tell_why, upgrade};
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Running, Turn, Written, drive};
+use super::drive::{Carrier, Desk, Drive, Event, Turn, Written};
 use super::handshake::{Failure, Frames, shake};
 use super::pending::Pending;
 use super::stream::{SCRATCH, SCRATCH_BYTES, end};
@@ -47,7 +47,7 @@ pub(super) async fn enter<T>(
     permit: Permit,
     visit: Visit,
     origins: Arc<Origins>,
-) -> Option<Running>
+) -> Option<Drive<WebSocketLink<T>>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -77,10 +77,10 @@ where
         debug!(%origin, in_order = closed.is_ok(), "refused link closed");
         return None;
     };
-    Some(drive(door, link, admitted, visit))
+    Some(Drive::new(door, link, admitted, visit))
 }
 
-struct WebSocketLink<T> {
+pub(super) struct WebSocketLink<T> {
     io: T,
     reader: Reader,
     /// Bytes that came and were not read: a frame's start, or what is behind a text message that

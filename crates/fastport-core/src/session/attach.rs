@@ -7,7 +7,7 @@ use fastport_wire::TopicId;
 use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
-use super::peer::{Link, Peer};
+use super::peer::{Link, Peer, Tiers};
 use super::{Admission, AttachError, Limits, PeerKey, Session, Slot, push_control, push_frame};
 use crate::budget::NoBudget;
 use crate::outbox::Outbox;
@@ -314,7 +314,8 @@ fn granted_keepalive(limit: u32, wish: Option<u32>) -> u32 {
 
 /// What a peer costs beside its outbox, subscriptions and topics: it is in two tables by its names.
 pub(super) fn peer_charge(identity: &str, name: &str) -> usize {
-    size_of::<Peer>() + size_of::<Slot>() + 3 * (identity.len() + name.len()) + PEER_OVERHEAD
+    let own = size_of::<Peer>() + size_of::<Tiers>() + size_of::<Slot>();
+    own + 3 * (identity.len() + name.len()) + PEER_OVERHEAD
 }
 
 /// What WELCOME calls the relay.

@@ -309,7 +309,7 @@ impl Session {
     pub fn advance(&mut self, key: PeerKey, written: usize) {
         let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-        peer.written = peer.written.wrapping_add(written as u64);
+        peer.written = peer.written.wrapping_add(u32::try_from(written).unwrap_or(u32::MAX));
         peer.outbox.advance(&mut self.buffers, &mut self.ledger, written);
         let frees_itself = peer.is_blocked && !peer.outbox.is_choked();
         let is_ack_due = peer.is_ack_due();

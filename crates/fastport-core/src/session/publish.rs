@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use fastport_wire::control::{ByeReason, ErrorCode, WhenFull, features};
+use fastport_wire::control::{ByeReason, ErrorCode, Tier, WhenFull, features};
 use fastport_wire::field::kind;
 use fastport_wire::frame::{self, DataFlags, GapCause, Head};
 use fastport_wire::topic::TopicError;
@@ -354,7 +354,7 @@ impl Session {
             return;
         }
         peer.is_asked_for_ack = false;
-        if !peer.marks.is_empty() {
+        if peer.has_marks() {
             self.commit(index, count);
         }
         self.wake_blocked();
@@ -410,8 +410,8 @@ impl Peer {
         };
         Frame::Ack {
             taken: self.taken,
-            durable: asked(features::ACK_DURABLE, self.durable.count),
-            central: asked(features::ACK_CENTRAL, self.central.count),
+            durable: asked(features::ACK_DURABLE, self.held(Tier::Durable)),
+            central: asked(features::ACK_CENTRAL, self.held(Tier::Central)),
             repeat: false,
         }
     }
