@@ -9,13 +9,13 @@ FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 # the load generator, which is no member of the workspace
 PEERS := benches/peers/Cargo.toml
 
-CHECKS := fmt lint imports doc no-std deny
+CHECKS := fmt lint imports doc no-std deny instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench bench-full fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths start-order fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 # The dev profile: half the wait of a release build in a fresh checkout, a fraction of it after a
 # change, and `make test` uses the same artefacts. Figures in CONTRIBUTING.md.
@@ -57,12 +57,24 @@ no-std: ## fastport-wire without alloc, fastport-core without std, on a bare-met
 deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
 	@tools/check-deny.sh
 
+instructions: ## the instructions of a message on each path, against benches/paths/budgets.toml
+	@tools/check-instructions.sh
+
+paths: ## how long a message takes on each path; PATHS=route-1-1 for those with that in their name
+	$(CARGO) bench --locked --package fastport-paths --bench paths -- $(PATHS)
+
 bench: ## the benchmarks, in some minutes; docs/benchmarks.md is written anew (BENCH_ROUNDS=3)
 	$(CARGO) bench --locked
 	@CARGO="$(CARGO)" tools/bench.sh
 
 bench-full: ## the comparison with other relays in seven long rounds, for docs/benchmarks.md
 	@CARGO="$(CARGO)" BENCH_ROUNDS=$${BENCH_ROUNDS:-7} BENCH_FORM=long tools/bench.sh
+
+footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md
+	@tools/footprint.sh
+
+start-order: ## find out anew which functions a start runs (tools/start-order.ld)
+	@tools/start-order.sh
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	@tools/fuzz.sh $(FUZZ_SECONDS)

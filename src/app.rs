@@ -244,7 +244,10 @@ impl App {
         // no receiver is no listener, and then there is nothing to stop
         stop.send(true).unwrap_or_default();
         self.hub.close_all(ByeReason::ShuttingDown, Some(RETRY_AFTER_RESTART_MS));
-        let drained = async { while listeners.join_next().await.is_some() {} };
+        let drained = async {
+            while listeners.join_next().await.is_some() {}
+            self.door.emptied().await;
+        };
         if tokio::time::timeout(self.config.daemon.drain, drained).await.is_err() {
             warn!(
                 peers = self.hub.status().peers.get(),
@@ -375,7 +378,7 @@ fn made_limits(config: &Config) -> SessionLimits {
     session_limits(config, &config::Session::built_in(config.limits.payload))
 }
 
-/// Publishes the board's own readings until it is dropped.
+/// Publishes the board's own readings until it is dropped; a daemon that is alone sleeps.
 async fn publish_board(hub: &Hub, options: &config::Board) {
     if !options.enabled {
         return;
@@ -383,6 +386,7 @@ async fn publish_board(hub: &Hub, options: &config::Board) {
     let Some(room) = options.session.as_ref().and_then(|session| hub.room(session.as_str())) else {
         return;
     };
+    room.occupied().await;
     // a sensor's file can take its driver a while, so all of it happens beside the runtime
     let discovered = tokio::task::spawn_blocking(|| Board::discover(Path::new("/"))).await;
     let Ok(mut board) = discovered else { return };
@@ -390,6 +394,8 @@ async fn publish_board(hub: &Hub, options: &config::Board) {
     let mut ticks = tokio::time::interval(options.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        // nobody would read it; who comes after a pause finds a tick that is past already
+        room.occupied().await;
         ticks.tick().await;
         let sampled = tokio::task::spawn_blocking(move || {
             let samples: Vec<(usize, Vec<u8>)> = board

@@ -1,6 +1,7 @@
 //! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom.
 
 pub mod app;
+pub mod arguments;
 pub mod board;
 pub mod config;
 pub mod guard;

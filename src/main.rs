@@ -1,41 +1,31 @@
 //! `fastportd`: the order of start-up.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use fastport::app::{self, App, Settings, Source};
+use fastport::arguments::{Arguments, HELP, Task};
 use fastport::log;
 
-/// Gateway daemon: devices, apps and browsers exchange messages by topic.
-#[derive(Debug, Parser)]
-#[command(name = "fastportd", version)]
-struct Arguments {
-    /// The configuration file; without one the defaults hold: loopback TCP 7470 and WebSocket 7471,
-    /// one open session `demo`
-    #[arg(long, value_name = "FILE", env = "FASTPORT_CONFIG")]
-    config: Option<PathBuf>,
-    /// Check configuration and credentials and end: status 0 when it is right
-    #[arg(long)]
-    check: bool,
-    /// Print the complete configuration, defaults and environment included, and end
-    #[arg(long)]
-    print_config: bool,
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::parse(std::env::args_os(), std::env::var_os(CONFIG_VARIABLE)) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    match arguments.task {
+        Task::Help => return print(HELP),
+        Task::Version => return print(concat!("fastportd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Task::Serve | Task::Check | Task::PrintConfig => {}
+    }
     let source = Source { path: arguments.config };
     let settings = match source.load() {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_CONFIG, &error),
     };
-    if arguments.print_config {
-        return print(&settings.config.to_toml());
-    }
-    if arguments.check {
-        return print("the configuration is right\n");
+    match arguments.task {
+        Task::PrintConfig => return print(&settings.config.to_toml()),
+        Task::Check => return print("the configuration is right\n"),
+        _ => {}
     }
     match serve(source, settings) {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,6 +81,10 @@ fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Names the configuration file where no argument does.
+const CONFIG_VARIABLE: &str = "FASTPORT_CONFIG";
+/// What shells and most programs use for wrong arguments.
+const EXIT_USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits: something in the configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
 /// `EX_UNAVAILABLE` of sysexits: a socket or a file could not be had.

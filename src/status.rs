@@ -31,7 +31,7 @@ pub struct Status {
     pub peers: Number,
     /// Links accepted.
     pub accepted: Number,
-    /// Links closed at once: too many from their address.
+    /// Links that found no place: too many from their address, or too fast.
     pub turned_away: Number,
     /// Accepts that failed, mostly for want of file descriptors.
     pub accept_errors: Number,
@@ -39,6 +39,8 @@ pub struct Status {
     pub handshake_timeouts: Number,
     /// Handshakes that were refused.
     pub refused: Number,
+    /// Links refused, also for want of time, without a line in the log: there were many.
+    pub refused_unlogged: Number,
     /// Proofs that were wrong.
     pub wrong_proofs: Number,
     /// Links that failed in transport (TLS, WebSocket upgrade).
@@ -71,7 +73,7 @@ impl Status {
 
     /// All figures with their names, as in `fastport status`.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, &Number); 15] {
+    pub fn all(&self) -> [(&'static str, &Number); 16] {
         [
             ("peers", &self.peers),
             ("accepted", &self.accepted),
@@ -79,6 +81,7 @@ impl Status {
             ("accept_errors", &self.accept_errors),
             ("handshake_timeouts", &self.handshake_timeouts),
             ("refused", &self.refused),
+            ("refused_unlogged", &self.refused_unlogged),
             ("wrong_proofs", &self.wrong_proofs),
             ("transport_errors", &self.transport_errors),
             ("slowed", &self.slowed),

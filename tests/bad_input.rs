@@ -17,10 +17,12 @@ use fastport_wire::{Frame, TopicId};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{self, Error, HandshakeError, Message, WebSocket};
 
-use support::wire::{Got, Wire, connect, control_frame, data, frame, hello};
-use support::{DEADLINE, Daemon};
+use support::peer::{Event, Peer, connect, control_frame, data, encode, hello};
+use support::{DEADLINE, Daemon, demo_config};
 
 const PAYLOAD: usize = 8 * 1024;
 /// Short enough for tests, long enough for a machine under load.
@@ -40,16 +42,8 @@ impl Site {
     fn start_with(limits: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         make_certificate(folder.path());
-        let config = format!(
+        let more = format!(
             r#"
-[[listen]]
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
 [[listen]]
 kind = "tls"
 address = "127.0.0.1:0"
@@ -59,15 +53,9 @@ key = "site.key"
 [limits]
 payload = "8KiB"
 {limits}
-
-[[session]]
-name = "demo"
-open = true
-
-[board]
-enabled = false
 "#
         );
+        let config = demo_config("") + &more;
         Self { daemon: Daemon::start(folder.path(), &config), _folder: folder }
     }
 
@@ -75,8 +63,8 @@ enabled = false
         self.daemon.address("tcp")
     }
 
-    fn join(&self) -> Wire {
-        Wire::join(&self.tcp())
+    fn join(&self) -> Peer {
+        Peer::join(&self.tcp(), "demo")
     }
 }
 
@@ -91,8 +79,8 @@ fn make_certificate(folder: &Path) {
 
 /// Two peers that nobody else's faults should touch.
 struct Healthy {
-    publisher: Wire,
-    reader: Wire,
+    publisher: Peer,
+    reader: Peer,
     id: u32,
     count: u32,
 }
@@ -114,13 +102,13 @@ impl Healthy {
     }
 }
 
-fn error(request: Option<u32>, code: ErrorCode) -> Got {
-    Got::Error { request, code: Some(code) }
+fn error(request: Option<u32>, code: ErrorCode) -> Option<(Option<u32>, ErrorCode)> {
+    Some((request, code))
 }
 
 /// The bytes of a CONTROL frame with that CBOR in it.
 fn cbor(body: &[u8]) -> Vec<u8> {
-    frame(&Frame::Control(body))
+    encode(&Frame::Control(body))
 }
 
 #[test]
@@ -129,8 +117,8 @@ fn a_bad_frame_ends_its_link_with_its_name() {
     let mut healthy = Healthy::at(&site);
     let too_long = data(1, DataFlags::NONE, &[7; PAYLOAD + 1024]);
     let topic = TopicId::new(1).expect("not 0");
-    let hello = control_frame(hello().into());
-    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() }.into());
+    let hello = control_frame(hello("demo"));
+    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() });
     let cause = GapCause::Overflow;
     for (what, bytes, code) in [
         ("unknown frame type 10", &[0xa0, 0][..], ErrorCode::BadFrame),
@@ -157,27 +145,23 @@ fn a_bad_frame_ends_its_link_with_its_name() {
             ErrorCode::UnknownId,
         ),
         ("ACK for more than was sent", &[0x30, 1, 1], ErrorCode::BadAck),
-        ("TIME from a peer", &frame(&Frame::Time { unix_ms: 1 }), ErrorCode::Unexpected),
+        ("TIME from a peer", &encode(&Frame::Time { unix_ms: 1 }), ErrorCode::Unexpected),
         (
             "TOPIC from a peer",
-            &frame(&Frame::Topic { id: topic, name: "a", schema: None }),
+            &encode(&Frame::Topic { id: topic, name: "a", schema: None }),
             ErrorCode::Unexpected,
         ),
         (
             "GAP from a peer",
-            &frame(&Frame::Gap { topic: Some(topic), count: 1, cause }),
+            &encode(&Frame::Gap { topic: Some(topic), count: 1, cause }),
             ErrorCode::Unexpected,
         ),
         ("HELLO twice", &hello, ErrorCode::Unexpected),
         ("PROOF after WELCOME", &proof, ErrorCode::Unexpected),
-        (
-            "WELCOME from a peer",
-            &control_frame(control::Welcome::default().into()),
-            ErrorCode::Unexpected,
-        ),
+        ("WELCOME from a peer", &control_frame(control::Welcome::default()), ErrorCode::Unexpected),
         (
             "CHALLENGE from a peer",
-            &control_frame(control::Challenge::default().into()),
+            &control_frame(control::Challenge::default()),
             ErrorCode::Unexpected,
         ),
         ("no CBOR", &cbor(&[0xff]), ErrorCode::BadControl),
@@ -203,8 +187,8 @@ fn a_bad_frame_ends_its_link_with_its_name() {
     ] {
         let mut bad = site.join();
         assert!(bad.give(bytes), "{what}");
-        assert_eq!(bad.next(), error(None, code), "{what}");
-        assert_eq!(bad.next(), Got::Closed, "{what}");
+        assert_eq!(bad.next().error(), error(None, code), "{what}");
+        assert_eq!(bad.next(), Event::Closed, "{what}");
         healthy.exchange();
     }
 }
@@ -217,10 +201,10 @@ fn a_payload_over_the_limit_ends_its_link_and_is_not_delivered() {
     let id = bad.open("healthy/but/long");
     assert!(bad.give(&data(id, DataFlags::COUNTED, &[7; PAYLOAD])));
     assert_eq!(healthy.reader.next_payload(), [7; PAYLOAD]);
-    assert_eq!(bad.next(), Got::Ack { taken: 1 });
+    assert_eq!(bad.next(), Event::Ack { taken: 1 });
     assert!(bad.give(&data(id, DataFlags::COUNTED, &[7; PAYLOAD + 1])));
-    assert_eq!(bad.next(), error(None, ErrorCode::PayloadTooLong));
-    assert_eq!(bad.next(), Got::Closed);
+    assert_eq!(bad.next().error(), error(None, ErrorCode::PayloadTooLong));
+    assert_eq!(bad.next(), Event::Closed);
     healthy.exchange();
 }
 
@@ -247,16 +231,16 @@ fn a_stream_that_is_not_there_is_an_unknown_id() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
     let chunk = Frame::Chunk { stream: 1, offset: 0, last: false, sealed: false, bytes: b"x" };
-    for bytes in [frame(&chunk), frame(&Frame::Credit { stream: 1, bytes: 100 })] {
+    for bytes in [encode(&chunk), encode(&Frame::Credit { stream: 1, bytes: 100 })] {
         let mut bad = site.join();
         assert!(bad.give(&bytes));
         let got = bad.next();
-        assert!(matches!(got, Got::Error { code: Some(ErrorCode::UnknownId), .. }), "{got:?}");
+        assert!(matches!(got, Event::Error { code: Some(ErrorCode::UnknownId), .. }), "{got:?}");
         healthy.exchange();
     }
     let mut hopeful = site.join();
-    hopeful.say(control::Offer { topic: "a", id: 1, ..Default::default() }.into());
-    assert_eq!(hopeful.next(), Got::Control("cancel"));
+    hopeful.send(control::Offer { topic: "a", id: 1, ..Default::default() });
+    assert_eq!(hopeful.next(), Event::Control("cancel"));
     hopeful.open("a");
 }
 
@@ -312,8 +296,8 @@ fn a_bad_request_is_answered_and_its_link_stays() {
         ),
     ]);
     for (message, code) in cases {
-        bad.say(message);
-        assert_eq!(bad.next(), error(Some(9), code), "{message:?}");
+        bad.send(message);
+        assert_eq!(bad.next().error(), error(Some(9), code), "{message:?}");
     }
     healthy.exchange();
     for (what, bytes, request, code) in [
@@ -324,7 +308,7 @@ fn a_bad_request_is_answered_and_its_link_stays() {
         ("EMIT without data", b"\xa3\x00\x11\x01\x08\x03\x61a", 8, ErrorCode::BadControl),
     ] {
         assert!(bad.give(&cbor(bytes)), "{what}");
-        assert_eq!(bad.next(), error(Some(request), code), "{what}");
+        assert_eq!(bad.next().error(), error(Some(request), code), "{what}");
     }
     // after all that it is as good as any other
     let id = bad.open("healthy/again");
@@ -338,13 +322,13 @@ fn a_bad_handshake_ends_its_link_with_its_name() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
     let with = |change: fn(&mut control::Hello<'_>)| {
-        let mut hello = hello();
+        let mut hello = hello("demo");
         change(&mut hello);
-        control_frame(hello.into())
+        control_frame(hello)
     };
-    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() }.into());
-    let open = control_frame(control::Open { request: 1, topic: "a", ..Default::default() }.into());
-    let long = frame(&Frame::Control(&[0; 1025]));
+    let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() });
+    let open = control_frame(control::Open { request: 1, topic: "a", ..Default::default() });
+    let long = encode(&Frame::Control(&[0; 1025]));
     let browsers_request =
         format!("GET / HTTP/1.1\r\nHost: {}\r\nAccept: */*\r\n\r\n", "x".repeat(80));
     for (what, bytes, code) in [
@@ -380,10 +364,10 @@ fn a_bad_handshake_ends_its_link_with_its_name() {
         ("HTTP", browsers_request.as_bytes(), ErrorCode::BadFrame),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", ErrorCode::BadFrame),
     ] {
-        let mut bad = Wire::dial(&site.tcp());
+        let mut bad = Peer::dial(&site.tcp());
         assert!(bad.give(bytes), "{what}");
-        assert_eq!(bad.next(), error(None, code), "{what}");
-        assert_eq!(bad.next(), Got::Closed, "{what}");
+        assert_eq!(bad.next().error(), error(None, code), "{what}");
+        assert_eq!(bad.next(), Event::Closed, "{what}");
         healthy.exchange();
     }
 }
@@ -489,6 +473,76 @@ fn bad_json_without_end_costs_only_its_sender() {
     assert!(used < 400_000, "{status:#}");
 }
 
+/// Sends a message, or a part of one that others follow.
+fn send_part(socket: &mut Socket, kind: Data, is_last: bool, part: &[u8]) -> bool {
+    let part = RawFrame::message(part.to_vec(), OpCode::Data(kind), is_last);
+    socket.send(Message::Frame(part)).is_ok()
+}
+
+#[test]
+fn a_message_that_does_not_end_is_charged_to_the_memory_and_given_back() {
+    let site = Site::start_with("memory = \"1MiB\"");
+    let mut healthy = Healthy::at(&site);
+    let used = |status: &serde_json::Value| status["memory"]["used"].as_u64().expect("a figure");
+    let before = used(&healthy.publisher.status());
+    // text, and a frame of the longest payload, but for its last bytes
+    let text = [b'x'; 2 * PAYLOAD];
+    let frame = data(healthy.publisher.open("bad/long"), DataFlags::NONE, &[0; PAYLOAD]);
+    let mut bad: Vec<Socket> = (0..20)
+        .map(|number| {
+            let mut bad = join_json(&site);
+            bad.send(Message::text(r#"{"op":"open","topic":"bad/long"}"#)).expect("it is there");
+            assert_eq!(next_json(&mut bad)["op"], "ok");
+            let (kind, bytes) = match number % 2 {
+                0 => (Data::Text, &text[..]),
+                _ => (Data::Binary, &frame[..PAYLOAD]),
+            };
+            let (first, second) = bytes.split_at(PAYLOAD / 3);
+            assert!(send_part(&mut bad, kind, false, first));
+            assert!(send_part(&mut bad, Data::Continue, false, second));
+            bad
+        })
+        .collect();
+    let held = 10 * (2 * PAYLOAD + PAYLOAD) as u64;
+    let until = Instant::now() + DEADLINE;
+    while used(&healthy.publisher.status()) < before + held {
+        assert!(Instant::now() < until, "{:#}", healthy.publisher.status());
+    }
+    healthy.exchange();
+    // who goes on is in order
+    let mut last = bad.pop().expect("there are some");
+    assert!(send_part(&mut last, Data::Continue, true, &frame[PAYLOAD..]));
+    last.send(Message::text(r#"{"op":"status","request":9}"#)).expect("the link is there");
+    assert_eq!(next_json(&mut last)["request"], 9);
+    drop((bad, last));
+    while used(&healthy.publisher.status()) > before + 20_000 {
+        assert!(Instant::now() < until, "{:#}", healthy.publisher.status());
+    }
+    healthy.exchange();
+}
+
+#[test]
+fn without_memory_for_a_message_its_link_ends_with_the_reason() {
+    let site = Site::start_with("memory = \"1MiB\"");
+    let mut bad = Vec::new();
+    // each link's session state is charged too, so that there are fewer than that
+    let ended = (0..64).find_map(|_| {
+        let mut socket = join_json(&site);
+        assert!(send_part(&mut socket, Data::Text, false, &[b'x'; 2 * PAYLOAD]));
+        socket.send(Message::Ping(Vec::new().into())).expect("the link is there");
+        match socket.read().expect("something comes in time") {
+            Message::Pong(_) => bad.push(socket),
+            Message::Text(text) => return Some(text),
+            other => panic!("{other:?}"),
+        }
+        None
+    });
+    let ended = ended.expect("the memory is not without end");
+    let ended: serde_json::Value = serde_json::from_str(&ended).expect("JSON");
+    assert_eq!((&ended["op"], &ended["code"]), (&"error".into(), &"unavailable".into()));
+    assert!(bad.len() * 2 * PAYLOAD > 400_000, "{}", bad.len());
+}
+
 #[test]
 fn bad_json_in_the_handshake_ends_the_link() {
     let site = Site::start();
@@ -515,7 +569,7 @@ fn bad_json_in_the_handshake_ends_the_link() {
 fn a_frame_spread_over_messages_ends_its_link() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
-    let hello = control_frame(hello().into());
+    let hello = control_frame(hello("demo"));
     let refused = |socket: &mut Socket| loop {
         match socket.read().expect("something comes in time") {
             Message::Binary(frames) => {
@@ -546,10 +600,11 @@ fn a_frame_spread_over_messages_ends_its_link() {
     let both = [&hello[..], &[0x50]].concat();
     bad.send(Message::binary(both)).expect("the link is there");
     assert_eq!(refused(&mut bad), bad_frame);
-    // longer than any message may be
+    // longer than a text message may be
     let mut bad = upgrade(&site, &[PROTOCOL]).expect("the upgrade works");
     bad.send(Message::binary(hello)).expect("the link is there");
-    bad.send(Message::binary(vec![0; 2 * PAYLOAD + 8192])).expect("the daemon reads it in vain");
+    let long = " ".repeat(2 * PAYLOAD + 8192);
+    bad.send(Message::text(long)).expect("the daemon reads it in vain");
     assert_eq!(refused(&mut bad), too_long);
     healthy.exchange();
 }
@@ -604,7 +659,7 @@ fn an_upgrade_that_may_not_be_gets_its_http_status() {
 fn a_tls_port_closes_what_is_no_tls() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
-    let hello = control_frame(hello().into());
+    let hello = control_frame(hello("demo"));
     for bytes in [&hello[..], b"GET / HTTP/1.1\r\n\r\n", &[0; 100]] {
         let mut io = connect(&site.daemon.address("tls"));
         io.write_all(bytes).expect("the daemon reads");
@@ -652,7 +707,7 @@ fn drip(address: &str, bytes: &[u8], more: u8) -> (Duration, Vec<u8>) {
 fn who_is_slow_in_any_part_of_the_handshake_is_refused_at_the_deadline() {
     let site = slow_site("");
     let mut healthy = Healthy::at(&site);
-    let hello = control_frame(hello().into());
+    let hello = control_frame(hello("demo"));
     let slow = [
         // a HELLO that takes its time, and padding, which is right at any time
         ("tcp", site.tcp(), hello[..5].to_vec(), 0xff),
@@ -678,7 +733,7 @@ fn who_is_slow_in_any_part_of_the_handshake_is_refused_at_the_deadline() {
         if what == "tcp" || what == "padding" {
             let code = ErrorCode::HandshakeTimeout.number();
             let refusal = control::Error { code, retry: Some(5000), ..Default::default() };
-            assert_eq!(answer, control_frame(refusal.into()), "{what}");
+            assert_eq!(answer, control_frame(refusal), "{what}");
         }
     }
     assert_eq!(healthy.publisher.status()["handshake_timeouts"], 4);

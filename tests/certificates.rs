@@ -24,7 +24,8 @@ use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-use self::access::{HASH, Raw, hello, identity, options, password, refusal, secret_file};
+use self::access::{HASH, hello, identity, options, password, refusal, secret_file};
+use self::support::peer::{Peer, connect};
 use self::support::{DEADLINE, Daemon};
 
 /// An authority whose certificate is in a file.
@@ -148,11 +149,10 @@ async fn a_certificate_is_known_by_its_fingerprint_or_by_its_name() {
     // nobody shows one without showing it
     let (method, identity) = (Some(Method::Certificate.number()), Some("tablet"));
     let claim = Hello { method, identity, ..hello() };
-    let mut plain = Raw::connect(&daemon.address("tcp"));
+    let mut plain = Peer::dial(&daemon.address("tcp"));
     plain.send(claim);
     assert_eq!(plain.refused(), ErrorCode::MethodNotAllowed);
-    let mut encrypted =
-        Raw::connect(&daemon.address("tls")).wrapped(|stream| without_certificate(stream, &own));
+    let mut encrypted = Peer::silent(without_certificate(connect(&daemon.address("tls")), &own));
     encrypted.send(claim);
     assert_eq!(encrypted.refused(), ErrorCode::MethodNotAllowed);
 }

@@ -10,35 +10,20 @@ use fastport_client::{
     BackoffOptions, Client, ConnectError, DataFlags, Incoming, LinkState, OpenOptions, Options,
     Past, PublishError, RequestError, SubscribeOptions, Subscription, Target, Tier, WhenFull, init,
 };
-use support::{DEADLINE, Daemon};
+use support::{DEADLINE, Daemon, demo_config};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const CONFIG: &str = r##"
-[[listen]]
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
-[[session]]
-name = "demo"
-open = true
-subscribe = ["#"]
-retention.messages = 100
-
-[board]
-enabled = false
-"##;
+fn config() -> String {
+    demo_config("subscribe = [\"#\"]\nretention.messages = 100")
+}
 
 fn daemon() -> (TempDir, Daemon) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let daemon = Daemon::start(folder.path(), CONFIG);
+    let daemon = Daemon::start(folder.path(), &config());
     (folder, daemon)
 }
 
@@ -195,7 +180,7 @@ async fn a_reader_that_does_not_take_slows_the_publisher_and_loses_nothing() {
 #[tokio::test]
 async fn subscriptions_topics_and_last_values_outlive_the_daemon() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let first = Daemon::start(folder.path(), CONFIG);
+    let first = Daemon::start(folder.path(), &config());
     let address = first.address("tcp");
     let client = connect(&first.url("tcp")).await;
     let mut subscription =
@@ -205,7 +190,7 @@ async fn subscriptions_topics_and_last_values_outlive_the_daemon() {
     assert_eq!(next_text(&mut subscription).await, "before");
     drop(first);
     publisher.publish_counted(b"meanwhile", DataFlags::NONE).await.expect("it waits in the outbox");
-    let config = CONFIG.replacen("127.0.0.1:0", &address, 1);
+    let config = config().replacen("127.0.0.1:0", &address, 1);
     let _second = Daemon::start(folder.path(), &config);
     assert_eq!(next_text(&mut subscription).await, "meanwhile");
     soon(publisher.wait(Tier::Taken)).await.expect("the new daemon has it");

@@ -18,7 +18,7 @@ use fastport_wire::frame::DataFlags;
 use fastport_wire::{Readings, Schema};
 use rustls_pki_types::ServerName;
 
-use support::peer::{Event, Peer, connect};
+use support::peer::{Event, Peer, connect, connect_small};
 use support::{DEADLINE, Daemon, fastportd, without_settings};
 
 /// Runs a command to its end: exit status, standard output, standard error.
@@ -269,11 +269,11 @@ fn a_reload_makes_and_ends_sessions_and_leaves_the_others_alone() {
     goes.subscribe("a");
 
     reload(&mut daemon, folder.path(), &sessions(&["stays", "comes"], ""), 1);
-    assert_eq!(goes.next(), Event::Bye { code: ByeReason::Removed.number(), retry: None });
+    assert_eq!(goes.next(), Event::Bye { reason: Some(ByeReason::Removed), retry: None });
     assert_eq!(goes.next(), Event::Closed);
     let mut refused = Peer::begin(connect(&address), "goes", |_| {});
     let is_refusal = |event: &Event| match event {
-        Event::Error { request: None, code, .. } => *code == ErrorCode::NotAuthenticated.number(),
+        Event::Error { request: None, code, .. } => *code == Some(ErrorCode::NotAuthenticated),
         _ => false,
     };
     assert!(is_refusal(&refused.next()));
@@ -329,7 +329,7 @@ fn a_reload_changes_limits_and_the_log_level() {
     assert_eq!(late.payload_limit, 2000);
     match Peer::begin(connect(&address), "home", |_| {}).next() {
         Event::Error { request: None, code, .. } => {
-            assert_eq!(code, ErrorCode::LimitReached.number());
+            assert_eq!(code, Some(ErrorCode::LimitReached));
         }
         other => panic!("a third peer: {other:?}"),
     }
@@ -429,7 +429,7 @@ fn a_reload_changes_how_long_a_handshake_may_take() {
     let mut silent = Peer::silent(connect(&daemon.address("tcp")));
     match silent.next() {
         Event::Error { request: None, code, .. } => {
-            assert_eq!(code, ErrorCode::HandshakeTimeout.number());
+            assert_eq!(code, Some(ErrorCode::HandshakeTimeout));
         }
         other => panic!("no refusal but {other:?}"),
     }
@@ -505,8 +505,8 @@ fn at_the_end_peers_are_told_when_to_come_back() {
     daemon.signal("TERM");
     for peer in &mut peers {
         match peer.next() {
-            Event::Bye { code, retry } => {
-                assert_eq!(code, ByeReason::ShuttingDown.number());
+            Event::Bye { reason, retry } => {
+                assert_eq!(reason, Some(ByeReason::ShuttingDown));
                 assert!(retry.is_some_and(|retry| retry > 0), "{retry:?}");
             }
             other => panic!("no BYE but {other:?}"),
@@ -533,7 +533,7 @@ fn a_handshake_at_the_end_is_refused_and_keeps_nobody_waiting() {
     let mut late = Peer::begin(late, "home", |_| {});
     match late.next() {
         Event::Error { request: None, code, retry, .. } => {
-            assert_eq!(code, ErrorCode::Unavailable.number());
+            assert_eq!(code, Some(ErrorCode::Unavailable));
             assert!(retry.is_some_and(|retry| retry > 0), "{retry:?}");
         }
         other => panic!("let in by a daemon that ends: {other:?}"),
@@ -547,7 +547,7 @@ fn a_peer_that_does_not_read_is_cut_at_the_end_of_the_grace_period() {
     let folder = folder();
     let mut daemon = Daemon::start(folder.path(), &sessions(&["home"], "daemon.drain = \"1s\"\n"));
     let address = daemon.address("tcp");
-    let mut deaf = Peer::join_small(&address, "home", 4096, |_| {});
+    let mut deaf = Peer::join_as(connect_small(&address, 4096), "home", |_| {});
     deaf.subscribe("a");
     let mut talker = Peer::join(&address, "home");
     let topic = talker.open("a");

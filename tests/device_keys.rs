@@ -17,8 +17,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use self::access::{Raw, control, hello, identity, options, refusal, secret_file};
+use self::access::{hello, identity, options, refusal, secret_file};
 use self::support::Daemon;
+use self::support::peer::{Peer, control_frame};
 
 const KEY: [u8; 32] = [7; 32];
 const NONCE: [u8; NONCE_BYTES] = [3; NONCE_BYTES];
@@ -69,7 +70,7 @@ fn a_recorded_proof_proves_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let daemon = start(&folder, "");
     let challenged = || {
-        let mut raw = Raw::connect(&daemon.address("tcp"));
+        let mut raw = Peer::dial(&daemon.address("tcp"));
         raw.send(key_hello());
         let nonce = raw.control(|message| match message {
             Control::Challenge(challenge) => {
@@ -131,7 +132,7 @@ async fn a_relay_that_wants_a_password_instead_gets_none() {
         let (mut link, _) = listener.accept().await.expect("the client comes");
         next_message(&mut link, &mut Vec::new()).await;
         let method = Method::Password.number();
-        let question = control(Challenge { method, ..Challenge::default() });
+        let question = control_frame(Challenge { method, ..Challenge::default() });
         link.write_all(&question).await.expect("the client reads");
         let mut rest = Vec::new();
         link.read_to_end(&mut rest).await.map(|_| rest).unwrap_or_default()
@@ -159,7 +160,7 @@ async fn pretend(mut link: TcpStream, pretence: Pretence) {
     if pretence != Pretence::NoQuestion {
         let method = Method::DeviceKey.number();
         let question = Challenge { method, nonce: Some(&NONCE), ..Challenge::default() };
-        link.write_all(&control(question)).await.expect("the client reads");
+        link.write_all(&control_frame(question)).await.expect("the client reads");
         echoed = next_message(&mut link, &mut input).await;
     }
     let proof = match pretence {
@@ -168,7 +169,7 @@ async fn pretend(mut link: TcpStream, pretence: Pretence) {
         Pretence::Echo => Some(&echoed[..]),
     };
     let welcome = Welcome { version: VERSION, payload_limit: 1024, proof, ..Welcome::default() };
-    link.write_all(&control(welcome)).await.expect("the client reads");
+    link.write_all(&control_frame(welcome)).await.expect("the client reads");
     // until the client has had enough
     link.read_to_end(&mut input).await.map(|_| ()).unwrap_or_default();
 }
@@ -195,9 +196,9 @@ async fn devices_that_come_back_together_are_not_taken_for_guessers() {
     let daemon = start(&folder, "source = { failed_proofs = 1, failed_proofs_burst = 2 }");
     let url = daemon.url("tcp");
     // all have said who they are before any proves it
-    let mut waiting: Vec<(Raw, Vec<u8>)> = (0..20)
+    let mut waiting: Vec<(Peer, Vec<u8>)> = (0..20)
         .map(|_| {
-            let mut raw = Raw::connect(&daemon.address("tcp"));
+            let mut raw = Peer::dial(&daemon.address("tcp"));
             raw.send(key_hello());
             let nonce = raw.control(|message| match message {
                 Control::Challenge(challenge) => challenge.nonce.expect("a nonce").to_vec(),

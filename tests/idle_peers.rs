@@ -53,7 +53,7 @@ fn ten_thousand_idle_peers_stay_and_a_message_reaches_them_all() {
             assert!(matches!(peer.next(), Event::Welcome { .. }));
             let subscribe =
                 control::Subscribe { request: 1, topic: "to/all", ..Default::default() };
-            peer.send(subscribe.into());
+            peer.send(subscribe);
         }
         for peer in &mut batch {
             assert!(matches!(peer.next(), Event::Ok { request: 1, .. }));

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const READERS: usize = 16;
-const MESSAGES: u32 = 4_000;
+const MESSAGES: u32 = 40_000;
 
 #[tokio::test]
 async fn counted_messages_wait_for_memory_and_arrive() {

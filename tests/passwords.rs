@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::access::{
-    Raw, hello, identity, join, log_in, options, own_address, password, person, refusal,
-    secret_file, tool, url_at,
+    hello, identity, join, log_in, options, own_address, password, person, refusal, secret_file,
+    tool, url_at,
 };
+use self::support::peer::{Peer, encode};
 use self::support::{DEADLINE, Daemon};
 
 /// The config of a relay for `home`, with more keys of `[access]` and `[limits]`.
@@ -76,9 +77,9 @@ fn the_relay_asks_those_it_does_not_know_as_those_it_knows() {
     secret_file(folder.path(), "credentials.toml", &person("anna"));
     let daemon = Daemon::start(folder.path(), &config("127.0.0.1", "", ""));
     let ask = |hello: Hello<'_>, proof: &[u8]| {
-        let mut raw = Raw::connect(&daemon.address("tcp"));
+        let mut raw = Peer::dial(&daemon.address("tcp"));
         raw.send(hello);
-        let mut challenge = raw.frame(|frame| access::encode(&frame)).expect("a CHALLENGE");
+        let mut challenge = raw.frame(|frame| encode(&frame)).expect("a CHALLENGE");
         let is_challenge = Frame::decode(&challenge, 1024).is_ok_and(|frame| {
             let Some((Frame::Control(body), _)) = frame else { return false };
             matches!(Control::decode(body), Ok(Control::Challenge(_)))
@@ -115,7 +116,7 @@ async fn a_password_does_not_cross_an_open_network_unless_the_operator_says_so()
     let strict = Daemon::start(folder.path(), &config("0.0.0.0", "", ""));
     let url = url_at(address, &strict.address("tcp"));
     // the relay does not even ask for it
-    let mut raw = Raw::connect(url.trim_start_matches("tcp://"));
+    let mut raw = Peer::dial(url.trim_start_matches("tcp://"));
     raw.send(named("anna", Method::Password));
     assert_eq!(raw.refused(), ErrorCode::MethodNotAllowed);
     let code = refusal(log_in(&url, "anna", "password").await);

@@ -18,9 +18,10 @@ use fastport_wire::{Frame, TopicId};
 use tokio::time::timeout;
 
 use self::access::{
-    Raw, encode, figure, hello, join, log_in, options, own_address, password, person, secret_file,
+    figure, hello, join, log_in, options, own_address, password, person, refusal, secret_file,
     url_at, wait_for_figure,
 };
+use self::support::peer::{Peer, encode};
 use self::support::{DEADLINE, Daemon};
 
 fn config(address: &str, limits: &str) -> String {
@@ -138,13 +139,13 @@ async fn a_payload_is_as_long_as_its_session_allows() {
     large.emit("a", &[0; 1025]).await.expect("another session");
     large.status().await.expect("the link holds");
     // who does not keep to it is told, and alone
-    let mut raw = Raw::connect(&daemon.address("tcp"));
+    let mut raw = Peer::dial(&daemon.address("tcp"));
     raw.send(fastport_wire::control::Hello { session: "small", ..hello() });
     raw.welcomed();
     raw.send(Open { request: 1, topic: "a", ..Open::default() });
-    let id = raw.answer().expect("allowed").and_then(TopicId::new).expect("an id");
+    let id = raw.granted().expect("allowed").and_then(TopicId::new).expect("an id");
     let flags = DataFlags::NONE;
-    raw.write(&encode(&Frame::Data { flags, topic: id, payload: &[0; 1025] }));
+    assert!(raw.give(&encode(&Frame::Data { flags, topic: id, payload: &[0; 1025] })));
     assert_eq!(raw.refused(), ErrorCode::PayloadTooLong);
     small.status().await.expect("the link holds");
 }
@@ -180,7 +181,10 @@ async fn one_address_does_not_take_the_others_places() {
     let outside = url_at(address, &daemon.address("tcp"));
     let first = join(&outside, "home").await.expect("a place of two");
     let _second = join(&outside, "home").await.expect("a place of two");
-    assert!(join(&outside, "home").await.is_err(), "a third of two");
+    // a third of two is told so, and when to come back
+    let third = join(&outside, "home").await;
+    assert!(third.as_ref().is_err_and(|error| error.retry_after().is_some()));
+    assert_eq!(refusal(third), ErrorCode::LimitReached);
     let mut local = Vec::new();
     for _ in 0..4 {
         local.push(join(&loopback, "home").await.expect("loopback has no limit"));
@@ -198,6 +202,35 @@ async fn one_address_does_not_take_the_others_places() {
     for _ in 0..4 {
         all.push(join(&outside, "home").await.expect("0 is no limit"));
     }
+}
+
+#[test]
+fn refused_links_do_not_fill_the_log() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut daemon = start(&folder, "127.0.0.1", "");
+    let url = daemon.address("tcp");
+    for _ in 0..50 {
+        let mut raw = Peer::dial(&url);
+        raw.send(fastport_wire::control::Hello { session: "nowhere", ..hello() });
+        assert_eq!(raw.refused(), ErrorCode::NotAuthenticated);
+    }
+    let mut raw = Peer::dial(&url);
+    raw.send(hello());
+    raw.welcomed();
+    raw.send(fastport_wire::control::Status { request: 1, ..Default::default() });
+    let figures = raw.control(|message| match message {
+        fastport_wire::control::Control::Ok(ok) => ok.text.map(str::to_owned),
+        other => panic!("{other:?}"),
+    });
+    let figures: serde_json::Value =
+        serde_json::from_str(&figures.flatten().expect("an answer")).expect("JSON");
+    let counted = figures["refused_unlogged"].as_u64().expect("a figure");
+    daemon.signal("TERM");
+    daemon.wait_for("stopped");
+    let lines = daemon.log().matches("link refused").count() as u64;
+    // a minute that ends meanwhile has a line of its own
+    assert!((1..=3).contains(&lines), "{}", daemon.log());
+    assert_eq!(lines + counted, 50);
 }
 
 #[tokio::test]
@@ -226,7 +259,7 @@ async fn many_peers_that_say_nothing_do_not_keep_others_out_for_long() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let limits = r#"handshakes = 4, handshake_timeout = "500ms""#;
     let daemon = start(&folder, "127.0.0.1", limits);
-    let silent: Vec<Raw> = (0..12).map(|_| Raw::connect(&daemon.address("tcp"))).collect();
+    let silent: Vec<Peer> = (0..12).map(|_| Peer::dial(&daemon.address("tcp"))).collect();
     let client = init(options(&daemon.url("tcp"), "anna", password("password"))).await;
     client.expect("its turn comes").status().await.expect("the link holds");
     for mut raw in silent {

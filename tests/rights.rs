@@ -17,7 +17,8 @@ use fastport_wire::control::{Control, ErrorCode, Hello, History, Method, Proof, 
 use fastport_wire::{Frame, TopicId};
 use tokio::time::timeout;
 
-use self::access::{HASH, Raw, denied, encode, hello, identity, log_in, person, secret_file};
+use self::access::{HASH, denied, hello, identity, log_in, person, secret_file};
+use self::support::peer::{Peer, connect_small, encode};
 use self::support::{DEADLINE, Daemon};
 
 fn config(limits: &str, has_board: bool) -> String {
@@ -43,8 +44,8 @@ fn start(folder: &tempfile::TempDir, identities: &str, config: &str) -> Daemon {
 }
 
 /// A link of an identity with the password `password`.
-fn raw(daemon: &Daemon, id: &str, hello: Hello<'_>) -> Raw {
-    let mut raw = Raw::connect_small(&daemon.address("tcp"));
+fn raw(daemon: &Daemon, id: &str, hello: Hello<'_>) -> Peer {
+    let mut raw = Peer::silent(connect_small(&daemon.address("tcp"), 16 * 1024));
     let method = Some(Method::Password.number());
     raw.send(Hello { identity: Some(id), method, nonce: Some(&[0; NONCE_BYTES]), ..hello });
     let asked = raw.control(|message| matches!(message, Control::Challenge(_)));
@@ -111,7 +112,7 @@ struct Heard {
 
 impl Heard {
     /// Listens until the answer to a request.
-    fn listen(&mut self, raw: &mut Raw, until: u32) {
+    fn listen(&mut self, raw: &mut Peer, until: u32) {
         let mut is_answered = false;
         while !is_answered {
             let heard = raw.frame(|frame| match frame {
@@ -223,7 +224,7 @@ async fn knowing_an_id_is_no_right_to_publish() {
     let mut seen = anna.subscribe("#", SubscribeOptions::default()).await.expect("allowed");
     let mut guest = raw(&daemon, "guest", hello());
     guest.send(Subscribe { request: 1, topic: "#", ..Subscribe::default() });
-    guest.answer().expect("allowed");
+    guest.granted().expect("allowed");
     anna.emit("valve/set", b"open").await.expect("allowed");
     let id = loop {
         let topic = guest.frame(|frame| match frame {
@@ -235,7 +236,7 @@ async fn knowing_an_id_is_no_right_to_publish() {
         }
     };
     let data = Frame::Data { flags: DataFlags::NONE, topic: id, payload: b"closed" };
-    guest.write(&encode(&data));
+    assert!(guest.give(&encode(&data)));
     let code = loop {
         let code = guest.frame(|frame| match frame {
             Frame::Control(body) => match Control::decode(body) {

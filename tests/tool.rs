@@ -10,27 +10,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
-use support::{DEADLINE, Daemon};
+use support::{DEADLINE, Daemon, demo_config};
 use tempfile::TempDir;
 
+/// What the session of these tests lets peers do, and keeps.
 const PLAIN: &str = r##"
-[[listen]]
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
-[[session]]
-name = "demo"
-open = true
 publish = ["#"]
 subscribe = ["#", "$board/#"]
 retention.messages = 1000
-
-[board]
-enabled = false
 "##;
 
 fn folder() -> TempDir {
@@ -39,7 +26,7 @@ fn folder() -> TempDir {
 
 fn plain() -> (TempDir, Daemon) {
     let folder = folder();
-    let daemon = Daemon::start(folder.path(), PLAIN);
+    let daemon = Daemon::start(folder.path(), &demo_config(PLAIN));
     (folder, daemon)
 }
 
@@ -124,9 +111,8 @@ fn every_transport_carries_both_ways() {
     let folder = folder();
     let socket = path_of(&folder, "socket");
     let authority = Authority::write(folder.path());
-    let config = format!(
-        "{PLAIN}
-         [[listen]]
+    let more = format!(
+        "[[listen]]
          kind = \"unix\"
          path = \"{socket}\"
          [[listen]]
@@ -141,6 +127,7 @@ fn every_transport_carries_both_ways() {
          key = \"{1}\"",
         authority.certificate, authority.key,
     );
+    let config = demo_config(PLAIN) + &more;
     let daemon = Daemon::start(folder.path(), &config);
     for scheme in ["tcp", "ws", "unix", "tls", "wss"] {
         let url = daemon.url(scheme);
@@ -387,7 +374,7 @@ fn identities_made_by_the_tool_get_in_by_password_and_by_key() {
     fails(url, &[&create[..], file].concat(), 65, "home");
     fails(url, &[&["key", "new", &key], file].concat(), 74, "exists already");
 
-    let config = format!("{PLAIN}\n[access]\ncredentials = \"{credentials}\"\n");
+    let config = demo_config(PLAIN) + &format!("\n[access]\ncredentials = \"{credentials}\"\n");
     let mut daemon = Daemon::start(folder.path(), &config);
     let url = daemon.url("tcp");
     let anna = |file| ["--session", "home", "--id", "anna", "--password-file", file];
@@ -441,7 +428,7 @@ fn a_session_can_be_made_at_the_running_relay() {
     let folder = folder();
     let word = path_of(&folder, "word");
     write_secret(&word, "correct horse\n");
-    let config = format!("{PLAIN}\n[access]\ncreate_sessions = true\n");
+    let config = demo_config(PLAIN) + "[access]\ncreate_sessions = true\n";
     let daemon = Daemon::start(folder.path(), &config);
     let url = daemon.url("tcp");
     let create = ["session", "create", "new", "--remote", "--user-password-file", &word];

@@ -14,28 +14,12 @@ use fastport_wire::frame::DataFlags;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use support::wire::{Wire, data};
-use support::{DEADLINE, Daemon};
+use support::peer::{Peer, data};
+use support::{DEADLINE, Daemon, demo_config};
 
 fn start() -> (Daemon, TempDir) {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let config = r#"
-[[listen]]
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
-[[session]]
-name = "demo"
-open = true
-
-[board]
-enabled = false
-"#;
-    (Daemon::start(folder.path(), config), folder)
+    (Daemon::start(folder.path(), &demo_config("")), folder)
 }
 
 /// A connection of the Python client.
@@ -127,10 +111,7 @@ impl Drop for Python {
 
 /// The Python that has `websockets`.
 fn python() -> PathBuf {
-    let path = std::env::var_os("FASTPORT_TEST_PYTHON").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python")),
-        PathBuf::from,
-    );
+    let path = support::python();
     let found = Command::new(&path).args(["-c", "import websockets.sync.client"]).output();
     assert!(
         found.is_ok_and(|found| found.status.success()),
@@ -187,7 +168,7 @@ fn bytes_that_are_no_text_go_as_base64_both_ways() {
     let (daemon, _folder) = start();
     let mut python = Python::join(&daemon);
     python.subscribe("raw/#");
-    let mut peer = Wire::join(&daemon.address("tcp"));
+    let mut peer = Peer::join(&daemon.address("tcp"), "demo");
     peer.subscribe("page/#");
     let id = peer.open("raw/bytes");
     assert!(peer.give(&data(id, DataFlags::KEEP, &[0xff, 0, 0x80])));
@@ -226,7 +207,7 @@ fn readings_arrive_as_senml() {
     let (daemon, _folder) = start();
     let mut python = Python::join(&daemon);
     python.subscribe("hall/#");
-    let mut sensor = Wire::join(&daemon.address("tcp"));
+    let mut sensor = Peer::join(&daemon.address("tcp"), "demo");
     let schema = [0x24, 0xfe, 0x03, 0x43, 0x65, 0x6c];
     let id = sensor.open_with("hall/temp", Some(&schema));
     let flags = DataFlags::READINGS.with(DataFlags::COUNTED);
@@ -248,9 +229,9 @@ fn a_page_and_a_device_hear_the_same_in_the_same_order() {
     let (daemon, _folder) = start();
     let mut python = Python::join(&daemon);
     python.subscribe("log/+");
-    let mut device = Wire::join(&daemon.address("tcp"));
+    let mut device = Peer::join(&daemon.address("tcp"), "demo");
     device.subscribe("log/lines");
-    let mut publisher = Wire::join(&daemon.address("tcp"));
+    let mut publisher = Peer::join(&daemon.address("tcp"), "demo");
     let id = publisher.open("log/lines");
     // one message a line, many at once, as the tool sends them
     let lines: Vec<String> = (0..500).map(|number| format!("line {number}")).collect();
@@ -281,7 +262,7 @@ fn who_is_refused_learns_why_and_the_link_stays() {
 fn a_page_that_goes_frees_its_seat_and_one_that_stays_gets_bye() {
     let (mut daemon, _folder) = start();
     let (goes, stays) = (Python::join(&daemon), Python::join(&daemon));
-    let mut peer = Wire::join(&daemon.address("tcp"));
+    let mut peer = Peer::join(&daemon.address("tcp"), "demo");
     assert_eq!(peer.status()["peers"], 3);
     assert_eq!(goes.close(), "closed 1000");
     let until = Instant::now() + DEADLINE;

@@ -17,7 +17,7 @@ use super::credentials::{Credential, Credentials, Identity, IdentityName, rights
 use super::meter::{Meter, Meters, Rates};
 use super::origin::Origin;
 use super::password::{self, PasswordHash};
-use super::source::{Refused, Source, SourceLimiter};
+use super::source::{Refused, SourceLimiter};
 use crate::config::{Config, OpenFrom, Session, SessionName};
 
 /// What the configuration and the credentials file say.
@@ -68,8 +68,7 @@ pub struct Gate {
     checks: Arc<Semaphore>,
     /// Stands in for the key of an identity that there is not.
     nobodys_key: [u8; KEY_BYTES],
-    /// Links of each address; an address without links has no entry.
-    links: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
+    links: Arc<Mutex<LinksOf>>,
     /// Meters that links share; the links own them.
     meters: Mutex<BTreeMap<MeterKey, Weak<Meter>>>,
 }
@@ -80,20 +79,33 @@ enum MeterKey {
     Address(IpAddr),
 }
 
+/// Links of each address: those with a place, and those that are to be told that there is none. An
+/// address without links has no entry.
+type LinksOf = BTreeMap<IpAddr, (u32, u32)>;
+
 /// A link's place among those of its address.
 #[derive(Debug)]
 pub struct Visit {
     address: Option<IpAddr>,
-    links: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
+    has_place: bool,
+    links: Arc<Mutex<LinksOf>>,
+}
+
+impl Visit {
+    /// Whether there is one; else its peer is to be told so.
+    #[must_use]
+    pub const fn has_place(&self) -> bool {
+        self.has_place
+    }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
         let Some(address) = self.address else { return };
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = links.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some((placed, told)) = links.get_mut(&address) {
+            *(if self.has_place { &mut *placed } else { &mut *told }) -= 1;
+            if (*placed, *told) == (0, 0) {
                 links.remove(&address);
             }
         }
@@ -174,24 +186,26 @@ impl Gate {
             || self.made(&rules, session).is_some()
     }
 
-    /// Whether a link may begin its handshake: `None` when there are too many from its address.
+    /// Whether a link may begin its handshake: `None` when its address opens them too fast, or has too
+    /// many and a few more that are being told so.
     #[must_use]
     pub fn admit(&self, origin: &Origin, now: Instant) -> Option<Visit> {
         let links = Arc::clone(&self.links);
         let Some(address) = origin.address.map(|address| address.ip().to_canonical()) else {
-            return Some(Visit { address: None, links });
+            return Some(Visit { address: None, has_place: true, links });
         };
         self.sources().admit_connection(now.as_millis(), address.into()).ok()?;
         let limit = self.rules().peers_per_address;
         let mut table = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         // an entry that is new has at least this link
-        let count = table.entry(address).or_insert(0);
-        if limit.is_some_and(|limit| *count >= limit.get()) && !origin.is_local() {
+        let (placed, told) = table.entry(address).or_default();
+        let has_place = origin.is_local() || limit.is_none_or(|limit| *placed < limit.get());
+        if !has_place && *told >= TOLD {
             return None;
         }
-        *count += 1;
+        *(if has_place { placed } else { told }) += 1;
         drop(table);
-        Some(Visit { address: Some(address), links })
+        Some(Visit { address: Some(address), has_place, links })
     }
 
     /// What a peer has to show for its HELLO. Whether there is such an identity does not show.
@@ -303,7 +317,7 @@ impl Gate {
     /// # Errors
     /// [`Refusal`].
     pub fn begin_proof(&self, origin: &Origin, now: Instant) -> Result<(), Refusal> {
-        let begun = self.sources().begin_proof(now.as_millis(), source_of(origin));
+        let begun = self.sources().begin_proof(now.as_millis(), origin.source());
         begun.map_err(|Refused { retry_after_ms }| Refusal {
             code: ErrorCode::RateLimited,
             retry_ms: Some(u32::try_from(retry_after_ms).unwrap_or(u32::MAX)),
@@ -312,12 +326,12 @@ impl Gate {
 
     /// Notes that the proof that was begun was right. Nothing else: each note gives allowance back.
     pub fn note_right_proof(&self, origin: &Origin, now: Instant) {
-        self.sources().proof_succeeded(now.as_millis(), source_of(origin));
+        self.sources().proof_succeeded(now.as_millis(), origin.source());
     }
 
     /// Notes that a peer's proof was wrong.
     pub fn note_wrong_proof(&self, origin: &Origin, now: Instant) {
-        self.sources().proof_failed(now.as_millis(), source_of(origin));
+        self.sources().proof_failed(now.as_millis(), origin.source());
     }
 
     /// Whether peers may make a session of that name, if there is none.
@@ -431,11 +445,39 @@ fn rights_of(identity: &Identity) -> Arc<Rights> {
     Arc::clone(&identity.rights)
 }
 
-fn source_of(origin: &Origin) -> Source {
-    origin.address.map_or(Source::Local, |address| address.ip().into())
-}
-
 /// The identity of a session that a peer made with a password and without a name for it.
 const FIRST_IDENTITY: &str = "user";
 /// The identity of a peer that proved none.
 const NOBODY: &str = "";
+/// Links of one address at once that are told that it has too many, each with a place among the
+/// handshakes; those beyond are closed unheard.
+const TOLD: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_that_find_no_place_are_told_so_and_take_none() {
+        let mut config = Config::default();
+        config.limits.peers_per_address = 2;
+        let gate = Gate::new(&config, Credentials::default()).expect("randomness");
+        let admit = |address: [u8; 4]| {
+            gate.admit(&Origin::network((address, 1).into(), "tcp"), Instant::from_millis(0))
+        };
+        let place = |visit: &Option<Visit>| visit.as_ref().map(Visit::has_place);
+        let mut visits: Vec<_> = (0..10).map(|_| admit([192, 0, 2, 1])).collect();
+        let told = TOLD as usize;
+        assert!(visits[..2].iter().all(|visit| place(visit) == Some(true)));
+        assert!(visits[2..2 + told].iter().all(|visit| place(visit) == Some(false)));
+        assert!(visits[2 + told..].iter().all(Option::is_none));
+        assert_eq!(place(&admit([192, 0, 2, 2])), Some(true));
+        assert_eq!(place(&admit([127, 0, 0, 1])), Some(true));
+        // a place that is free is had at once, whoever is still being told
+        visits.remove(0);
+        let next = admit([192, 0, 2, 1]);
+        assert_eq!(place(&next), Some(true));
+        drop((visits, next));
+        assert!(gate.links.lock().expect("no panic").is_empty());
+    }
+}

@@ -11,6 +11,7 @@ pub mod keys;
 mod meter;
 mod origin;
 pub mod password;
+mod refusals;
 mod secret_file;
 pub mod source;
 
@@ -24,4 +25,5 @@ pub use keys::DeviceKey;
 pub use meter::Meters;
 pub use origin::{Certificate, Origin};
 pub use password::PasswordHash;
+pub use refusals::RefusalLog;
 pub use source::{Refused, Source, SourceLimiter};

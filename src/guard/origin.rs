@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::credentials::Fingerprint;
+use super::source::Source;
 
 /// A link's other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,12 @@ impl Origin {
             uid: None,
             certificate: None,
         }
+    }
+
+    /// Who it counts as.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.address.map_or(Source::Local, |address| address.ip().into())
     }
 
     /// The other end of a link that does not leave the machine.

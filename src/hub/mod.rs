@@ -141,7 +141,7 @@ impl Hub {
         // it sends no more than fit; a full channel means that nobody runs the timers
         let place = self.opened.try_reserve().map_err(|_| RoomError::TooMany)?;
         let budget = Arc::new(Budget::part_of(Arc::clone(&self.budget)));
-        let room = Room::new(name, limits, budget, self.clock);
+        let room = Room::new(name, limits, budget, self.clock, Arc::clone(&self.status));
         rooms.insert(name.into(), Arc::clone(&room));
         place.send(Arc::clone(&room));
         Ok(room)
@@ -212,7 +212,7 @@ impl Hub {
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
             AttachError::TooManyPeers | AttachError::NoBudget => full,
         })?;
-        let seat = Seat::new(Arc::clone(&room), key, Arc::clone(&self.status));
+        let seat = Seat::new(Arc::clone(&room), key);
         if room.is_closed() {
             return Err(Refusal::because(ErrorCode::NotAuthenticated));
         }

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::Clock;
+use crate::status::Status;
 
 /// A session.
 #[derive(Debug)]
@@ -22,8 +23,11 @@ pub struct Room {
     name: Box<str>,
     inner: Mutex<Inner>,
     clock: Clock,
+    status: Arc<Status>,
     /// tells the timer's task that it sleeps too long
     sooner: Notify,
+    /// tells who waits for a peer that one has come
+    arrivals: Notify,
     /// the session has ended; its peers may not know yet
     is_closed: AtomicBool,
 }
@@ -38,14 +42,22 @@ pub(super) struct Inner {
 }
 
 impl Room {
-    pub(super) fn new(name: &str, limits: Limits, budget: Arc<Budget>, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(
+        name: &str,
+        limits: Limits,
+        budget: Arc<Budget>,
+        clock: Clock,
+        status: Arc<Status>,
+    ) -> Arc<Self> {
         let session = Session::new(limits, budget, clock.mono());
         let inner = Inner { session, wakers: Vec::new(), armed: None };
         Arc::new(Self {
             name: name.into(),
             inner: Mutex::new(inner),
             clock,
+            status,
             sooner: Notify::new(),
+            arrivals: Notify::new(),
             is_closed: AtomicBool::new(false),
         })
     }
@@ -54,6 +66,11 @@ impl Room {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The daemon's counters.
+    pub(super) fn status(&self) -> &Status {
+        &self.status
     }
 
     /// The session's figures.
@@ -80,6 +97,20 @@ impl Room {
     ) -> Result<(), PublishError> {
         let now = self.clock.now();
         self.with(|session| session.publish_own(now, topic, schema, flags, payload))
+    }
+
+    /// Waits until a peer is there.
+    ///
+    /// Cancel-safe: it changes nothing.
+    pub async fn occupied(&self) {
+        loop {
+            // before the look: who comes in between is not missed
+            let arrival = self.arrivals.notified();
+            if self.figures().peers > 0 {
+                return;
+            }
+            arrival.await;
+        }
     }
 
     /// Runs the session's timer until the session ends.
@@ -133,7 +164,9 @@ impl Room {
     }
 
     pub(super) fn attach(&self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
-        self.with(|session| session.attach(now, admission))
+        let key = self.with(|session| session.attach(now, admission))?;
+        self.arrivals.notify_waiters();
+        Ok(key)
     }
 
     pub(super) fn detach(&self, key: PeerKey) {
@@ -144,7 +177,7 @@ impl Room {
             place.take_if(|(whose, _)| *whose == key);
         }
         inner.session.detach(now, key);
-        self.settle(&mut inner);
+        self.settle(&mut inner, None);
     }
 
     pub(super) fn make_member(&self, key: PeerKey, tier: Tier) {
@@ -173,7 +206,7 @@ impl Room {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
         let mut inner = self.lock();
         let done = work(&mut inner.session);
-        self.settle(&mut inner);
+        self.settle(&mut inner, None);
         done
     }
 
@@ -182,8 +215,13 @@ impl Room {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn settle(&self, inner: &mut Inner) {
+    /// Wakes the peers that have something to do, but for the one that is `awake` and looks anyhow.
+    pub(super) fn settle(&self, inner: &mut Inner, awake: Option<PeerKey>) {
+        let awake = awake.map(PeerKey::index);
         while let Some(index) = inner.session.poll_wake() {
+            if Some(index) == awake {
+                continue;
+            }
             if let Some((_, waker)) = inner.wakers.get(index).and_then(Option::as_ref) {
                 waker.wake_by_ref();
             }

@@ -7,14 +7,12 @@ use fastport_core::session::{Ask, Gone, Output, PeerKey, Progress};
 use fastport_wire::control::{ErrorCode, Tier};
 
 use super::Room;
-use crate::status::Status;
 
 /// A peer's place. Dropping it says that the link is gone.
 #[derive(Debug)]
 pub struct Seat {
     room: Arc<Room>,
     key: PeerKey,
-    status: Arc<Status>,
 }
 
 /// What became of bytes that a peer sent.
@@ -27,9 +25,9 @@ pub struct Taken {
 }
 
 impl Seat {
-    pub(super) fn new(room: Arc<Room>, key: PeerKey, status: Arc<Status>) -> Self {
-        status.peers.add(1);
-        Self { room, key, status }
+    pub(super) fn new(room: Arc<Room>, key: PeerKey) -> Self {
+        room.status().peers.add(1);
+        Self { room, key }
     }
 
     /// The session's name.
@@ -48,7 +46,8 @@ impl Seat {
         self.room.register(self.key, waker);
     }
 
-    /// Hands over bytes that the peer sent.
+    /// Hands over bytes that the peer sent. Where some are taken, the caller looks at the peer's
+    /// output next, and is not woken for that.
     ///
     /// # Errors
     /// [`Gone`].
@@ -60,7 +59,9 @@ impl Seat {
         while let Some(ask) = inner.session.poll_ask() {
             asks.push(ask);
         }
-        self.room.settle(&mut inner);
+        // where nothing was taken, it may wait rather than look
+        let awake = (progress.consumed > 0).then_some(self.key);
+        self.room.settle(&mut inner, awake);
         Ok(Taken { progress, asks })
     }
 
@@ -75,7 +76,7 @@ impl Seat {
         let (written, more) = write(output);
         if !was_empty {
             inner.session.advance(self.key, written);
-            self.room.settle(&mut inner);
+            self.room.settle(&mut inner, None);
         }
         Ok(more)
     }
@@ -113,7 +114,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.status.peers.subtract(1);
+        self.room.status().peers.subtract(1);
         self.room.detach(self.key);
     }
 }

@@ -1,14 +1,18 @@
 //! What all links share: the way into the hub, and their limits.
 
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastport_core::session::{About, Ask};
 use fastport_wire::control::ErrorCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
+use tracing::error;
+use tracing::{debug, info};
 
-use crate::guard::Gate;
+use crate::guard::{Gate, Origin, RefusalLog};
 use crate::hub::{Hub, RoomError, Seat};
 use crate::status::Status;
 
@@ -36,8 +40,45 @@ pub struct Door {
     pub(super) gate: Arc<Gate>,
     pub(super) handshakes: Arc<Semaphore>,
     handshake_timeout: Mutex<Duration>,
+    refusals: Mutex<RefusalLog>,
     /// For links that are over and wait for their peers to see it.
     goodbyes: Semaphore,
+    /// Links that there are, those in their handshakes included.
+    links: AtomicUsize,
+    /// Tells that there are none any more.
+    gone: Notify,
+}
+
+/// Counts a link for as long as it lives. A link's task is owned by nobody else: a list of tasks
+/// would take 64 bytes for each.
+#[derive(Debug)]
+pub(super) struct Presence(Arc<Door>);
+
+impl Presence {
+    pub(super) fn new(door: Arc<Door>) -> Self {
+        door.links.fetch_add(1, Ordering::Relaxed);
+        Self(door)
+    }
+}
+
+impl Deref for Presence {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.0
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.status().panics.add(1);
+            error!("a link's task panicked; the others go on");
+        }
+        if self.links.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.gone.notify_waiters();
+        }
+    }
 }
 
 impl Door {
@@ -49,7 +90,10 @@ impl Door {
             gate,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             handshake_timeout: Mutex::new(limits.handshake_timeout),
+            refusals: Mutex::default(),
             goodbyes: Semaphore::new(GOODBYES),
+            links: AtomicUsize::new(0),
+            gone: Notify::new(),
         })
     }
 
@@ -72,6 +116,38 @@ impl Door {
     /// left, and the link is to be closed at once.
     pub(super) fn goodbye(&self) -> Option<SemaphorePermit<'_>> {
         self.goodbyes.try_acquire().ok()
+    }
+
+    /// Logs a link that is refused in its handshake, or counts it where that would fill the log.
+    pub(super) fn note_refusal(&self, origin: &Origin, code: ErrorCode) {
+        let now = self.hub.clock().mono();
+        let noted = {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.note(now, origin.source())
+        };
+        if let Some(links) = noted.left_out {
+            info!(links, "links refused in the minutes before, beside those that were logged");
+        }
+        if noted.is_logged {
+            info!(%origin, code = code.name(), "link refused");
+        } else {
+            self.status().refused_unlogged.add(1);
+            debug!(%origin, code = code.name(), "link refused");
+        }
+    }
+
+    /// Waits until there is no link.
+    ///
+    /// Cancel-safe: it changes nothing.
+    pub async fn emptied(&self) {
+        loop {
+            // before the look: the last one that goes in between is not missed
+            let gone = self.gone.notified();
+            if self.links.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            gone.await;
+        }
     }
 
     pub(super) fn status(&self) -> &Status {

@@ -1,10 +1,10 @@
 //! What all links do alike: carry bytes between a socket and a seat in the hub.
 
-use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fastport_core::session::{Ask, Gone};
@@ -13,7 +13,7 @@ use fastport_wire::{Frame, field, frame};
 use tokio::time::Sleep;
 use tracing::debug;
 
-use super::door::Door;
+use super::door::{Door, Presence};
 use super::handshake::Admitted;
 use super::pending::Pending;
 use crate::guard::{Meters, Visit};
@@ -60,44 +60,79 @@ impl From<Gone> for Event {
     }
 }
 
-/// What carries a link from its WELCOME to its last byte: all that an idle link has in memory here.
-pub(super) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Carries a link from its WELCOME to its last byte; its visit ends with it.
-pub(super) fn drive<C>(door: Arc<Door>, mut carrier: C, admitted: Admitted, visit: Visit) -> Running
-where
-    C: Carrier + Send + 'static,
-{
-    let is_local = admitted.is_local;
-    let mut desk = Desk {
-        seat: admitted.seat,
-        pending: Pending::new(admitted.input, door.hub.budget()),
-        is_fresh: true,
-        is_blocked: false,
-        is_registered: false,
-        timer: Timer::None,
-        meters: admitted.meters,
-    };
-    // not an async fn: that would hold its arguments and what becomes of them side by side. What is
-    // awaited rarely is boxed, lest its state is part of every idle link's.
-    Box::pin(async move {
-        let last = loop {
-            match poll_fn(|cx| desk.poll_drive(&mut carrier, &door, cx)).await {
-                Event::Asked(asks) => Box::pin(answer(&door, &desk.seat, is_local, asks)).await,
-                Event::Finished => break None,
-                Event::Replaced => break Some(bye(ByeReason::Replaced)),
-            }
-        };
-        // the peer may come back while this link still says goodbye
-        drop(desk);
-        Box::pin(close(&door, carrier, last)).await;
-        drop(visit);
-    })
+/// Carries a link from its WELCOME to its last byte: all that an idle link has in memory here. Not an
+/// async block: that would hold what becomes of its parts side by side. What is rare is boxed.
+pub(super) enum Drive<C> {
+    Open(Open<C>),
+    /// A question is answered, and the link goes on; or it is over, and is closed.
+    Busy(Pin<Box<dyn Future<Output = Option<Open<C>>> + Send>>),
+    Over,
 }
 
-async fn answer(door: &Door, seat: &Seat, is_local: bool, asks: Vec<Ask>) {
-    for ask in &asks {
-        door.answer(seat, is_local, ask).await;
+/// A link in its session.
+pub(super) struct Open<C> {
+    desk: Desk,
+    carrier: C,
+    door: Presence,
+    visit: Visit,
+}
+
+impl<C: Carrier + Send + 'static> Drive<C> {
+    pub(super) fn new(door: Arc<Door>, carrier: C, admitted: Admitted, visit: Visit) -> Self {
+        let desk = Desk {
+            seat: admitted.seat,
+            pending: Pending::new(admitted.input, door.hub.budget()),
+            is_local: admitted.is_local,
+            is_fresh: true,
+            is_blocked: false,
+            is_registered: false,
+            timer: None,
+            meters: admitted.meters,
+        };
+        Self::Open(Open { desk, carrier, door: Presence::new(door), visit })
+    }
+}
+
+impl<C: Carrier + Unpin + Send + 'static> Future for Drive<C> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Open(Open { desk, carrier, door, .. }) => {
+                    let event = ready!(desk.poll_drive(carrier, door, cx));
+                    if let Self::Open(open) = mem::replace(&mut *self, Self::Over) {
+                        *self = Self::Busy(Box::pin(open.handle(event)));
+                    }
+                }
+                Self::Busy(busy) => match ready!(busy.as_mut().poll(cx)) {
+                    Some(open) => *self = Self::Open(open),
+                    None => *self = Self::Over,
+                },
+                Self::Over => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<C: Carrier + Send> Open<C> {
+    async fn handle(self, event: Event) -> Option<Self> {
+        let last = match event {
+            Event::Asked(asks) => {
+                for ask in &asks {
+                    self.door.answer(&self.desk.seat, self.desk.is_local, ask).await;
+                }
+                return Some(self);
+            }
+            Event::Finished => None,
+            Event::Replaced => Some(bye(ByeReason::Replaced)),
+        };
+        let Self { desk, carrier, door, visit } = self;
+        // the peer may come back while this link still says goodbye
+        drop(desk);
+        close(&door, carrier, last).await;
+        drop(visit);
+        None
     }
 }
 
@@ -113,17 +148,18 @@ async fn close<C: Carrier>(door: &Door, carrier: C, last: Option<Vec<u8>>) {
 pub(super) struct Desk {
     seat: Seat,
     pub(super) pending: Pending,
+    /// The link stays on this machine.
+    is_local: bool,
     /// The pending bytes came with the handshake and were not looked at.
     is_fresh: bool,
     /// The pending bytes wait for room at a reader, for an answer, or for the others' turn.
     is_blocked: bool,
     is_registered: bool,
-    timer: Timer,
+    timer: Option<Box<Timer>>,
     meters: Option<Box<Meters>>,
 }
 
 enum Timer {
-    None,
     /// The peer sent too much in too short a time: it is not read.
     Slowed(Pin<Box<Sleep>>),
     /// The last bytes go out, or the time for that runs out.
@@ -191,10 +227,11 @@ impl Desk {
 
     /// Whether the time for the last bytes has run out; it begins now if it has not.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        if !matches!(self.timer, Timer::Closing(_)) {
-            self.timer = Timer::Closing(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
+        if !matches!(self.timer.as_deref(), Some(Timer::Closing(_))) {
+            let sleep = tokio::time::sleep(CLOSE_TIMEOUT);
+            self.timer = Some(Box::new(Timer::Closing(Box::pin(sleep))));
         }
-        let Timer::Closing(sleep) = &mut self.timer else { return false };
+        let Some(Timer::Closing(sleep)) = self.timer.as_deref_mut() else { return false };
         sleep.as_mut().poll(cx).is_ready()
     }
 
@@ -204,15 +241,15 @@ impl Desk {
         door: &Door,
         cx: &mut Context<'_>,
     ) -> Turn {
-        match &mut self.timer {
-            Timer::Slowed(sleep) => {
+        match self.timer.as_deref_mut() {
+            Some(Timer::Slowed(sleep)) => {
                 while sleep.as_mut().poll(cx).is_ready() {
                     let pause = self.meters.as_ref().map_or(0, |meters| {
                         // what was read may have cost more than one pause
                         meters.spend(door.hub.clock().mono(), 0, 0)
                     });
                     if pause == 0 {
-                        self.timer = Timer::None;
+                        self.timer = None;
                         return Turn::Moved;
                     }
                     self.seat.hold_off();
@@ -220,8 +257,8 @@ impl Desk {
                 }
                 return Turn::Idle;
             }
-            Timer::Closing(_) => return Turn::Idle,
-            Timer::None => {}
+            Some(Timer::Closing(_)) => return Turn::Idle,
+            None => {}
         }
         if self.is_blocked || self.is_fresh {
             return self.retry_pending(door);
@@ -274,7 +311,7 @@ impl Desk {
             if pause > 0 {
                 door.status().slowed.add(1);
                 let sleep = tokio::time::sleep(Duration::from_millis(pause));
-                self.timer = Timer::Slowed(Box::pin(sleep));
+                self.timer = Some(Box::new(Timer::Slowed(Box::pin(sleep))));
             }
         }
         if taken.asks.is_empty() { Turn::Moved } else { Turn::Over(Event::Asked(taken.asks)) }

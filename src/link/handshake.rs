@@ -8,11 +8,11 @@ use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::ErrorCode;
 use fastport_wire::field::kind;
 use fastport_wire::{Frame, frame};
-use tracing::{debug, info};
+use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::door::{Door, Permit};
-use crate::guard::{Meters, Origin};
+use crate::guard::{Meters, Origin, Visit};
 use crate::hub::Seat;
 
 /// How a transport carries the frames of a handshake.
@@ -39,8 +39,10 @@ pub(super) async fn shake(
     frames: &mut impl Frames,
     origin: &Origin,
     permit: &Permit,
+    visit: &Visit,
 ) -> Option<Admitted> {
-    let outcome = tokio::time::timeout_at(permit.until, attempt(door, frames, origin)).await;
+    let attempt = attempt(door, frames, origin, visit);
+    let outcome = tokio::time::timeout_at(permit.until, attempt).await;
     let refusal = match outcome {
         Ok(Ok(admitted)) => return Some(admitted),
         Ok(Err(Failure::Link(error))) => {
@@ -60,7 +62,7 @@ pub(super) async fn shake(
             Refusal::because(ErrorCode::HandshakeTimeout)
         }
     };
-    info!(%origin, code = refusal.code.name(), "link refused");
+    door.note_refusal(origin, refusal.code);
     // a peer that does not read this has no use for it
     let until = permit.until + TELL_TIMEOUT;
     let told = tokio::time::timeout_at(until, frames.send(&refusal.to_frame())).await;
@@ -92,12 +94,17 @@ async fn attempt(
     door: &Door,
     frames: &mut impl Frames,
     origin: &Origin,
+    visit: &Visit,
 ) -> Result<Admitted, Failure> {
     let mut input = Vec::new();
     let mut handshake = Handshake::new();
     let mut expects_key_proof = false;
     loop {
         let body = next_control(frames, &mut input).await?;
+        if !visit.has_place() {
+            let retry_ms = Some(RETRY_ADDRESS_MS);
+            return Err(Refusal { code: ErrorCode::LimitReached, retry_ms }.into());
+        }
         if expects_key_proof {
             // now, not when it was asked for: devices that come back together wait for each other
             door.gate.begin_proof(origin, door.hub.clock().mono())?;
@@ -171,6 +178,8 @@ fn nonce() -> Result<[u8; NONCE_BYTES], Refusal> {
     Ok(nonce)
 }
 
+/// A link of the same address may end before.
+const RETRY_ADDRESS_MS: u32 = 5_000;
 /// For telling a peer that its time is over: the socket's buffer has room, but for those who mean
 /// ill.
 const TELL_TIMEOUT: Duration = Duration::from_millis(100);

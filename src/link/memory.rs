@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 
-use super::door::Door;
-use super::stream;
-use crate::guard::Origin;
+use super::door::{Door, Permit};
+use super::{stream, websocket};
+use crate::config::Origins;
+use crate::guard::{Origin, Visit};
 
 /// Makes a link: the peer's end, and the future that carries the other one.
 ///
@@ -29,11 +30,28 @@ pub async fn serve_pipe<T>(door: Arc<Door>, pipe: T)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Some((permit, origin, visit)) = admit(&door).await else { return };
+    if let Some(link) = stream::enter(door, pipe, origin, permit, visit).await {
+        link.await;
+    }
+}
+
+/// As [`serve_pipe`], for a link that begins with the HTTP request of a WebSocket.
+pub async fn serve_websocket_pipe<T>(door: Arc<Door>, pipe: T)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some((permit, origin, visit)) = admit(&door).await else { return };
+    let origins = Arc::new(Origins::default());
+    if let Some(link) = websocket::enter(door, pipe, origin, permit, visit, origins).await {
+        link.await;
+    }
+}
+
+/// Local links are not counted, so there is always a place.
+async fn admit(door: &Door) -> Option<(Permit, Origin, Visit)> {
     let permit = door.permit().await;
     let origin = Origin::local("memory", None);
-    // local links are not counted, so there is always a place
-    let Some(visit) = door.gate.admit(&origin, door.hub.clock().mono()) else { return };
-    if let Some(running) = stream::enter(door, pipe, origin, permit, visit).await {
-        running.await;
-    }
+    let visit = door.gate.admit(&origin, door.hub.clock().mono())?;
+    Some((permit, origin, visit))
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tracing::debug;
 
 use super::door::{Door, Permit};
-use super::drive::{Carrier, Desk, Event, Running, Turn, Written, drive};
+use super::drive::{Carrier, Desk, Drive, Event, Turn, Written};
 use super::handshake::{Failure, Frames, shake};
 use crate::guard::{Origin, Visit};
 
@@ -24,18 +24,18 @@ pub(super) async fn enter<T>(
     origin: Origin,
     permit: Permit,
     visit: Visit,
-) -> Option<Running>
+) -> Option<Drive<Stream<T>>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut stream = Stream { io };
-    let Some(admitted) = shake(&door, &mut stream, &origin, &permit).await else {
+    let Some(admitted) = shake(&door, &mut stream, &origin, &permit, &visit).await else {
         // the refusal is written; what is left of the time is for its arrival
         let closed = tokio::time::timeout_at(permit.until, stream.close(None, true)).await;
         debug!(%origin, in_order = closed.is_ok(), "refused link closed");
         return None;
     };
-    Some(drive(door, stream, admitted, visit))
+    Some(Drive::new(door, stream, admitted, visit))
 }
 
 /// Ends a transport. Where it `waits`, what was written arrives also at a peer that is still
@@ -63,7 +63,7 @@ where
     .await
 }
 
-struct Stream<T> {
+pub(super) struct Stream<T> {
     io: T,
 }
 
@@ -141,10 +141,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for Stream<T> {
 
 thread_local! {
     /// What all links of the thread read into: none of them keeps anything in it.
-    static SCRATCH: RefCell<Box<[u8; SCRATCH_BYTES]>> = RefCell::new(Box::new([0; SCRATCH_BYTES]));
+    pub(super) static SCRATCH: RefCell<Box<[u8; SCRATCH_BYTES]>> = RefCell::new(Box::new([0; SCRATCH_BYTES]));
 }
 
 /// As much as a socket gives at once when its peer is fast.
-const SCRATCH_BYTES: usize = 64 * 1024;
+pub(super) const SCRATCH_BYTES: usize = 64 * 1024;
 /// What a peer may still send to a link that is over: as much as sockets hold on the way.
 const SENT_IN_VAIN: usize = 8 * 1024 * 1024;

@@ -61,6 +61,7 @@ on_each! {
     tls: Kind::Tls,
     unix: Kind::Unix,
     websocket: Kind::WebSocket,
+    faulty_websocket: Kind::FaultyWebSocket,
     websocket_tls: Kind::WebSocketTls,
 }
 
@@ -132,7 +133,10 @@ fn links_of_one_address_are_bounded() {
     config.limits.peers_per_address = 3;
     let gate = Gate::new(&config, Credentials::default()).expect("randomness");
     let from = |address: &str| Origin::network(address.parse().expect("an address"), "tcp");
-    let admit = |address: &str| gate.admit(&from(address), Instant::from_millis(0));
+    let admit = |address: &str| {
+        let visit = gate.admit(&from(address), Instant::from_millis(0)).expect("it is told");
+        visit.has_place().then_some(visit)
+    };
     let one = "192.0.2.1:1000";
     let mut visits: Vec<_> = (0..3).map(|_| admit(one).expect("there is room")).collect();
     assert!(admit("192.0.2.1:2000").is_none(), "another port is the same address");

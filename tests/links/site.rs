@@ -9,7 +9,7 @@ use fastport::guard::{Credentials, Gate};
 use fastport::hub::{Hub, Room};
 use fastport::link::{
     Door, Faults, Faulty, Limits, Listener, TlsSource, Transport, bind_tcp, bind_unix, memory_link,
-    serve_pipe,
+    serve_pipe, serve_websocket_pipe,
 };
 use fastport::status::Status;
 use fastport_core::retention::Retention;
@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Tls,
     Unix,
     WebSocket,
+    /// As [`Kind::Faulty`], with a WebSocket over it.
+    FaultyWebSocket,
     WebSocketTls,
 }
 
@@ -108,7 +110,7 @@ impl Site {
     fn listener(&mut self, kind: Kind) -> Option<Listener> {
         let origins = Arc::new(Origins::default());
         let transport = match kind {
-            Kind::Memory | Kind::Faulty => return None,
+            Kind::Memory | Kind::Faulty | Kind::FaultyWebSocket => return None,
             Kind::Unix => {
                 let path = self._folder.path().join("peers.sock");
                 return Some(bind_unix(&path, 0o600, None).expect("the folder is ours"));
@@ -164,7 +166,7 @@ impl Site {
                 self.links.spawn(link);
                 Box::new(io)
             }
-            Kind::Faulty => {
+            Kind::Faulty | Kind::FaultyWebSocket => {
                 let seed = self.links.len() as u64;
                 self.connect_over(Faults {
                     seed,
@@ -185,7 +187,12 @@ impl Site {
     /// Makes a memory link whose relay's end is faulty.
     pub(crate) fn connect_over(&mut self, faults: Faults) -> Box<dyn Io> {
         let (theirs, ours) = tokio::io::duplex(4096);
-        self.links.spawn(serve_pipe(Arc::clone(&self.door), Faulty::new(ours, faults)));
+        let (door, ours) = (Arc::clone(&self.door), Faulty::new(ours, faults));
+        if self.kind == Kind::FaultyWebSocket {
+            self.links.spawn(serve_websocket_pipe(door, ours));
+        } else {
+            self.links.spawn(serve_pipe(door, ours));
+        }
         Box::new(theirs)
     }
 
@@ -198,7 +205,8 @@ impl Site {
         if let Some(certificate) = &self.certificate {
             io = Box::new(in_tls(io, certificate).await);
         }
-        if !matches!(self.kind, Kind::WebSocket | Kind::WebSocketTls) {
+        let kinds = [Kind::WebSocket, Kind::FaultyWebSocket, Kind::WebSocketTls];
+        if !kinds.contains(&self.kind) {
             return Pipe::Stream(change(io));
         }
         let mut request =

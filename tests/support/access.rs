@@ -1,5 +1,5 @@
-//! What the tests of access share: credentials files, the tool, clients that say why they were
-//! refused, and frames by hand.
+//! What the tests of access share: credentials files, the tool, and clients that say why they were
+//! refused.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -8,17 +8,15 @@
 )]
 
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fastport_client::{Client, ConnectError, Fault, Options, RequestError, Secret, Target, init};
-use fastport_wire::control::{Control, ErrorCode, Hello, VERSION};
-use fastport_wire::{Frame, field};
+use fastport_wire::control::{ErrorCode, Hello};
 
-use super::support::DEADLINE;
+use super::support::{DEADLINE, peer};
 
 /// The hash of `password`, cheap to check: from the test vectors of argon2's reference
 /// implementation.
@@ -168,131 +166,5 @@ pub fn url_at(address: IpAddr, listener: &str) -> String {
 
 /// A HELLO of session `home`, method `open`, without identity.
 pub fn hello() -> Hello<'static> {
-    Hello { version: VERSION, session: "home", epoch: 7, ..Hello::default() }
-}
-
-/// A link on which a test says what it likes.
-pub struct Raw<S = TcpStream> {
-    stream: S,
-    input: Vec<u8>,
-}
-
-impl Raw {
-    /// Connects to `host:port`.
-    pub fn connect(address: &str) -> Self {
-        Self::over(TcpStream::connect(address).expect("the relay listens"))
-    }
-
-    /// As [`Raw::connect`], with a small receive buffer: what is not read stays at the relay.
-    pub fn connect_small(address: &str) -> Self {
-        let address: SocketAddr = address.parse().expect("the relay tells an address");
-        let (domain, kind) = (socket2::Domain::for_address(address), socket2::Type::STREAM);
-        let socket = socket2::Socket::new(domain, kind, None).expect("sockets can be had");
-        // before connecting: the window is agreed on there
-        socket.set_recv_buffer_size(16 * 1024).expect("any size is taken");
-        socket.connect(&address.into()).expect("the relay listens");
-        Self::over(socket.into())
-    }
-
-    fn over(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a socket");
-        Self { stream, input: Vec::new() }
-    }
-
-    /// Does what `wrap` does with the connection.
-    pub fn wrapped<S>(self, wrap: impl FnOnce(TcpStream) -> S) -> Raw<S> {
-        Raw { stream: wrap(self.stream), input: self.input }
-    }
-}
-
-impl<S: Read + Write> Raw<S> {
-    /// Sends bytes as they are.
-    pub fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the relay reads");
-    }
-
-    /// Sends a control message.
-    pub fn send<'a>(&mut self, message: impl Into<Control<'a>>) {
-        self.write(&control(message));
-    }
-
-    /// The next frame, as `look` sees it; `None`: the relay has closed the link.
-    pub fn frame<T>(&mut self, look: impl FnOnce(Frame<'_>) -> T) -> Option<T> {
-        loop {
-            if let Some((frame, length)) =
-                Frame::decode(&self.input, field::MAX_BODY).expect("a frame")
-            {
-                let seen = look(frame);
-                self.input.drain(..length);
-                return Some(seen);
-            }
-            let mut buffer = [0; 16 * 1024];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(length) => self.input.extend_from_slice(&buffer[..length]),
-                // a signal for another thread's child
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // TLS says so when it is closed without its own goodbye
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    /// The next control message, as `look` sees it; other frames are passed over.
-    pub fn control<T>(&mut self, look: impl Fn(&Control<'_>) -> T) -> Option<T> {
-        loop {
-            let seen = self.frame(|frame| match frame {
-                Frame::Control(body) => Some(look(&Control::decode(body).expect("a message"))),
-                _ => None,
-            })?;
-            if seen.is_some() {
-                return seen;
-            }
-        }
-    }
-
-    /// Waits for WELCOME.
-    pub fn welcomed(&mut self) {
-        let is_welcome = self.control(|message| matches!(message, Control::Welcome(_)));
-        assert_eq!(is_welcome, Some(true), "not let in");
-    }
-
-    /// Waits for the ERROR that ends the link, and its end.
-    pub fn refused(&mut self) -> ErrorCode {
-        let code = self.control(|message| match message {
-            Control::Error(error) => ErrorCode::from_number(error.code),
-            other => panic!("{other:?}"),
-        });
-        let code = code.flatten().expect("the relay says why");
-        assert!(self.frame(|_| ()).is_none(), "the link goes on");
-        code
-    }
-
-    /// Waits for the answer to a request: the id of an OK.
-    pub fn answer(&mut self) -> Result<Option<u32>, ErrorCode> {
-        let answer = self.control(|message| match message {
-            Control::Ok(ok) => Ok(ok.id),
-            Control::Error(error) => Err(ErrorCode::from_number(error.code).expect("known")),
-            other => panic!("{other:?}"),
-        });
-        answer.expect("the link holds")
-    }
-}
-
-/// The bytes of a control message's frame.
-pub fn control<'a>(message: impl Into<Control<'a>>) -> Vec<u8> {
-    let mut body = [0; 2048];
-    let length = message.into().encode(&mut body).expect("2048 bytes are enough");
-    encode(&Frame::Control(&body[..length]))
-}
-
-/// The bytes of a frame.
-pub fn encode(frame: &Frame<'_>) -> Vec<u8> {
-    let mut bytes = vec![0; frame.encoded_len()];
-    let length = frame.encode(&mut bytes).expect("as long as it says");
-    bytes.truncate(length);
-    bytes
+    peer::hello("home")
 }

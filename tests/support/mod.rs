@@ -3,16 +3,39 @@
 #![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 pub mod peer;
-pub mod wire;
 
 /// How long anything may take before the test gives it up; far more than it takes.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A configuration that listens on TCP and WebSocket, and has an open session `demo` of which `lines`
+/// say more.
+pub fn demo_config(lines: &str) -> String {
+    format!(
+        r#"
+[board]
+enabled = false
+
+[[listen]]
+kind = "tcp"
+address = "127.0.0.1:0"
+
+[[listen]]
+kind = "websocket"
+address = "127.0.0.1:0"
+
+[[session]]
+name = "demo"
+open = true
+{lines}
+"#
+    )
+}
 
 /// The command `fastportd`, without settings from the environment of the tests.
 pub fn fastportd() -> Command {
@@ -27,6 +50,17 @@ pub fn without_settings(mut command: Command) -> Command {
         }
     }
     command
+}
+
+/// The Python of the tests: what FASTPORT_TEST_PYTHON names, else that which `make test` installs,
+/// else the machine's.
+pub fn python() -> PathBuf {
+    if let Some(path) = std::env::var_os("FASTPORT_TEST_PYTHON") {
+        return path.into();
+    }
+    let installed =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python")).to_owned();
+    if installed.exists() { installed } else { "python3".into() }
 }
 
 /// A running `fastportd`, ended when it is dropped.

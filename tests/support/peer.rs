@@ -1,11 +1,11 @@
-//! A peer that speaks frames over a blocking stream, and says what it sees.
+//! A peer over a blocking stream: it sends frames or raw bytes, right or wrong, and says what came.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fastport_wire::control::{self, Control};
+use fastport_wire::control::{self, ByeReason, Control, ErrorCode};
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::{DataFlags, GapCause};
 use fastport_wire::{Frame, TopicId};
@@ -28,12 +28,12 @@ pub enum Event {
     },
     Error {
         request: Option<u32>,
-        code: u8,
+        code: Option<ErrorCode>,
         text: String,
         retry: Option<u32>,
     },
     Bye {
-        code: u8,
+        reason: Option<ByeReason>,
         retry: Option<u32>,
     },
     Topic {
@@ -54,7 +54,10 @@ pub enum Event {
         count: u64,
         cause: GapCause,
     },
-    /// PING, PONG, TIME, and control messages that the tests do not look into.
+    Pong(Vec<u8>),
+    /// Another control message, by name.
+    Control(&'static str),
+    /// Another frame.
     Other,
     /// The daemon closed the link, in order or not.
     Closed,
@@ -72,33 +75,31 @@ pub struct Peer<S = TcpStream> {
 }
 
 impl Peer<TcpStream> {
+    /// Connects, and sends nothing.
+    pub fn dial(address: &str) -> Self {
+        Self::silent(connect(address))
+    }
+
     /// Connects to `address` and joins an open session.
     pub fn join(address: &str, session: &str) -> Self {
         Self::join_as(connect(address), session, |_| {})
-    }
-
-    /// As [`Peer::join`], with a receive buffer of `bytes`, so that what is not read stays at the
-    /// daemon, and with HELLO changed by `change`.
-    pub fn join_small(
-        address: &str,
-        session: &str,
-        bytes: usize,
-        change: impl FnOnce(&mut control::Hello<'_>),
-    ) -> Self {
-        let address: SocketAddr = address.parse().expect("the daemon tells an address");
-        let domain = socket2::Domain::for_address(address);
-        let socket =
-            socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("sockets can be had");
-        // before connecting: the window is agreed on there
-        socket.set_recv_buffer_size(bytes).expect("any size is taken");
-        socket.connect(&address.into()).expect("the daemon listens");
-        Self::join_as(with_deadlines(socket.into()), session, change)
     }
 }
 
 /// A TCP connection on which no call waits for ever.
 pub fn connect(address: &str) -> TcpStream {
     with_deadlines(TcpStream::connect(address).expect("the daemon listens"))
+}
+
+/// As [`connect`], with a receive buffer of `bytes`: what is not read stays at the daemon.
+pub fn connect_small(address: &str, bytes: usize) -> TcpStream {
+    let address: SocketAddr = address.parse().expect("the daemon tells an address");
+    let (domain, kind) = (socket2::Domain::for_address(address), socket2::Type::STREAM);
+    let socket = socket2::Socket::new(domain, kind, None).expect("sockets can be had");
+    // before connecting: the window is agreed on there
+    socket.set_recv_buffer_size(bytes).expect("any size is taken");
+    socket.connect(&address.into()).expect("the daemon listens");
+    with_deadlines(socket.into())
 }
 
 fn with_deadlines(io: TcpStream) -> TcpStream {
@@ -124,10 +125,9 @@ impl<S: Read + Write> Peer<S> {
         static EPOCH: AtomicU64 = AtomicU64::new(1);
         let mut peer = Self::silent(io);
         let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
-        let mut hello =
-            control::Hello { version: control::VERSION, session, epoch, ..Default::default() };
+        let mut hello = control::Hello { epoch, ..hello(session) };
         change(&mut hello);
-        peer.send(hello.into());
+        peer.send(hello);
         peer
     }
 
@@ -137,21 +137,24 @@ impl<S: Read + Write> Peer<S> {
         Self { io, input, used: 0, requests: 0, names, payload_limit: 0 }
     }
 
+    /// Sends bytes; whether the link took them.
+    pub fn give(&mut self, bytes: &[u8]) -> bool {
+        self.io.write_all(bytes).is_ok()
+    }
+
     /// Sends a control message.
-    pub fn send(&mut self, message: Control<'_>) {
-        let mut body = [0; 4096];
-        let length = message.encode(&mut body).expect("tests send short messages");
-        self.send_frame(&Frame::Control(&body[..length]));
+    pub fn send<'a>(&mut self, message: impl Into<Control<'a>>) {
+        assert!(self.give(&control_frame(message)), "the daemon reads in time");
     }
 
     /// Sends a frame.
     pub fn send_frame(&mut self, frame: &Frame<'_>) {
-        self.io.write_all(&encode(frame)).expect("the daemon reads in time");
+        assert!(self.give(&encode(frame)), "the daemon reads in time");
     }
 
     /// Publishes on an opened topic.
     pub fn publish(&mut self, topic: u32, flags: DataFlags, payload: &[u8]) {
-        self.io.write_all(&data(topic, flags, payload)).expect("the daemon reads in time");
+        assert!(self.give(&data(topic, flags, payload)), "the daemon reads in time");
     }
 
     /// Acknowledges counted messages.
@@ -161,8 +164,13 @@ impl<S: Read + Write> Peer<S> {
 
     /// Opens a topic for publishing; its id.
     pub fn open(&mut self, topic: &str) -> u32 {
+        self.open_with(topic, None)
+    }
+
+    /// As [`Peer::open`], for readings.
+    pub fn open_with(&mut self, topic: &str, schema: Option<&[u8]>) -> u32 {
         let request = self.new_request();
-        self.send(control::Open { request, topic, ..Default::default() }.into());
+        self.send(control::Open { request, topic, schema, ..Default::default() });
         match self.answer(request).0 {
             Event::Ok { id, .. } => id,
             other => panic!("{topic} is not opened: {other:?}"),
@@ -172,7 +180,7 @@ impl<S: Read + Write> Peer<S> {
     /// Subscribes; what was retained.
     pub fn subscribe(&mut self, topic: &str) -> Vec<Event> {
         let request = self.new_request();
-        self.send(control::Subscribe { request, topic, ..Default::default() }.into());
+        self.send(control::Subscribe { request, topic, ..Default::default() });
         match self.answer(request) {
             (Event::Ok { .. }, before) => before,
             (other, _) => panic!("{topic} is not subscribed: {other:?}"),
@@ -182,7 +190,7 @@ impl<S: Read + Write> Peer<S> {
     /// The daemon's figures.
     pub fn status(&mut self) -> serde_json::Value {
         let request = self.new_request();
-        self.send(control::Status { request, ..Default::default() }.into());
+        self.send(control::Status { request, ..Default::default() });
         match self.answer(request).0 {
             Event::Ok { text, .. } => serde_json::from_str(&text).expect("figures are JSON"),
             other => panic!("no figures: {other:?}"),
@@ -255,31 +263,83 @@ impl<S: Read + Write> Peer<S> {
         self.names.get(&topic).expect("TOPIC comes before the id's first use")
     }
 
+    /// The next message's payload.
+    pub fn next_payload(&mut self) -> Vec<u8> {
+        self.next_data().1
+    }
+
     /// What comes next.
     pub fn next(&mut self) -> Event {
+        self.frame(|frame| event_of(&frame)).unwrap_or(Event::Closed)
+    }
+
+    /// The next frame, as `look` sees it; `None`: the daemon has closed the link.
+    pub fn frame<T>(&mut self, look: impl FnOnce(Frame<'_>) -> T) -> Option<T> {
         loop {
             let rest = &self.input[self.used..];
             let decoded = Frame::decode(rest, MAX_BODY).expect("the daemon sends frames");
             if let Some((frame, length)) = decoded {
-                let event = event_of(&frame);
-                self.used += length;
-                if let Event::Topic { id, name, .. } = &event {
-                    self.names.insert(*id, name.clone());
+                if let Frame::Topic { id, name, .. } = frame {
+                    self.names.insert(id.get(), name.to_owned());
                 }
-                return event;
+                let seen = look(frame);
+                self.used += length;
+                return Some(seen);
             }
             self.input.drain(..self.used);
             self.used = 0;
             let mut buffer = [0; 16 * 1024];
             match self.io.read(&mut buffer) {
-                Ok(0) => return Event::Closed,
+                Ok(0) => return None,
                 Ok(length) => self.input.extend_from_slice(&buffer[..length]),
                 // a signal for another thread's child
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Event::Closed,
+                // TLS says so when it is closed without its own goodbye
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return None,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("nothing came from the daemon: {error}"),
             }
         }
+    }
+
+    /// The next control message, as `look` sees it; other frames are passed over.
+    pub fn control<T>(&mut self, look: impl Fn(&Control<'_>) -> T) -> Option<T> {
+        loop {
+            let seen = self.frame(|frame| match frame {
+                Frame::Control(body) => Some(look(&Control::decode(body).expect("a message"))),
+                _ => None,
+            })?;
+            if seen.is_some() {
+                return seen;
+            }
+        }
+    }
+
+    /// Waits for WELCOME.
+    pub fn welcomed(&mut self) {
+        let is_welcome = self.control(|message| matches!(message, Control::Welcome(_)));
+        assert_eq!(is_welcome, Some(true), "not let in");
+    }
+
+    /// Waits for the ERROR that ends the link, and its end.
+    pub fn refused(&mut self) -> ErrorCode {
+        let code = self.control(|message| match message {
+            Control::Error(error) => ErrorCode::from_number(error.code),
+            other => panic!("{other:?}"),
+        });
+        let code = code.flatten().expect("the daemon says why");
+        assert!(self.frame(|_| ()).is_none(), "the link goes on");
+        code
+    }
+
+    /// Waits for the answer to the only request that is open: the id of an OK.
+    pub fn granted(&mut self) -> Result<Option<u32>, ErrorCode> {
+        let answer = self.control(|message| match message {
+            Control::Ok(ok) => Ok(ok.id),
+            Control::Error(error) => Err(ErrorCode::from_number(error.code).expect("known")),
+            other => panic!("{other:?}"),
+        });
+        answer.expect("the link holds")
     }
 
     pub fn new_request(&mut self) -> u32 {
@@ -289,6 +349,14 @@ impl<S: Read + Write> Peer<S> {
 }
 
 impl Event {
+    /// Of an ERROR: which request it answers, and its code.
+    pub fn error(&self) -> Option<(Option<u32>, ErrorCode)> {
+        match self {
+            Self::Error { request, code: Some(code), .. } => Some((*request, *code)),
+            _ => None,
+        }
+    }
+
     fn request(&self) -> Option<u32> {
         match self {
             Self::Ok { request, .. } => Some(*request),
@@ -298,13 +366,26 @@ impl Event {
     }
 }
 
+/// A HELLO, method `open`, without identity.
+pub fn hello(session: &str) -> control::Hello<'_> {
+    control::Hello { version: control::VERSION, session, epoch: 7, ..Default::default() }
+}
+
+/// A CONTROL frame.
+pub fn control_frame<'a>(message: impl Into<Control<'a>>) -> Vec<u8> {
+    let mut body = vec![0; 128 * 1024];
+    let length = message.into().encode(&mut body).expect("tests send short messages");
+    encode(&Frame::Control(&body[..length]))
+}
+
 /// A DATA frame.
 pub fn data(topic: u32, flags: DataFlags, payload: &[u8]) -> Vec<u8> {
     let topic = TopicId::new(topic).expect("ids are not 0");
     encode(&Frame::Data { flags, topic, payload })
 }
 
-fn encode(frame: &Frame<'_>) -> Vec<u8> {
+/// A frame's bytes.
+pub fn encode(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = vec![0; frame.encoded_len()];
     frame.encode(&mut bytes).expect("encoded_len is room enough");
     bytes
@@ -328,12 +409,14 @@ fn event_of(frame: &Frame<'_>) -> Event {
             },
             Control::Error(it) => Event::Error {
                 request: it.request,
-                code: it.code,
+                code: ErrorCode::from_number(it.code),
                 text: text(it.text),
                 retry: it.retry,
             },
-            Control::Bye(it) => Event::Bye { code: it.code, retry: it.retry },
-            _ => Event::Other,
+            Control::Bye(it) => {
+                Event::Bye { reason: ByeReason::from_number(it.code), retry: it.retry }
+            }
+            other => Event::Control(other.name()),
         },
         Frame::Data { flags, topic, payload } => {
             Event::Data { topic: topic.get(), flags, payload: payload.to_vec() }
@@ -347,6 +430,7 @@ fn event_of(frame: &Frame<'_>) -> Event {
         Frame::Gap { topic, count, cause } => {
             Event::Gap { topic: topic.map(TopicId::get), count, cause }
         }
+        Frame::Pong { token } => Event::Pong(token.to_vec()),
         _ => Event::Other,
     }
 }

@@ -336,7 +336,12 @@ impl Client {
         let answer = |state: &mut State| match state.book.is_confirmed(after, to, tier) {
             Some(true) => Some(Ok(())),
             Some(false) => Some(Err(WaitError::InDoubt)),
-            None => state.end.clone().map(|error| Err(WaitError::Ended(error))),
+            None => {
+                if state.machine.ask_for_ack() {
+                    self.shared.wake_driver();
+                }
+                state.end.clone().map(|error| Err(WaitError::Ended(error)))
+            }
         };
         self.until(answer).await
     }

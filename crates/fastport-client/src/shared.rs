@@ -131,7 +131,11 @@ impl Shared {
         let number = match machine.publish(topic, flags, payload) {
             Ok(number) => number,
             Err(Refusal::TooLong) => return Err(PublishError::TooLong { limit: *payload_limit }),
-            Err(Refusal::Full) => return Err(PublishError::NotNow),
+            Err(Refusal::Full) => {
+                // it has asked for an ACK
+                self.wake_driver();
+                return Err(PublishError::NotNow);
+            }
             Err(Refusal::NotOpen) => {
                 return Err(match book.topic(topic) {
                     Some(TopicState::Refused(refused)) => {

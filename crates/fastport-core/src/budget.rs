@@ -1,8 +1,13 @@
 //! One budget for all memory that grows with traffic, and the buffers taken from it.
 
+mod shared;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
+
+use self::shared::Chunks;
+pub use self::shared::Span;
 
 /// A number of bytes that all parts share. It is never exceeded: who asks for more is refused.
 #[derive(Debug)]
@@ -101,15 +106,29 @@ pub struct NoBudget;
 #[derive(Debug)]
 pub struct Buffers {
     budget: Arc<Budget>,
-    /// at most [`SPARE_BUFFERS`], each of at most [`SPARE_CAPACITY`] bytes
-    spare: Vec<Vec<u8>>,
+    /// at most [`SMALL_BUFFERS`], each of at most [`SMALL_CAPACITY`] bytes
+    small: Vec<Vec<u8>>,
+    /// at most [`LARGE_BUFFERS`], each of at most [`LARGE_CAPACITY`] bytes
+    large: Vec<Vec<u8>>,
+    /// what the large ones are charged with: at most half the budget
+    large_bytes: usize,
+    /// large ones were wanted since the last look
+    is_busy: bool,
+    chunks: Chunks,
 }
 
 impl Buffers {
     /// Buffers charged to `budget`.
     #[must_use]
-    pub const fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, spare: Vec::new() }
+    pub fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            budget,
+            small: Vec::new(),
+            large: Vec::new(),
+            large_bytes: 0,
+            is_busy: false,
+            chunks: Chunks::default(),
+        }
     }
 
     /// The budget.
@@ -137,18 +156,55 @@ impl Buffers {
             return;
         }
         let mut freed = core::mem::take(buffer);
-        if freed.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
+        let capacity = freed.capacity();
+        if capacity <= SMALL_CAPACITY && self.small.len() < SMALL_BUFFERS {
             freed.clear();
-            self.spare.push(freed);
+            self.small.push(freed);
+        } else if capacity > SMALL_CAPACITY && self.keeps_large(capacity) {
+            freed.clear();
+            self.large_bytes += capacity;
+            self.large.push(freed);
         } else {
-            self.budget.give_back(freed.capacity());
+            self.budget.give_back(capacity);
+        }
+    }
+
+    fn keeps_large(&self, capacity: usize) -> bool {
+        capacity <= LARGE_CAPACITY
+            && self.large.len() < LARGE_BUFFERS
+            && self.large_bytes + capacity <= self.budget.limit() / 2
+    }
+
+    /// Whether large buffers were in use since this was last asked.
+    #[must_use]
+    pub fn take_busy(&mut self) -> bool {
+        core::mem::take(&mut self.is_busy)
+    }
+
+    /// Gives back what `buffer` has room for and does not hold.
+    pub fn shrink(&self, buffer: &mut Vec<u8>) {
+        let before = buffer.capacity();
+        buffer.shrink_to_fit();
+        self.budget.give_back(before - buffer.capacity());
+    }
+
+    /// Moves what `buffer` holds into one that is just large enough, if there is memory for two.
+    pub fn refit(&mut self, buffer: &mut Vec<u8>) {
+        let mut fitting = Vec::new();
+        if self.grow_to(&mut fitting, buffer.len()).is_ok() {
+            fitting.extend_from_slice(buffer);
+            core::mem::swap(buffer, &mut fitting);
+            self.release(&mut fitting);
         }
     }
 
     /// Frees the warm buffers: their room is wanted, or nothing happens any more. Returns how many
     /// bytes that gave back.
     pub fn trim(&mut self) -> usize {
-        let freed = self.spare.drain(..).map(|buffer| buffer.capacity()).sum();
+        self.close_unheld();
+        let warm = self.small.drain(..).chain(self.large.drain(..));
+        let freed = warm.map(|buffer| buffer.capacity()).sum();
+        self.large_bytes = 0;
         self.budget.give_back(freed);
         freed
     }
@@ -156,17 +212,34 @@ impl Buffers {
     /// What the warm buffers are charged with.
     #[cfg(test)]
     pub(crate) fn spare_bytes(&self) -> usize {
-        self.spare.iter().map(Vec::capacity).sum()
+        let warm: usize = self.small.iter().chain(&self.large).map(Vec::capacity).sum();
+        warm + self.shared_capacity()
     }
 
     fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
-        if buffer.capacity() == 0
-            && let Some(spare) = self.spare.pop()
-        {
-            *buffer = spare;
-            return self.reserve(buffer, more);
-        }
         let needed = buffer.len().checked_add(more).ok_or(NoBudget)?;
+        if needed > SMALL_CAPACITY {
+            self.is_busy = true;
+            // one that is far too large may be held for long
+            let fits = |warm: &Vec<u8>| (needed..=SPACIOUS * needed).contains(&warm.capacity());
+            if let Some(place) = self.large.iter().rposition(fits) {
+                let mut warm = self.large.swap_remove(place);
+                self.large_bytes -= warm.capacity();
+                warm.extend_from_slice(buffer);
+                core::mem::swap(buffer, &mut warm);
+                self.release(&mut warm);
+                return Ok(());
+            }
+        } else if buffer.capacity() == 0
+            && let Some(warm) = self.small.pop()
+        {
+            *buffer = warm;
+            let reserved = self.reserve(buffer, more);
+            if reserved.is_err() {
+                self.release(buffer);
+            }
+            return reserved;
+        }
         let generous = needed.max(buffer.capacity() * 2).max(LEAST_CAPACITY);
         self.grow_to(buffer, generous).or_else(|NoBudget| {
             self.trim();
@@ -190,13 +263,21 @@ impl Buffers {
 impl Drop for Buffers {
     fn drop(&mut self) {
         self.trim();
+        self.budget.give_back(self.shared_capacity());
     }
 }
 
-/// Warm buffers kept: a wake-up of many readers fills and empties theirs one after another.
-const SPARE_BUFFERS: usize = 16;
+/// Warm buffers kept for single messages.
+const SMALL_BUFFERS: usize = 16;
+/// The most that a reader holds who gets a message now and then.
+const SMALL_CAPACITY: usize = 4 * 1024;
+/// Warm buffers kept for streams: many readers' are filled, and emptied one after another. Memory
+/// fresh from the system costs a page fault for each 4 KiB, five times what filling it does.
+const LARGE_BUFFERS: usize = 64;
 /// A larger buffer is freed at once: it was an exception.
-const SPARE_CAPACITY: usize = 16 * 1024;
+const LARGE_CAPACITY: usize = 512 * 1024;
+/// A buffer this many times as large as what it is to hold is not given for it.
+pub(crate) const SPACIOUS: usize = 4;
 /// The least worth allocating.
 const LEAST_CAPACITY: usize = 128;
 
@@ -243,5 +324,41 @@ mod tests {
         assert!(budget.used() > 0, "kept warm");
         buffers.trim();
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_stream_gets_the_warm_buffer_of_the_one_before() {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let mut buffers = Buffers::new(Arc::clone(&budget));
+        let mut first = Vec::new();
+        assert_eq!(buffers.reserve(&mut first, 50_000), Ok(()));
+        let place = first.as_ptr();
+        buffers.release(&mut first);
+        assert!(buffers.take_busy() && !buffers.take_busy());
+
+        let mut second = Vec::new();
+        assert_eq!(buffers.reserve(&mut second, 100), Ok(()));
+        assert!(second.capacity() <= SMALL_CAPACITY, "one message needs no large one");
+        second.extend_from_slice(b"begun");
+        assert_eq!(buffers.reserve(&mut second, 10_000), Ok(()));
+        assert!(second.capacity() < 50_000, "nor does one a little longer");
+        assert_eq!(buffers.reserve(&mut second, 40_000), Ok(()));
+        assert_eq!((second.as_ptr(), &second[..]), (place, &b"begun"[..]));
+        buffers.release(&mut second);
+        assert_eq!(budget.used(), buffers.spare_bytes());
+        buffers.trim();
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn no_more_is_kept_warm_than_half_the_budget() {
+        let budget = Arc::new(Budget::new(100_000));
+        let mut buffers = Buffers::new(Arc::clone(&budget));
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        assert_eq!(buffers.reserve(&mut first, 40_000), Ok(()));
+        assert_eq!(buffers.reserve(&mut second, 40_000), Ok(()));
+        buffers.release(&mut first);
+        buffers.release(&mut second);
+        assert_eq!((buffers.spare_bytes(), budget.used()), (40_000, 40_000));
     }
 }

@@ -6,6 +6,7 @@
 //! control frames are not dropped. It never writes anything itself.
 
 mod gaps;
+mod pieces;
 mod resume;
 mod room;
 
@@ -18,7 +19,9 @@ use fastport_wire::frame::{self, GapCause, Head};
 use fastport_wire::{Frame, TopicId};
 
 use self::gaps::Gaps;
-use crate::budget::{Buffers, NoBudget};
+use self::pieces::Pieces;
+pub(crate) use self::pieces::SHARED_BYTES;
+use crate::budget::{Buffers, NoBudget, SPACIOUS, Span};
 use crate::ledger::Ledger;
 
 /// Published frames of one topic with the same flags, one after another, as they came.
@@ -77,6 +80,9 @@ pub struct Figures {
 /// bytes: |  done  | written, unacknowledged | written | not written |
 ///        0       kept                    settled     sent          len
 /// ```
+///
+/// Behind these may lie [`pieces`] that are shared with other outboxes. Whatever looks at frames
+/// makes them its own first.
 #[derive(Debug)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -101,6 +107,7 @@ pub struct Outbox {
     /// the last count the reader acknowledged: <= released + unacked
     acked: u64,
     gaps: Option<Box<Gaps>>,
+    pieces: Option<Box<Pieces>>,
 }
 
 impl Outbox {
@@ -124,6 +131,7 @@ impl Outbox {
             released: 0,
             acked: 0,
             gaps: None,
+            pieces: None,
         }
     }
 
@@ -136,13 +144,13 @@ impl Outbox {
     /// Bytes that are still to be written.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.bytes.len() - self.sent
+        self.bytes.len() - self.sent + self.unwritten_piece_bytes()
     }
 
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.sent == self.bytes.len() && self.gaps.is_none()
+        self.unsent() == 0 && self.gaps.is_none()
     }
 
     /// How many counted frames of the epoch have come in, written or not.
@@ -180,6 +188,7 @@ impl Outbox {
     pub fn push_frame(&mut self, buffers: &mut Buffers, frame: &Frame<'_>) -> Result<(), NoBudget> {
         let length = frame.encoded_len();
         self.reserve(buffers, length)?;
+        self.own(buffers);
         let at = self.bytes.len();
         self.bytes.resize(at + length, 0);
         let room = self.bytes.get_mut(at..).unwrap_or_default();
@@ -212,10 +221,28 @@ impl Outbox {
         preface: &mut Preface<'_>,
         run: &Run<'_>,
     ) -> Result<(), NoBudget> {
+        self.push_shared_after(buffers, ledger, preface, run, None)
+    }
+
+    /// As [`Outbox::push_run_after`], with the place where the run's bytes are shared: they may be
+    /// left there.
+    ///
+    /// # Errors
+    /// As [`Outbox::push_run`].
+    #[inline]
+    pub fn push_shared_after(
+        &mut self,
+        buffers: &mut Buffers,
+        ledger: &mut Ledger,
+        preface: &mut Preface<'_>,
+        run: &Run<'_>,
+        span: Option<Span>,
+    ) -> Result<(), NoBudget> {
         let more = preface.encoded_len() + run.bytes.len();
         // of a run of one topic, `Latest` wants only the last where there is no room for all
         let is_thinned = self.when_full == WhenFull::Latest && run.messages > 1;
-        if !self.has_room(more) && (is_thinned || !self.make_room(ledger, more, run.topic)) {
+        if !self.has_room(more) && (is_thinned || !self.make_room(buffers, ledger, more, run.topic))
+        {
             if run.messages > 1 {
                 return self.push_one_by_one(buffers, ledger, preface, run);
             }
@@ -230,7 +257,13 @@ impl Outbox {
             self.push_frame(buffers, &frame)?;
         }
         *preface = Preface::default();
-        self.bytes.extend_from_slice(run.bytes);
+        match span {
+            Some(span) if self.shares(run) => self.push_piece(buffers, span, run),
+            _ => {
+                self.own(buffers);
+                self.bytes.extend_from_slice(run.bytes);
+            }
+        }
         self.waiting += u64::from(run.messages);
         if run.is_counted {
             self.waiting_counted += u64::from(run.messages);
@@ -274,6 +307,7 @@ impl Outbox {
     /// # Errors
     /// [`NoBudget`].
     pub fn reserve(&mut self, buffers: &mut Buffers, more: usize) -> Result<(), NoBudget> {
+        let more = more + self.piece_bytes();
         if self.bytes.capacity() - self.bytes.len() >= more {
             return Ok(());
         }
@@ -286,41 +320,73 @@ impl Outbox {
         })
     }
 
+    /// Gives back what was reserved and is not used.
+    pub fn shrink(&mut self, buffers: &mut Buffers) {
+        self.own(buffers);
+        self.compact();
+        buffers.shrink(&mut self.bytes);
+    }
+
     /// The bytes to write next. After a stall, [`WhenFull::Latest`] first drops what is out of date.
-    pub fn output(&mut self, buffers: &mut Buffers, ledger: &mut Ledger) -> &[u8] {
+    pub fn output<'a>(&'a mut self, buffers: &'a mut Buffers, ledger: &mut Ledger) -> &'a [u8] {
         if self.is_stalled && self.when_full == WhenFull::Latest {
+            self.own(buffers);
             self.settle(ledger);
             self.keep_newest(ledger, None);
             self.is_stalled = false;
         }
         if self.gaps.is_some() {
+            self.own(buffers);
             self.settle(ledger);
             // without room in the budget the reader is told at the next write
             self.tell_gaps(buffers).unwrap_or_default();
         }
-        self.bytes.get(self.sent..).unwrap_or_default()
+        match self.next_piece() {
+            Some(span) if self.sent == self.bytes.len() => buffers.shared(span),
+            _ => self.bytes.get(self.sent..).unwrap_or_default(),
+        }
     }
 
     /// Notes that `written` bytes of [`Outbox::output`] were written.
     pub fn advance(&mut self, buffers: &mut Buffers, ledger: &mut Ledger, written: usize) {
-        self.sent = self.bytes.len().min(self.sent + written);
-        if self.sent < self.bytes.len() {
-            self.is_stalled = true;
+        if self.sent < self.bytes.len() || self.next_piece().is_none() {
+            self.sent = self.bytes.len().min(self.sent + written);
+            if self.sent < self.bytes.len() {
+                self.own(buffers);
+                self.stall(buffers);
+                return;
+            }
+            let (messages, counted) = self.in_unwritten_pieces();
+            self.book(ledger, self.waiting - messages, self.waiting_counted - counted);
+            self.settled = self.sent;
+        } else if !self.advance_piece(buffers, ledger, written) {
+            self.stall(buffers);
             return;
         }
         self.is_stalled = false;
-        let counted = core::mem::take(&mut self.waiting_counted);
-        let all = core::mem::take(&mut self.waiting);
+        if self.unacked == 0 && self.next_piece().is_none() {
+            self.empty(buffers);
+        }
+    }
+
+    /// The link takes no more for now, and it may be long until it does.
+    fn stall(&mut self, buffers: &mut Buffers) {
+        self.is_stalled = true;
+        if self.bytes.capacity() > SPACIOUS * self.bytes.len() {
+            buffers.refit(&mut self.bytes);
+        }
+    }
+
+    /// Books messages as written.
+    fn book(&mut self, ledger: &mut Ledger, messages: u64, counted: u64) {
+        self.waiting -= messages;
+        self.waiting_counted -= counted;
         if self.is_resumable {
-            ledger.delivered += all - counted;
+            ledger.delivered += messages - counted;
             self.unacked += counted;
         } else {
-            ledger.delivered += all;
+            ledger.delivered += messages;
             self.released += counted;
-        }
-        self.settled = self.sent;
-        if self.unacked == 0 {
-            self.empty(buffers);
         }
     }
 
@@ -345,16 +411,17 @@ impl Outbox {
         }
         ledger.delivered += newly;
         self.released = count;
-        if newly == self.unacked {
-            self.unacked = 0;
-            self.kept = self.settled;
-            if self.sent == self.bytes.len() {
-                self.empty(buffers);
-            }
+        let own = self.unacked - self.unacked_in_pieces();
+        self.unacked -= newly;
+        if newly < own {
+            self.kept = self.start_of_counted(newly);
             return Ok(());
         }
-        self.unacked -= newly;
-        self.kept = self.start_of_counted(newly);
+        self.kept = self.settled;
+        self.release_pieces(buffers, newly - own);
+        if self.unsent() == 0 && self.unacked == 0 {
+            self.empty(buffers);
+        }
         Ok(())
     }
 
@@ -363,12 +430,14 @@ impl Outbox {
     /// # Errors
     /// [`NoBudget`].
     pub fn push_front(&mut self, buffers: &mut Buffers, frames: &[u8]) -> Result<(), NoBudget> {
+        self.own(buffers);
         self.insert(buffers, self.sent, frames)
     }
 
     /// Books all that is left as dropped, and frees it.
     pub fn discard(&mut self, buffers: &mut Buffers, ledger: &mut Ledger, cause: GapCause) {
         self.settle(ledger);
+        self.drop_pieces(buffers);
         ledger.drop_messages(cause, self.waiting + self.unacked);
         (self.waiting, self.waiting_counted, self.unacked) = (0, 0, 0);
         self.gaps = None;
@@ -377,7 +446,7 @@ impl Outbox {
     }
 
     fn held(&self) -> usize {
-        self.bytes.len() - self.kept
+        self.bytes.len() - self.kept + self.piece_bytes()
     }
 
     #[inline]
@@ -386,6 +455,8 @@ impl Outbox {
     }
 
     fn empty(&mut self, buffers: &mut Buffers) {
+        // what is written of pieces is acknowledged, or needs not be
+        self.drop_pieces(buffers);
         self.bytes.clear();
         buffers.release(&mut self.bytes);
         (self.kept, self.settled, self.sent) = (0, 0, 0);
@@ -422,6 +493,7 @@ impl Outbox {
     fn insert(&mut self, buffers: &mut Buffers, at: usize, frames: &[u8]) -> Result<(), NoBudget> {
         let behind = self.bytes.len() - at;
         self.reserve(buffers, frames.len())?;
+        debug_assert!(self.pieces.is_none(), "frames are looked at before they are put in");
         // reserving may have moved all to the front
         let at = self.bytes.len() - behind;
         self.bytes.splice(at..at, frames.iter().copied());

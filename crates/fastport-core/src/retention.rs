@@ -109,10 +109,12 @@ impl TopicLog {
         Ok(())
     }
 
-    /// Makes `frame` the topic's last value; one without payload clears it.
+    /// Makes `frame` the topic's last value; one without payload clears it. [`TopicLog::evict`] leaves it:
+    /// a message that is not in the past any more is missed by who asks for the past, but a last value
+    /// by everybody who comes later, and nothing would say so.
     ///
     /// # Errors
-    /// [`NoBudget`]; the last value is then none.
+    /// [`NoBudget`]; the last value is then none, since the one before is out of date.
     pub fn keep(
         &mut self,
         budget: &Budget,

@@ -44,7 +44,12 @@ pub struct Client {
     is_asked: bool,
     /// counted frames of the epoch that came from the relay
     taken: u64,
-    owes_ack: bool,
+    /// when the relay is to be told of them; `None`: it was
+    ack_due: Option<Instant>,
+    /// what the relay was not told of, in bytes and [`MESSAGE_WEIGHT`]s
+    unacked_weight: usize,
+    /// how many counted messages were published when the relay was last asked for an ACK
+    asked_at: u64,
     clock: Option<u64>,
     names: HashMap<TopicId, Name>,
     /// open for publishing, by name
@@ -107,7 +112,9 @@ impl Client {
             heard: Instant::default(),
             is_asked: false,
             taken: 0,
-            owes_ack: false,
+            ack_due: None,
+            unacked_weight: 0,
+            asked_at: 0,
             clock: None,
             names: HashMap::new(),
             open: BTreeMap::new(),
@@ -151,6 +158,8 @@ impl Client {
         push_control(&mut self.prologue, &hello.into());
         self.phase = Phase::ExpectWelcome { nonce, relay_nonce: None };
         (self.heard, self.is_asked, self.clock) = (now, false, None);
+        // HELLO said what was taken
+        (self.ack_due, self.unacked_weight, self.asked_at) = (None, 0, 0);
         // a relay that says nothing is found out by the caller's deadline for connecting
         self.keepalive_ms = 0;
     }
@@ -171,6 +180,9 @@ impl Client {
     pub fn output(&mut self) -> &[u8] {
         if !self.prologue.is_empty() {
             return &self.prologue;
+        }
+        if self.ack_due.is_some() && self.outbox.unsent() > 0 {
+            self.send_ack();
         }
         match self.phase {
             Phase::Ready => self.outbox.output(&mut self.buffers, &mut self.ledger),
@@ -210,9 +222,10 @@ impl Client {
             let frame = Frame::from_parts(head, body).map_err(Fault::Wire)?;
             self.handle_frame(&frame, &mut tell)?;
         }
-        if core::mem::take(&mut self.owes_ack) {
-            let ack = Frame::Ack { taken: self.taken, durable: None, central: None, repeat: false };
-            self.push(&ack);
+        if self.unacked_weight >= ACK_WEIGHT {
+            self.send_ack();
+        } else if self.unacked_weight > 0 && self.ack_due.is_none() {
+            self.ack_due = Some(now.after(ACK_DELAY_MS));
         }
         Ok(consumed)
     }
@@ -254,16 +267,34 @@ impl Client {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let turns = if self.is_asked { 2 } else { 1 };
-        (self.keepalive_ms > 0 && self.is_ready())
-            .then(|| self.heard.after(turns * self.keepalive_ms))
+        let silence = (self.keepalive_ms > 0).then(|| self.heard.after(turns * self.keepalive_ms));
+        silence.into_iter().chain(self.ack_due).min().filter(|_| self.is_ready())
     }
 
-    /// Asks a silent relay whether it is there.
+    /// Has the relay say at once what it has of the counted messages: it may take some milliseconds
+    /// otherwise. Whether there was something to ask: not all is acknowledged or asked about.
+    pub fn ask_for_ack(&mut self) -> bool {
+        let is_open = self.outbox.figures().acked < self.outbox.counted_total();
+        let asks = is_open && self.is_ready() && self.asked_at < self.published;
+        if asks {
+            self.asked_at = self.published;
+            self.push(&Frame::Ping { token: &[] });
+        }
+        asks
+    }
+
+    /// Acknowledges what is due, and asks a silent relay whether it is there.
     ///
     /// # Errors
     /// [`Fault::Silent`].
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
-        if self.keepalive_ms == 0 || !self.is_ready() {
+        if !self.is_ready() {
+            return Ok(());
+        }
+        if self.ack_due.is_some_and(|due| due <= now) {
+            self.send_ack();
+        }
+        if self.keepalive_ms == 0 {
             return Ok(());
         }
         let silent_ms = now.since(self.heard);
@@ -285,7 +316,9 @@ impl Client {
     ) -> Result<u64, PublishError> {
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic, payload });
-        if self.outbox.room(&mut self.ledger) < bytes.len() {
+        let room = self.outbox.room(&mut self.ledger);
+        if room < bytes.len() {
+            self.ask_for_ack();
             return Err(PublishError::Full);
         }
         let is_counted = flags.contains(DataFlags::COUNTED);
@@ -294,7 +327,18 @@ impl Client {
             .push_run(&mut self.buffers, &mut self.ledger, &run)
             .map_err(|_| PublishError::Full)?;
         self.published += u64::from(is_counted);
+        let has_answer = self.before_epoch + self.outbox.figures().acked >= self.asked_at;
+        if room < self.options.outbox / 2 && has_answer {
+            // before it is full
+            self.ask_for_ack();
+        }
         Ok(self.published)
+    }
+
+    fn send_ack(&mut self) {
+        (self.ack_due, self.unacked_weight) = (None, 0);
+        let ack = Frame::Ack { taken: self.taken, durable: None, central: None, repeat: false };
+        self.push(&ack);
     }
 
     fn push(&mut self, frame: &Frame<'_>) {
@@ -328,7 +372,13 @@ impl Client {
                 self.handle_ack(taken, durable, central, tell)?;
             }
             Frame::Time { unix_ms } => self.clock = Some(unix_ms),
-            Frame::Ping { token } => self.push(&Frame::Pong { token }),
+            Frame::Ping { token } => {
+                // it may ask for this, and not for a sign of life
+                if self.unacked_weight > 0 {
+                    self.send_ack();
+                }
+                self.push(&Frame::Pong { token });
+            }
             Frame::Topic { id, name, schema } => {
                 let schema = schema.map(Box::from);
                 self.names.insert(id, Name { name: name.into(), schema });
@@ -352,7 +402,7 @@ impl Client {
         let Some(topic) = self.names.get(&id) else { return Err(Fault::Unexpected) };
         if flags.contains(DataFlags::COUNTED) {
             self.taken += 1;
-            self.owes_ack = true;
+            self.unacked_weight += payload.len() + MESSAGE_WEIGHT;
         }
         tell(Event::Message(Message {
             topic: &topic.name,
@@ -473,7 +523,9 @@ impl Client {
         self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
         self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
         if welcome.resumed {
-            self.outbox.resume(&mut self.ledger, welcome.taken).map_err(|_| Fault::BadAck)?;
+            self.outbox
+                .resume(&mut self.buffers, &mut self.ledger, welcome.taken)
+                .map_err(|_| Fault::BadAck)?;
         } else {
             self.start_over();
         }
@@ -527,6 +579,13 @@ fn transcript<'a>(options: &'a Options, nonce: &'a [u8], relay_nonce: &'a [u8]) 
     }
 }
 
+/// The longest that an ACK waits for company: a second is allowed, and a relay that holds messages
+/// for it asks earlier when it needs their room.
+const ACK_DELAY_MS: u64 = 100;
+/// An ACK goes out at once for so many bytes, or for some 500 small messages.
+const ACK_WEIGHT: usize = 128 * 1024;
+/// What a message weighs beside its payload.
+const MESSAGE_WEIGHT: usize = 224;
 /// Room for requests beside the messages.
 const CONTROL_ROOM: usize = 256 * 1024;
 

@@ -163,6 +163,7 @@ impl Rig {
 
     fn settle(&mut self, session: &mut Session, now: Now) {
         for _ in 0..8 {
+            self.client.ask_for_ack();
             self.pump(session, now, usize::MAX, usize::MAX);
         }
     }
@@ -384,6 +385,10 @@ proptest! {
                 Act::Pass(millis) => {
                     clock += millis;
                     session.handle_timeout(at(clock).mono);
+                    for rig in &mut rigs {
+                        // a relay that is not pumped is silent
+                        rig.client.handle_timeout(at(clock).mono).unwrap_or_default();
+                    }
                 }
             }
         }
@@ -394,6 +399,7 @@ proptest! {
         }
         for _ in 0..40 {
             for rig in &mut rigs {
+                rig.client.ask_for_ack();
                 rig.pump(&mut session, now, usize::MAX, usize::MAX);
             }
         }

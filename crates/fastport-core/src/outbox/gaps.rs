@@ -95,6 +95,7 @@ impl Outbox {
     /// Tells of all drops: those from the front before what waits, those at the back behind it when
     /// nothing else will come there.
     pub(super) fn tell_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        self.own(buffers);
         let at = self.front();
         self.absorb_gaps(at);
         let Some(gaps) = &self.gaps else { return Ok(()) };
@@ -120,6 +121,7 @@ impl Outbox {
     }
 
     pub(super) fn tell_gaps_at_back(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
+        self.own(buffers);
         let Some(gaps) = &self.gaps else { return Ok(()) };
         let back = gaps.back;
         if back.is_empty() {

@@ -16,7 +16,13 @@ impl Outbox {
     ///
     /// # Errors
     /// [`BadAck`]: the reader's state is not the one this outbox belongs to.
-    pub fn resume(&mut self, ledger: &mut Ledger, count: u64) -> Result<(), BadAck> {
+    pub fn resume(
+        &mut self,
+        buffers: &mut Buffers,
+        ledger: &mut Ledger,
+        count: u64,
+    ) -> Result<(), BadAck> {
+        self.own(buffers);
         self.settle(ledger);
         if count < self.acked || count > self.released + self.unacked {
             return Err(BadAck);
@@ -63,6 +69,7 @@ impl Outbox {
         buffers: &mut Buffers,
         mut announce: impl FnMut(TopicId, &mut Vec<u8>),
     ) -> Result<(), NoBudget> {
+        self.own(buffers);
         self.compact();
         let mut frames = Vec::new();
         // where in the bytes, and how far in the frames
@@ -99,7 +106,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// The topics of the messages that wait and of the gaps among them, each once.
+    /// The topics of the messages that wait and of the gaps among them, each once. All that waits is
+    /// its own, as after [`Outbox::resume`].
     #[must_use]
     pub fn topics(&self) -> Vec<TopicId> {
         let mut topics = self.untold_topics();
@@ -119,6 +127,7 @@ impl Outbox {
     /// whose epoch ended will publish them again. Not for use with a ledger.
     #[must_use]
     pub fn take_messages(&mut self, buffers: &mut Buffers) -> Vec<u8> {
+        self.own(buffers);
         self.settle(&mut Ledger::default());
         let settled = self.settled;
         self.retain_frames(self.kept, |offset, head, _| {

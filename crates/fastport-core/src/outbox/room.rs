@@ -15,7 +15,14 @@ use crate::ledger::Ledger;
 impl Outbox {
     /// Makes room for a run of `topic` by the policy; whether there is any now.
     #[cold]
-    pub(super) fn make_room(&mut self, ledger: &mut Ledger, more: usize, topic: TopicId) -> bool {
+    pub(super) fn make_room(
+        &mut self,
+        buffers: &mut Buffers,
+        ledger: &mut Ledger,
+        more: usize,
+        topic: TopicId,
+    ) -> bool {
+        self.own(buffers);
         self.settle(ledger);
         if self.has_room(more) {
             return true;

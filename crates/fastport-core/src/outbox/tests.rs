@@ -28,6 +28,19 @@ impl Rig {
         self.outbox.push_run(&mut self.buffers, &mut self.ledger, &run).expect("budget");
     }
 
+    /// Publishes messages with the numbers from `first` on, from where others might write them, too.
+    fn publish_shared(&mut self, topic: u32, first: u8, messages: u8, is_counted: bool) {
+        let numbers = (0..messages).map(|number| first.wrapping_add(number));
+        let frames: Vec<u8> = numbers.flat_map(|number| data(topic, number, is_counted)).collect();
+        self.ledger.routed += u64::from(messages);
+        let run = Run { bytes: &frames, messages: messages.into(), is_counted, topic: id(topic) };
+        let Self { outbox, buffers, ledger } = self;
+        let span = buffers.share(&frames).expect("budget");
+        let preface = &mut Preface::default();
+        outbox.push_shared_after(buffers, ledger, preface, &run, Some(span)).expect("budget");
+        buffers.let_go(span);
+    }
+
     fn write(&mut self, at_most: usize) -> Vec<u8> {
         let bytes = self.outbox.output(&mut self.buffers, &mut self.ledger);
         let written = bytes[..at_most.min(bytes.len())].to_vec();
@@ -207,7 +220,9 @@ fn after_a_reconnect_only_counted_frames_that_are_missing_come_again() {
     rig.publish(1, 3, true);
     rig.write_all();
     rig.publish(2, 4, false);
-    rig.outbox.resume(&mut rig.ledger, 1).expect("the reader's count is possible");
+    rig.outbox
+        .resume(&mut rig.buffers, &mut rig.ledger, 1)
+        .expect("the reader's count is possible");
     let Rig { outbox, buffers, .. } = &mut rig;
     let ping = Frame::Ping { token: &[] };
     let announced = outbox.announce_waiting(buffers, |_, out| {
@@ -234,7 +249,9 @@ fn what_was_forgotten_before_a_reconnect_is_a_gap() {
     for number in 4..7 {
         rig.publish(1, number, true);
     }
-    rig.outbox.resume(&mut rig.ledger, 1).expect("the reader's count is possible");
+    rig.outbox
+        .resume(&mut rig.buffers, &mut rig.ledger, 1)
+        .expect("the reader's count is possible");
     let seen = rig.write_all();
     assert_eq!(seen[0], Seen::Gap(3, GapCause::LinkLost));
     assert_eq!(seen.last(), Some(&Seen::Message(1, 6)));
@@ -244,6 +261,9 @@ fn what_was_forgotten_before_a_reconnect_is_a_gap() {
 #[derive(Debug, Clone)]
 enum Step {
     Publish { topic: u32, is_counted: bool },
+    PublishShared { topic: u32, is_counted: bool, messages: u8 },
+    Ping,
+    Own,
     Write(usize),
     Ack(u64),
     Cut,
@@ -252,6 +272,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1u32..4, any::<bool>()).prop_map(|(topic, is_counted)| Step::Publish { topic, is_counted }),
+        4 => (1u32..4, any::<bool>(), 1u8..4).prop_map(|(topic, is_counted, messages)| {
+            Step::PublishShared { topic, is_counted, messages }
+        }),
+        1 => Just(Step::Ping),
+        1 => Just(Step::Own),
         3 => (0usize..120).prop_map(Step::Write),
         2 => (0u64..8).prop_map(Step::Ack),
         1 => Just(Step::Cut),
@@ -272,6 +297,7 @@ proptest! {
         let (mut stream, mut counted_received, mut number) = (Vec::new(), 0u64, 0u8);
         let mut told = 0;
         let mut acked = 0;
+        let mut pings = 0;
         for step in steps {
             match step {
                 Step::Publish { topic, is_counted } => {
@@ -283,6 +309,21 @@ proptest! {
                         number = number.wrapping_add(1);
                     }
                 }
+                Step::PublishShared { topic, is_counted, messages } => {
+                    let length = data(topic, number, is_counted).len() * usize::from(messages);
+                    let must_wait = when_full == WhenFull::Hold && is_counted
+                        && rig.outbox.room(&mut rig.ledger) < length;
+                    if !must_wait {
+                        rig.publish_shared(topic, number, messages, is_counted);
+                        number = number.wrapping_add(messages);
+                    }
+                }
+                Step::Ping => {
+                    let ping = Frame::Ping { token: &[] };
+                    prop_assert_eq!(rig.outbox.push_frame(&mut rig.buffers, &ping), Ok(()));
+                    pings += 2;
+                }
+                Step::Own => rig.outbox.own(&mut rig.buffers),
                 Step::Write(at_most) => stream.extend(rig.write(at_most)),
                 Step::Ack(fewer) => {
                     acked = counted_received.saturating_sub(fewer).max(acked);
@@ -293,7 +334,7 @@ proptest! {
                     stream.clear();
                     acked = counted_received;
                     if is_resumable {
-                        prop_assert_eq!(rig.outbox.resume(&mut rig.ledger, counted_received), Ok(()));
+                        prop_assert_eq!(rig.outbox.resume(&mut rig.buffers, &mut rig.ledger, counted_received), Ok(()));
                     } else {
                         let Rig { outbox, buffers, ledger } = &mut rig;
                         outbox.discard(buffers, ledger, GapCause::ReaderGone);
@@ -317,7 +358,10 @@ proptest! {
             stream.drain(..at);
             let ledger = &rig.ledger;
             prop_assert_eq!(ledger.queued(), rig.outbox.figures().queued);
-            prop_assert!(rig.outbox.held() <= limit + 2 * GAP_FRAMES_MAX);
+            prop_assert!(rig.outbox.held() <= limit + 2 * GAP_FRAMES_MAX + pings);
+            let Outbox { bytes, .. } = &rig.outbox;
+            prop_assert!(bytes.capacity() - bytes.len() >= rig.outbox.piece_bytes());
+            prop_assert_eq!(rig.buffers.budget().used(), bytes.capacity() + rig.buffers.spare_bytes());
             prop_assert!(told <= ledger.dropped_total());
         }
         // order per topic, nothing twice (numbers wrap after 256, more than a run has)
@@ -326,8 +370,8 @@ proptest! {
             prop_assert!(of_topic.is_sorted_by(|a, b| a < b), "{:?}", of_topic);
         }
         if when_full == WhenFull::Hold && is_resumable {
-            let Rig { outbox, ledger, .. } = &mut rig;
-            outbox.resume(ledger, counted_received).expect("the reader's own count");
+            let Rig { outbox, buffers, ledger } = &mut rig;
+            outbox.resume(buffers, ledger, counted_received).expect("the reader's own count");
             let rest = rig.write_all();
             prop_assert!(rest.iter().all(|seen| !matches!(seen, Seen::Gap(_, GapCause::LinkLost))));
         }

@@ -7,7 +7,7 @@ use fastport_wire::TopicId;
 use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
-use super::peer::{Link, Peer};
+use super::peer::{Link, Peer, Tiers};
 use super::{Admission, AttachError, Limits, PeerKey, Session, Slot, push_control, push_frame};
 use crate::budget::NoBudget;
 use crate::outbox::Outbox;
@@ -68,6 +68,7 @@ impl Session {
             self.lingering += 1;
         }
         peer.link = Link::Lingering { until };
+        peer.outbox.own(&mut self.buffers);
         slot.generation = slot.generation.wrapping_add(1);
         self.peer_wheel.schedule(index, until);
     }
@@ -89,13 +90,14 @@ impl Session {
         if peer.is_leaving || !peer.is_known || peer.outbox.has_overflowed() {
             return Ok(None);
         }
-        if peer.outbox.resume(&mut self.ledger, admission.taken).is_err() {
+        if peer.outbox.resume(&mut self.buffers, &mut self.ledger, admission.taken).is_err() {
             return Ok(None);
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
         (peer.last_time, peer.acked_ahead) = (None, 0);
-        (peer.owes_ack, peer.is_blocked) = (false, false);
+        peer.is_blocked = false;
+        peer.forget_acks();
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone
@@ -312,7 +314,8 @@ fn granted_keepalive(limit: u32, wish: Option<u32>) -> u32 {
 
 /// What a peer costs beside its outbox, subscriptions and topics: it is in two tables by its names.
 pub(super) fn peer_charge(identity: &str, name: &str) -> usize {
-    size_of::<Peer>() + size_of::<Slot>() + 3 * (identity.len() + name.len()) + PEER_OVERHEAD
+    let own = size_of::<Peer>() + size_of::<Tiers>() + size_of::<Slot>();
+    own + 3 * (identity.len() + name.len()) + PEER_OVERHEAD
 }
 
 /// What WELCOME calls the relay.

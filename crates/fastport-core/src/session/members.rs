@@ -24,7 +24,7 @@ impl Session {
         for at in 0..self.members.len() {
             let Some(&(member, _)) = self.members.get(at) else { break };
             if let Some(peer) = self.at_mut(member) {
-                peer.counted_before = peer.outbox.counted_total();
+                peer.tiers_mut().counted_before = peer.outbox.counted_total();
             }
         }
     }
@@ -39,13 +39,14 @@ impl Session {
             let reads = self.topics.get(id).is_some_and(|topic| topic.is_read_by(member));
             let Some(peer) = self.at_mut(member).filter(|_| reads) else { continue };
             let at = peer.outbox.counted_total();
-            if at != peer.counted_before + length {
+            let tiers = peer.tiers_mut();
+            if at != tiers.counted_before + length {
                 // not for it, or dropped and booked
                 continue;
             }
             let mark = Mark { at, length, count, publisher: from, serial, tier };
-            if !peer.marks.back_mut().is_some_and(|last| last.extend(&mark)) {
-                peer.marks.push_back(mark);
+            if !tiers.marks.back_mut().is_some_and(|last| last.extend(&mark)) {
+                tiers.marks.push_back(mark);
             }
         }
     }
@@ -60,7 +61,7 @@ impl Session {
         }
         publishers.sort_unstable();
         publishers.dedup();
-        publishers.into_iter().for_each(|publisher| self.pay_ack(publisher));
+        publishers.into_iter().for_each(|publisher| self.send_ack(publisher));
     }
 
     /// Notes that a member holds the publisher's frames up to `held`; whether the publisher is to be
@@ -72,15 +73,16 @@ impl Session {
         let mut least_missing = u64::MAX;
         // a single member commits in the publisher's order
         if of_tier().count() > 1 {
-            for peer in of_tier().filter_map(|&(member, _)| self.at(member)) {
-                let mut marks = peer.marks.iter().filter(|other| other.tier == mark.tier);
+            let members = of_tier().filter_map(|&(member, _)| self.at(member));
+            for tiers in members.filter_map(|peer| peer.tiers.as_ref()) {
+                let mut marks = tiers.marks.iter().filter(|other| other.tier == mark.tier);
                 let pending = marks.find(is_of_publisher).map(|first| first.count - first.length);
                 least_missing = least_missing.min(pending.unwrap_or(u64::MAX));
             }
         }
         let publisher = self.at_mut(mark.publisher).filter(|peer| peer.serial == mark.serial);
         let Some(publisher) = publisher else { return false };
-        let of_publisher = publisher.held_mut(mark.tier);
+        let of_publisher = publisher.tiers_mut().held_mut(mark.tier);
         of_publisher.furthest = of_publisher.furthest.max(held);
         of_publisher.count = of_publisher.furthest.min(least_missing).max(of_publisher.count);
         let wanted = match mark.tier {
@@ -96,9 +98,10 @@ impl Peer {
     /// Of a member that has committed `count` frames: the next mark of which it now holds
     /// something, and how far it holds the publisher's frames.
     fn take_mark(&mut self, count: u64) -> Option<(Mark, u64)> {
-        let mark = self.marks.front_mut()?;
+        let marks = &mut self.tiers.as_mut()?.marks;
+        let mark = marks.front_mut()?;
         if mark.at <= count {
-            let mark = self.marks.pop_front()?;
+            let mark = marks.pop_front()?;
             return Some((mark, mark.count));
         }
         let left = mark.at - count;

@@ -6,7 +6,9 @@
 //! takes out bytes ([`Session::output`]), peers to wake ([`Session::poll_wake`]) and questions that
 //! concern more than the session ([`Session::poll_ask`]).
 
+mod acks;
 mod attach;
+mod holders;
 mod members;
 mod peer;
 mod publish;
@@ -206,6 +208,8 @@ pub struct Session {
     wakes: VecDeque<u32>,
     /// publishers that wait for room at a reader
     blocked: Vec<u32>,
+    /// publishers whose ACK has a time, the earliest first
+    ack_times: VecDeque<(Instant, PeerKey)>,
     asks: VecDeque<Ask>,
     /// What was just asked took a look at every topic: others get their turn first.
     is_costly: bool,
@@ -213,6 +217,8 @@ pub struct Session {
     evicted: u64,
     /// how often the budget had refused at the last look
     refused: u64,
+    /// when to look whether warm buffers are still wanted
+    trim_at: Option<Instant>,
     members: Vec<(u32, Tier)>,
     /// states that peers have had
     serials: u64,
@@ -243,11 +249,13 @@ impl Session {
             topic_wheel: Wheel::new(TOPIC_TICK_MS, now),
             wakes: VecDeque::new(),
             blocked: Vec::new(),
+            ack_times: VecDeque::new(),
             asks: VecDeque::new(),
             is_costly: false,
             ledger: Ledger::default(),
             evicted: 0,
             refused: 0,
+            trim_at: None,
             members: Vec::new(),
             serials: 0,
         }
@@ -286,9 +294,14 @@ impl Session {
             self.with_room(key.index, |peer, buffers, _| peer.outbox.reserve_gaps(buffers));
         // without any the reader is told of what it missed at a later write
         room_for_gaps.unwrap_or_default();
+        self.add_ack(key);
         let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let peer = slot.and_then(|slot| slot.peer.as_mut()).ok_or(Gone)?;
         let is_last = matches!(peer.link, Link::Closing);
+        if is_last {
+            // then the output is all there is
+            peer.outbox.own(&mut self.buffers);
+        }
         Ok(Output { bytes: peer.outbox.output(&mut self.buffers, &mut self.ledger), is_last })
     }
 
@@ -296,15 +309,15 @@ impl Session {
     pub fn advance(&mut self, key: PeerKey, written: usize) {
         let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-        peer.written = peer.written.wrapping_add(written as u64);
+        peer.written = peer.written.wrapping_add(u32::try_from(written).unwrap_or(u32::MAX));
         peer.outbox.advance(&mut self.buffers, &mut self.ledger, written);
         let frees_itself = peer.is_blocked && !peer.outbox.is_choked();
-        let owes_ack = peer.owes_ack;
+        let is_ack_due = peer.is_ack_due();
         if peer.must_not_lose() || frees_itself {
             self.wake_blocked();
         }
-        if owes_ack {
-            self.pay_ack(key.index);
+        if is_ack_due {
+            self.send_ack(key.index);
         }
     }
 
@@ -500,6 +513,7 @@ impl Session {
 
     /// Tells a peer what it did wrong and closes its link; its state ends with it.
     fn fail(&mut self, index: u32, code: ErrorCode, text: &str) {
+        self.send_ack(index);
         let retry = Refusal::because(code).retry_ms;
         let (code, text) = (code.number(), Some(text));
         self.send(index, &control::Error { code, text, retry, ..Default::default() }.into());
@@ -512,6 +526,7 @@ impl Session {
     }
 
     fn say_bye(&mut self, index: u32, reason: ByeReason, retry: Option<u32>) {
+        self.send_ack(index);
         let message = control::Bye { code: reason.number(), retry, ..Default::default() };
         self.send(index, &message.into());
         let Some(peer) = self.at_mut(index) else { return };

@@ -486,8 +486,7 @@ impl World {
             return;
         }
         let before = self.rig.session.figures().ledger;
-        let acked_ahead = self.rig.session.at(key.index).map_or(0, |peer| peer.acked_ahead);
-        let progress = self.rig.give(key, &bytes);
+        let progress = self.rig.give_alone(key, &bytes);
         let after = self.rig.session.figures().ledger;
         let device = &mut self.devices[at];
         device.is_blocked = progress.is_blocked;
@@ -517,15 +516,25 @@ impl World {
         let device = &mut self.devices[at];
         device.routed_count += replayed;
         device.has_replayed |= replayed > 0;
-        let newest = last_ack(&bytes[progress.consumed..]);
-        if progress.is_blocked && newest.is_none_or(|newest| newest <= acked_ahead) {
-            // a link has more at hand than this piece
-            let rest = &self.devices[at].to_send;
-            if let (Some((_, first)), Some(newest)) = (frames(rest).next(), last_ack(rest)) {
-                let ahead = [&rest[..first.total()], &ack(newest)].concat();
-                assert_eq!(self.rig.give(key, &ahead).consumed, 0);
-            }
+        if progress.is_blocked {
+            self.show_newest_ack(at, key);
         }
+    }
+
+    /// A link has more at hand than the piece at which it was blocked: an ACK that is in it counts.
+    fn show_newest_ack(&mut self, at: usize, key: PeerKey) {
+        let acked_ahead = self.rig.session.at(key.index).map_or(0, |peer| peer.acked_ahead);
+        let rest = &self.devices[at].to_send;
+        let newest = last_ack(rest).filter(|&newest| newest > acked_ahead);
+        let (Some(newest), Some((_, first))) = (newest, frames(rest).next()) else { return };
+        let others = frames(rest).skip(1).filter(|(_, head)| head.kind() != kind::ACK);
+        let others: Vec<_> =
+            others.flat_map(|(start, head)| rest[start..start + head.total()].to_vec()).collect();
+        let ahead = [&rest[..first.total()], &ack(newest)].concat();
+        let device = &mut self.devices[at];
+        device.to_send = [&ahead[..], &others].concat();
+        device.is_blocked = false;
+        self.send(at, ahead.len());
     }
 
     /// The relay took a message from a device.

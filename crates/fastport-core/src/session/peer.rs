@@ -27,12 +27,16 @@ pub(super) struct Peer {
     pub(super) linger: u32,
     /// Counted frames of the epoch that came from the peer.
     pub(super) taken: u64,
-    /// Of them, what members have made durable.
-    pub(super) durable: Held,
-    /// Of them, what the central instance holds.
-    pub(super) central: Held,
-    /// An ACK is due at the end of the bytes at hand.
+    /// What tiers beyond memory hold; most peers have none of it.
+    pub(super) tiers: Option<Box<Tiers>>,
+    /// It is not told yet of all that is here of its frames.
     pub(super) owes_ack: bool,
+    /// Its ACK has a time by which it goes out.
+    pub(super) has_ack_time: bool,
+    /// It was asked to acknowledge, and has not yet.
+    pub(super) is_asked_for_ack: bool,
+    /// What it was not told of, see [`super::acks`].
+    pub(super) unacked_weight: u32,
     pub(super) is_woken: bool,
     pub(super) is_blocked: bool,
     /// The peer's state ends with its link.
@@ -46,10 +50,10 @@ pub(super) struct Peer {
     pub(super) announced: u16,
     /// The clock of the last TIME frame.
     pub(super) last_time: Option<u64>,
-    /// Bytes written to its links, for telling whether one has stalled.
-    pub(super) written: u64,
+    /// Bytes written to its links, for telling whether one has stalled: it wraps.
+    pub(super) written: u32,
     /// `written` at the last look, when something was waiting then.
-    pub(super) written_then: Option<u64>,
+    pub(super) written_then: Option<u32>,
     /// Since when nothing of what was waiting then is written.
     pub(super) stalled_since: Instant,
     pub(super) subscriptions: Vec<Subscription>,
@@ -57,10 +61,28 @@ pub(super) struct Peer {
     pub(super) open_topics: Vec<TopicId>,
     /// Tells this state from any other that has its place before or after.
     pub(super) serial: u64,
+}
+
+/// What a publisher's frames and a member's commits have to do with tiers beyond memory.
+#[derive(Debug, Default)]
+pub(super) struct Tiers {
+    /// Of the counted frames that came from the peer, what members have made durable.
+    pub(super) durable: Held,
+    /// Of them, what the central instance holds.
+    pub(super) central: Held,
     /// Of a member: which publishers' frames its next commits cover, oldest first.
     pub(super) marks: VecDeque<Mark>,
     /// Of a member: `counted_total` of its outbox before the run at hand.
     pub(super) counted_before: u64,
+}
+
+impl Tiers {
+    pub(super) fn held_mut(&mut self, tier: Tier) -> &mut Held {
+        match tier {
+            Tier::Central => &mut self.central,
+            _ => &mut self.durable,
+        }
+    }
 }
 
 /// How many of a publisher's counted frames a tier holds.
@@ -174,9 +196,11 @@ impl Peer {
             keepalive: 0,
             linger: 0,
             taken: 0,
-            durable: Held::default(),
-            central: Held::default(),
+            tiers: None,
             owes_ack: false,
+            has_ack_time: false,
+            is_asked_for_ack: false,
+            unacked_weight: 0,
             is_woken: false,
             is_blocked: false,
             is_leaving: false,
@@ -190,8 +214,6 @@ impl Peer {
             subscriptions: Vec::new(),
             open_topics: Vec::new(),
             serial: 0,
-            marks: VecDeque::new(),
-            counted_before: 0,
         }
     }
 
@@ -219,11 +241,21 @@ impl Peer {
         is_common.then_some(first)
     }
 
-    pub(super) fn held_mut(&mut self, tier: Tier) -> &mut Held {
-        match tier {
-            Tier::Central => &mut self.central,
-            _ => &mut self.durable,
-        }
+    pub(super) fn tiers_mut(&mut self) -> &mut Tiers {
+        self.tiers.get_or_insert_default()
+    }
+
+    /// How many of the peer's counted frames a tier beyond memory holds.
+    pub(super) fn held(&self, tier: Tier) -> u64 {
+        self.tiers.as_ref().map_or(0, |tiers| match tier {
+            Tier::Central => tiers.central.count,
+            _ => tiers.durable.count,
+        })
+    }
+
+    /// Of a member: whether it has frames to commit of which publishers wait to be told.
+    pub(super) fn has_marks(&self) -> bool {
+        self.tiers.as_ref().is_some_and(|tiers| !tiers.marks.is_empty())
     }
 
     pub(super) fn has_open(&self, id: TopicId) -> bool {

@@ -2,17 +2,18 @@
 
 use alloc::vec::Vec;
 
-use fastport_wire::control::{ByeReason, ErrorCode, WhenFull, features};
+use fastport_wire::control::{ByeReason, ErrorCode, Tier, WhenFull, features};
 use fastport_wire::field::kind;
 use fastport_wire::frame::{self, DataFlags, GapCause, Head};
 use fastport_wire::topic::TopicError;
 use fastport_wire::{Frame, Topic as TopicName, TopicId, WireError};
 
+use super::holders::Coming;
 use super::peer::{Link, Peer};
 use super::topics::Reader;
 use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
-use crate::budget::{Buffers, NoBudget};
-use crate::outbox::{Preface, Run};
+use crate::budget::{Buffers, NoBudget, Span};
+use crate::outbox::{Preface, Run, SHARED_BYTES};
 use crate::retention::TopicLog;
 use crate::time::Now;
 
@@ -94,7 +95,8 @@ impl Session {
         if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
             peer.is_known = true;
         }
-        self.pay_ack(key.index);
+        self.plan_ack(now.mono, key);
+        self.plan_trim(now.mono);
         Ok(progress)
     }
 
@@ -140,7 +142,8 @@ impl Session {
         let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
         let is_counted = flags.contains(DataFlags::COUNTED);
         if is_counted {
-            let room = self.room_at_holders(now, from, topic, head.total(), length);
+            let room = self
+                .room_at_holders(now, &Coming { from, topic, least: head.total(), wanted: length });
             if room < length {
                 (length, messages) = whole_frames(rest.get(..room).unwrap_or_default());
             }
@@ -151,8 +154,7 @@ impl Session {
         let bytes = rest.get(..length).unwrap_or_default();
         let run = Run { bytes, messages, is_counted, topic };
         if let Some(peer) = self.at_mut(from).filter(|_| is_counted) {
-            peer.taken += u64::from(messages);
-            peer.owes_ack = true;
+            peer.take_counted(messages, length);
         }
         if is_counted && !self.members.is_empty() {
             self.note_before_run();
@@ -164,66 +166,23 @@ impl Session {
         Taken::Some(length, messages)
     }
 
-    /// How many bytes of counted frames, of which the first has `least`, all readers that must not
-    /// lose can take; that much is reserved at them. A reader whose outbox is empty and yet too
-    /// small for the first frame is not waited for.
-    pub(super) fn room_at_holders(
-        &mut self,
-        now: Now,
-        from: u32,
-        id: TopicId,
-        least: usize,
-        wanted: usize,
-    ) -> usize {
-        let Some(topic) = self.topics.get_mut(id) else { return wanted };
-        if topic.holders == 0 {
-            return wanted;
-        }
-        let readers = core::mem::take(&mut topic.readers);
-        let mut room = wanted;
-        for reader in readers
-            .iter()
-            .filter(|reader| reader.holds && !(reader.no_local && reader.peer == from))
-        {
-            let Self { peers, topics, ledger, .. } = self;
-            let slot = peers.get_mut(reader.peer as usize);
-            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { continue };
-            if peer.is_leaving {
-                continue;
-            }
-            let announcement = topics.get(id).map(|topic| topic.frame(id));
-            let preface = peer.preface(reader.announced, announcement, now.unix_ms);
-            let here = peer.outbox.room(ledger).saturating_sub(preface.encoded_len());
-            let extras = preface.encoded_len() + peer.outbox.gap_room();
-            if here < least && peer.outbox.is_empty() {
-                continue;
-            }
-            room = room.min(here);
-            let mut reserve = |bytes: usize| {
-                let reserved = self.with_room(reader.peer, |peer, buffers, _| {
-                    peer.outbox.reserve(buffers, extras + bytes)
-                });
-                reserved.is_ok()
-            };
-            if room < least || !reserve(room) {
-                room = if room >= least && reserve(least) { least } else { 0 };
-            }
-        }
-        if let Some(topic) = self.topics.get_mut(id) {
-            topic.readers = readers;
-        }
-        room
-    }
-
     /// Gives a run to every reader of its topic, and to the topic's past.
     pub(super) fn publish(&mut self, now: Now, from: Option<u32>, run: &Run<'_>, flags: DataFlags) {
         self.ledger.published += u64::from(run.messages);
         let Some(topic) = self.topics.get_mut(run.topic) else { return };
         let mut readers = core::mem::take(&mut topic.readers);
+        // a short one goes where the long one before it lies, too
+        let is_worth_it = run.bytes.len() >= SHARED_BYTES || self.buffers.is_sharing();
+        let is_shared = readers.len() >= SHARING_READERS && is_worth_it;
+        // without memory each has its own copy, or none
+        let span = if is_shared { self.buffers.share(run.bytes).ok() } else { None };
         for reader in
             readers.iter_mut().filter(|reader| !(reader.no_local && Some(reader.peer) == from))
         {
-            self.deliver(now, reader, run);
+            self.deliver(now, reader, run, span);
+        }
+        if let Some(span) = span {
+            self.buffers.let_go(span);
         }
         if let Some(topic) = self.topics.get_mut(run.topic) {
             topic.readers = readers;
@@ -231,14 +190,14 @@ impl Session {
         self.remember(now, run, flags);
     }
 
-    fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>) {
+    fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>, span: Option<Span>) {
         let messages = u64::from(run.messages);
         self.ledger.routed += messages;
         if self.at(reader.peer).is_none_or(|peer| peer.is_leaving) {
             self.ledger.drop_messages(GapCause::ReaderGone, messages);
             return;
         }
-        while let Err(NoBudget) = self.try_deliver(now, reader, run) {
+        while let Err(NoBudget) = self.try_deliver(now, reader, run, span) {
             if self.evict_oldest() {
                 continue;
             }
@@ -259,16 +218,17 @@ impl Session {
         now: Now,
         reader: &mut Reader,
         run: &Run<'_>,
+        span: Option<Span>,
     ) -> Result<(), NoBudget> {
         let Self { peers, topics, buffers, ledger, .. } = self;
         let slot = peers.get_mut(reader.peer as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return Ok(()) };
         if reader.announced == peer.announced && !wants_time(peer.flags) {
-            peer.outbox.push_run(buffers, ledger, run)?;
+            peer.outbox.push_shared_after(buffers, ledger, &mut Preface::default(), run, span)?;
         } else {
             let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
             let mut preface = peer.preface(reader.announced, announcement, now.unix_ms);
-            peer.outbox.push_run_after(buffers, ledger, &mut preface, run)?;
+            peer.outbox.push_shared_after(buffers, ledger, &mut preface, run, span)?;
             if preface.topic.is_none() {
                 reader.announced = peer.announced;
             }
@@ -281,17 +241,6 @@ impl Session {
             self.say_bye(reader.peer, ByeReason::TooSlow, None);
         }
         Ok(())
-    }
-
-    pub(super) fn pay_ack(&mut self, index: u32) {
-        let Some(peer) = self.at_mut(index).filter(|peer| peer.owes_ack) else { return };
-        // one that does not read is told at once when it does; a link that is gone, by WELCOME
-        if peer.outbox.is_choked() || !matches!(peer.link, Link::Attached { .. }) {
-            return;
-        }
-        peer.owes_ack = false;
-        let ack = peer.ack();
-        self.send_frame(index, &ack);
     }
 
     fn remember(&mut self, now: Now, run: &Run<'_>, flags: DataFlags) {
@@ -360,7 +309,10 @@ impl Session {
                 self.fail(index, ErrorCode::BadAck, "nothing is sent again on this link");
             }
             Frame::Ack { taken, .. } => self.handle_ack(index, taken),
-            Frame::Ping { token } => self.send_frame(index, &Frame::Pong { token }),
+            Frame::Ping { token } => {
+                self.send_ack(index);
+                self.send_frame(index, &Frame::Pong { token });
+            }
             Frame::Pong { .. } => {}
             // 0 answers what has no request, and leaves the link open
             Frame::Chunk { .. } | Frame::Credit { .. } if is_choked => return false,
@@ -401,7 +353,8 @@ impl Session {
             self.fail(index, ErrorCode::BadAck, "more than was sent, or less than before");
             return;
         }
-        if !peer.marks.is_empty() {
+        peer.is_asked_for_ack = false;
+        if peer.has_marks() {
             self.commit(index, count);
         }
         self.wake_blocked();
@@ -457,8 +410,8 @@ impl Peer {
         };
         Frame::Ack {
             taken: self.taken,
-            durable: asked(features::ACK_DURABLE, self.durable.count),
-            central: asked(features::ACK_CENTRAL, self.central.count),
+            durable: asked(features::ACK_DURABLE, self.held(Tier::Durable)),
+            central: asked(features::ACK_CENTRAL, self.held(Tier::Central)),
             repeat: false,
         }
     }
@@ -508,6 +461,8 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     }
 }
 
+/// A run for so many readers is kept once for all of them, if it is long.
+const SHARING_READERS: usize = 2;
 /// Bodies up to here are taken however short payloads are to be.
 const LEAST_BODY: usize = 4096;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.

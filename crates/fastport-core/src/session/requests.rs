@@ -8,6 +8,7 @@ use fastport_wire::field::data_flag;
 use fastport_wire::frame::{DataFlags, GapCause};
 use fastport_wire::{Filter, Frame, Schema, Topic as TopicName, TopicId, WireError};
 
+use super::holders::Coming;
 use super::topics::{self, READER_BYTES};
 use super::{About, Ask, PeerKey, Session, push_frame, wants_time};
 use crate::outbox::Run;
@@ -352,7 +353,8 @@ impl Session {
         push_frame(&mut bytes, &Frame::Data { flags, topic, payload: emit.data });
         let is_counted = flags.contains(DataFlags::COUNTED);
         let length = bytes.len();
-        if is_counted && self.room_at_holders(now, index, topic, length, length) < length {
+        let coming = Coming { from: index, topic, least: length, wanted: length };
+        if is_counted && self.room_at_holders(now, &coming) < length {
             return false;
         }
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic };
@@ -365,6 +367,7 @@ impl Session {
 
     /// The peer's last word: unless its reason says that it comes back, its state ends.
     fn leave(&mut self, index: u32, reason: Option<ByeReason>) {
+        self.send_ack(index);
         if let Some(peer) = self.at_mut(index) {
             peer.is_leaving = matches!(reason, None | Some(ByeReason::Done));
         }

@@ -63,6 +63,10 @@ impl Session {
             return Err(ErrorCode::LimitReached);
         }
         if let Some(peer) = self.at_mut(index) {
+            if peer.subscriptions.is_empty() {
+                // most have one, and would get room for four
+                peer.subscriptions.reserve_exact(1);
+            }
             peer.subscriptions.push(subscription);
         }
         if filter.as_topic().is_none() {

@@ -8,6 +8,7 @@ use fastport_wire::control::options;
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::DataFlags;
 
+use super::acks::ACK_TICK_MS;
 use super::*;
 use crate::time::Now;
 
@@ -38,6 +39,9 @@ pub(super) enum Seen {
     Pong(Vec<u8>),
     Gap { topic: Option<u32>, count: u64, cause: GapCause },
 }
+
+/// The longest that an ACK waits.
+const ACK_DELAY_MS: u64 = 2 * ACK_TICK_MS;
 
 pub(super) fn limits() -> Limits {
     Limits {
@@ -197,7 +201,15 @@ impl Rig {
         key
     }
 
-    pub(super) fn give(&mut self, key: PeerKey, bytes: &[u8]) -> Progress {
+    /// Gives bytes, and does not wait for ACKs: those are due at once.
+    fn give(&mut self, key: PeerKey, bytes: &[u8]) -> Progress {
+        let progress = self.give_alone(key, bytes);
+        self.session.send_acks_due(self.now().mono.after(ACK_DELAY_MS));
+        progress
+    }
+
+    /// Gives bytes.
+    pub(super) fn give_alone(&mut self, key: PeerKey, bytes: &[u8]) -> Progress {
         self.session.handle_bytes(self.now(), key, bytes).expect("the link is there")
     }
 
@@ -2240,4 +2252,76 @@ fn schema(scale: i8) -> Vec<u8> {
     let length = fastport_wire::Schema::int("Cel", scale).encode(&mut bytes).expect("it fits");
     bytes.truncate(length);
     bytes
+}
+
+#[test]
+fn an_ack_waits_for_company_and_not_for_long() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(admission(1));
+    let topic = rig.open(publisher, "a");
+    let frame = data(topic, DataFlags::COUNTED, b"x");
+    rig.give_alone(publisher, &frame);
+    rig.pass(1);
+    rig.give_alone(publisher, &frame);
+    assert_eq!(rig.take(publisher), [], "more may come");
+    rig.pass(ACK_DELAY_MS / 2 - 2);
+    assert_eq!(rig.take(publisher), []);
+    rig.pass(ACK_DELAY_MS / 2 + 1);
+    assert_eq!(rig.take(publisher), [Seen::Ack { taken: 2, durable: None, central: None }]);
+    rig.pass(10 * ACK_DELAY_MS);
+    assert_eq!(rig.take(publisher), [], "once");
+}
+
+#[test]
+fn who_asks_by_ping_has_its_ack_before_the_pong() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(admission(1));
+    let topic = rig.open(publisher, "a");
+    rig.give_alone(publisher, &data(topic, DataFlags::COUNTED, b"x"));
+    rig.give_alone(publisher, &frame(&Frame::Ping { token: b"t" }));
+    let ack = Seen::Ack { taken: 1, durable: None, central: None };
+    assert_eq!(rig.take(publisher), [ack, Seen::Pong(b"t".to_vec())]);
+}
+
+#[test]
+fn what_is_written_anyhow_takes_the_ack_along() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(admission(1));
+    let topic = rig.open(publisher, "a");
+    rig.subscribe(publisher, "a");
+    rig.give_alone(publisher, &data(topic, DataFlags::COUNTED, b"x"));
+    let seen = rig.take(publisher);
+    assert!(matches!(seen[..], [.., Seen::Data { .. }, Seen::Ack { taken: 1, .. }]), "{seen:?}");
+}
+
+#[test]
+fn much_is_acknowledged_at_once() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(admission(1));
+    let topic = rig.open(publisher, "a");
+    rig.give_alone(publisher, &data(topic, DataFlags::COUNTED, b"x").repeat(1000));
+    let ack = Seen::Ack { taken: 1000, durable: None, central: None };
+    assert_eq!(rig.take(publisher), [ack]);
+}
+
+#[test]
+fn a_reader_without_room_is_asked_for_its_ack_once() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(admission(1));
+    let reader = rig.attach(Admission {
+        when_full: Some(WhenFull::Hold),
+        name: "r".into(),
+        linger: Some(10),
+        ..admission(2)
+    });
+    rig.subscribe(reader, "a");
+    let topic = rig.open(publisher, "a");
+    let many = data(topic, DataFlags::COUNTED, &[0; 100]).repeat(200);
+    let progress = rig.give(publisher, &many);
+    assert!(progress.is_blocked);
+    let rest = &many[progress.consumed..];
+    assert_eq!(rig.give(publisher, rest).consumed, 0);
+    let seen = rig.take(reader);
+    let pings = seen.iter().filter(|seen| matches!(seen, Seen::Ping)).count();
+    assert_eq!(pings, 1, "{seen:?}");
 }

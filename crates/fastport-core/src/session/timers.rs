@@ -13,11 +13,13 @@ impl Session {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let (peers, topics) = (self.peer_wheel.next_deadline(), self.topic_wheel.next_deadline());
-        peers.into_iter().chain(topics).min()
+        let others = self.next_ack_time().into_iter().chain(self.trim_at);
+        peers.into_iter().chain(topics).chain(others).min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.send_acks_due(now);
         while let Some(index) = self.peer_wheel.poll(now) {
             self.look_at_peer(now, index);
         }
@@ -29,6 +31,12 @@ impl Session {
         if core::mem::replace(&mut self.refused, refused) != refused {
             // memory is short, and topics that nobody remembers hold some
             self.topics.sweep(&mut self.buffers);
+        }
+        if self.trim_at.is_some_and(|due| due <= now) {
+            self.trim_at = self.buffers.take_busy().then(|| now.after(TRIM_MS));
+            if self.trim_at.is_none() {
+                self.buffers.trim();
+            }
         }
         if self.next_timeout().is_none() {
             self.buffers.trim();
@@ -46,6 +54,14 @@ impl Session {
         if keepalive_ms > 0 && now.since(heard) >= keepalive_ms / 2 {
             peer.link = Link::attached(now);
             self.send_frame(key.index, &Frame::Ping { token: &[] });
+        }
+    }
+
+    /// Sees to it that large buffers do not stay warm for ever.
+    #[inline]
+    pub(super) fn plan_trim(&mut self, now: Instant) {
+        if self.trim_at.is_none() && self.buffers.take_busy() {
+            self.trim_at = Some(now.after(TRIM_MS));
         }
     }
 
@@ -125,6 +141,8 @@ impl Session {
     }
 }
 
+/// How long the buffers of a stream are kept warm when it has ended.
+const TRIM_MS: u64 = 1000;
 /// What came this very millisecond is kept for it; so something always lies behind the limit.
 const LEAST_AGE_MS: u64 = 1;
 /// For ever, and yet far from the end of the numbers.

@@ -1,23 +1,15 @@
-//! What an idle peer costs: memory of the release daemon for each, over each transport.
-//!
-//! `cargo bench --bench idle` prints a table; with `UPDATE_DOCS=1` it also goes to
-//! `docs/footprint.md`. The peers are in this process, so it needs as many open files as the daemon.
+//! Memory of the daemon for each idle peer, over each transport.
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
-use std::fmt::Write;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastport_wire::control::{self, Control};
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::{Frame, frame};
 use futures_util::{SinkExt, StreamExt};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,57 +19,16 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use support::peer::Peer;
-use support::{Daemon, fastportd};
+use crate::Failure;
+use crate::process::Memory;
+use crate::support::Daemon;
+use crate::support::peer::Peer;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Figures of one transport: at each count of peers, bytes for each and how many a second came in.
+pub(crate) type Figures = Vec<(u64, f64)>;
 
-/// Peers at which memory is looked at.
-const COUNTS: [u64; 2] = [1_000, 10_000];
-/// Handshakes that are under way at once; the daemon accepts 64.
-const AT_ONCE: usize = 48;
-/// Starts of which the median is told.
-const STARTS: usize = 21;
-/// The transports, as schemes of URLs and as words.
-const TRANSPORTS: [(&str, &str); 4] =
-    [("tcp", "TCP"), ("ws", "WebSocket"), ("tls", "TLS"), ("wss", "secure WebSocket")];
-
-fn main() -> Result<(), Failure> {
-    // what cargo's test runner says to every target
-    if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
-        return Ok(());
-    }
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    let most = limit.maximum.map_or(u64::MAX, |files| files.saturating_sub(200));
-    let counts: Vec<u64> = COUNTS.into_iter().filter(|&count| count <= most).collect();
-    if counts.len() < COUNTS.len() {
-        eprintln!("fewer peers than usual: only {most} open files here (ulimit -Hn)");
-    }
-    let folder = tempfile::tempdir()?;
-    let connector = make_certificate(folder.path())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut rows = Vec::new();
-    for (scheme, name) in TRANSPORTS {
-        rows.push((name, runtime.block_on(measure(folder.path(), scheme, &connector, &counts))?));
-    }
-    let table = table(&counts, &rows, time_to_ready(folder.path()));
-    io::Write::write_all(&mut io::stdout(), table.as_bytes())?;
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        update_docs(&table)?;
-    }
-    Ok(())
-}
-
-/// Figures of one transport.
-struct Figures {
-    /// Bytes of the daemon without a peer.
-    alone: u64,
-    /// At each count of peers: bytes for each, and how many a second came in.
-    at: Vec<(u64, f64)>,
-}
-
-async fn measure(
+/// Lets peers come in over `scheme` until each of `counts` is reached.
+pub(crate) async fn measure(
     folder: &Path,
     scheme: &'static str,
     connector: &TlsConnector,
@@ -87,27 +38,33 @@ async fn measure(
     let address: Arc<str> = daemon.address(scheme).into();
     let mut watcher = Peer::join(&daemon.address("tcp"), "demo");
     watcher.status();
-    let alone = proportional_set(daemon.pid())?;
+    // the program's own pages for this transport are not the peers' memory
     let mut links = Vec::new();
-    let mut at = Vec::new();
+    for _ in 0..FIRST {
+        links.push(come_in(scheme, Arc::clone(&address), connector.clone()).await?);
+    }
+    let before = Memory::of(daemon.pid())?.proportional;
+    let mut figures = Vec::new();
     for &count in counts {
         let begun = Instant::now();
         let already = links.len();
+        let wanted = FIRST + usize::try_from(count)?;
         let mut coming = JoinSet::new();
-        while links.len() + coming.len() < usize::try_from(count)? || !coming.is_empty() {
-            if coming.len() < AT_ONCE && links.len() + coming.len() < usize::try_from(count)? {
+        while links.len() + coming.len() < wanted || !coming.is_empty() {
+            if coming.len() < AT_ONCE && links.len() + coming.len() < wanted {
                 coming.spawn(come_in(scheme, Arc::clone(&address), connector.clone()));
             } else if let Some(link) = coming.join_next().await {
                 links.push(link??);
             }
         }
         let took = begun.elapsed().as_secs_f64();
-        let status = watcher.wait_for_status("all peers", |it| it["peers"] == count + 1);
+        let all = wanted as u64 + 1;
+        let status = watcher.wait_for_status("all peers", |it| it["peers"] == all);
         assert_eq!(status["memory"]["refused"], 0, "the budget is for more");
-        let now = proportional_set(daemon.pid())?;
-        at.push((now.saturating_sub(alone) / count, (links.len() - already) as f64 / took));
+        let now = Memory::of(daemon.pid())?.proportional;
+        figures.push((now.saturating_sub(before) / count, (links.len() - already) as f64 / took));
     }
-    Ok(Figures { alone, at })
+    Ok(figures)
 }
 
 /// A peer that has joined and subscribed, and does nothing until it is dropped.
@@ -201,33 +158,8 @@ fn check(answer: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// The process's share of memory, in bytes.
-fn proportional_set(pid: u32) -> Result<u64, Failure> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kilobytes: u64 = kilobytes.ok_or("no Pss in smaps_rollup")?.trim().parse()?;
-    Ok(kilobytes * 1024)
-}
-
-/// From starting the process to its word that it is ready: the median.
-fn time_to_ready(folder: &Path) -> Duration {
-    let path = folder.join("ready.toml");
-    std::fs::write(&path, CONFIG).expect("the folder is ours");
-    let mut times: Vec<_> = (0..STARTS)
-        .map(|_| {
-            let begun = Instant::now();
-            let daemon = Daemon::spawn(fastportd().arg("--config").arg(&path));
-            let took = begun.elapsed();
-            drop(daemon);
-            took
-        })
-        .collect();
-    times.sort();
-    times[STARTS / 2]
-}
-
-fn make_certificate(folder: &Path) -> Result<TlsConnector, Failure> {
+/// A certificate for the daemon, in `folder`, and what trusts it.
+pub(crate) fn make_certificate(folder: &Path) -> Result<TlsConnector, Failure> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     std::fs::write(folder.join("cert.pem"), made.cert.pem())?;
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem())?;
@@ -243,46 +175,10 @@ fn make_certificate(folder: &Path) -> Result<TlsConnector, Failure> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn table(counts: &[u64], rows: &[(&str, Figures)], ready: Duration) -> String {
-    let mut text = String::from("| transport |");
-    for count in counts {
-        write!(text, " bytes a peer, of {count} | peers a second |").expect(STRING);
-    }
-    text.push_str("\n|---|");
-    text.push_str(&"--:|--:|".repeat(counts.len()));
-    text.push('\n');
-    for (name, figures) in rows {
-        write!(text, "| {name} |").expect(STRING);
-        for (bytes, rate) in &figures.at {
-            write!(text, " {bytes} | {rate:.0} |").expect(STRING);
-        }
-        text.push('\n');
-    }
-    let alone = rows.iter().map(|(_, figures)| figures.alone).max().unwrap_or(0) / 1024;
-    let ready = ready.as_secs_f64() * 1000.0;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let machine = std::env::consts::ARCH;
-    write!(
-        text,
-        "\nWithout a peer: {alone} KiB. From start to ready: {ready:.1} ms. Measured on {machine}, \
-         {cores} cores, which the peers had to share.\n"
-    )
-    .expect(STRING);
-    text
-}
-
-fn update_docs(table: &str) -> Result<(), Failure> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/footprint.md");
-    let text = std::fs::read_to_string(path)?;
-    let (before, rest) = text.split_once(BEGIN).ok_or("no begin mark in docs/footprint.md")?;
-    let (_, after) = rest.split_once(END).ok_or("no end mark in docs/footprint.md")?;
-    std::fs::write(path, format!("{before}{BEGIN}\n{table}{END}{after}"))?;
-    Ok(())
-}
-
-const BEGIN: &str = "<!-- benches/idle.rs writes from here -->";
-const END: &str = "<!-- to here -->";
-const STRING: &str = "a String takes all that is written";
+/// Peers before the first look.
+const FIRST: usize = 48;
+/// Handshakes that are under way at once; the daemon accepts 64.
+const AT_ONCE: usize = 48;
 const CONFIG: &str = r#"
 listen = [
     { kind = "tcp", address = "127.0.0.1:0" },

@@ -1,0 +1,126 @@
+//! Readers that must not lose: their room is checked, and reserved, before a counted run goes to any.
+
+use fastport_wire::TopicId;
+
+use super::Session;
+use super::topics::Reader;
+use crate::time::Now;
+
+/// A counted run that is to go to all readers of a topic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Coming {
+    pub(super) from: u32,
+    pub(super) topic: TopicId,
+    /// Bytes of its first frame: <= wanted.
+    pub(super) least: usize,
+    /// Bytes of all its frames.
+    pub(super) wanted: usize,
+}
+
+impl Session {
+    /// How many bytes of a run all readers that must not lose can take; that much is reserved at
+    /// them. With less than the run's first frame the publisher is to wait, and those that it waits
+    /// for are asked to acknowledge what they have.
+    pub(super) fn room_at_holders(&mut self, now: Now, run: &Coming) -> usize {
+        let Some(topic) = self.topics.get_mut(run.topic).filter(|topic| topic.holders > 0) else {
+            return run.wanted;
+        };
+        let readers = core::mem::take(&mut topic.readers);
+        let is_waited_for =
+            |reader: &&Reader| reader.holds && !(reader.no_local && reader.peer == run.from);
+        let mut room = run.wanted;
+        for reader in readers.iter().filter(is_waited_for) {
+            room = room.min(self.room_of(now, run, reader));
+        }
+        if room >= run.least {
+            let mut all = readers.iter().filter(is_waited_for);
+            if !all.all(|reader| self.try_reserve(now, run, reader, room)) {
+                room = self.reserve_parts(now, run, readers.iter().filter(is_waited_for), room);
+            }
+        }
+        if room < run.least {
+            room = 0;
+        }
+        if let Some(topic) = self.topics.get_mut(run.topic) {
+            topic.readers = readers;
+        }
+        room
+    }
+
+    /// How much a reader's outbox can take. One that is empty and yet too small for the first frame
+    /// is not waited for, nor is one that leaves.
+    fn room_of(&mut self, now: Now, run: &Coming, reader: &Reader) -> usize {
+        let Self { peers, topics, ledger, .. } = self;
+        let slot = peers.get_mut(reader.peer as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return run.wanted };
+        if peer.is_leaving {
+            return run.wanted;
+        }
+        let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
+        let preface = peer.preface(reader.announced, announcement, now.unix_ms).encoded_len();
+        let here = peer.outbox.room(ledger).saturating_sub(preface);
+        if here < run.least && peer.outbox.is_empty() {
+            return run.wanted;
+        }
+        if here < run.wanted {
+            self.ask_for_ack(reader.peer);
+            return here.saturating_sub(PING_BYTES);
+        }
+        here
+    }
+
+    /// Reserves `room` bytes at a reader, and what comes before them; whether there is memory.
+    fn try_reserve(&mut self, now: Now, run: &Coming, reader: &Reader, room: usize) -> bool {
+        let Some(peer) = self.at(reader.peer).filter(|peer| !peer.is_leaving) else { return true };
+        let announcement = self.topics.get(run.topic).map(|topic| topic.frame(run.topic));
+        let preface = peer.preface(reader.announced, announcement, now.unix_ms).encoded_len();
+        let extras = preface + peer.outbox.gap_room();
+        let reserve = |peer: &mut super::Peer, buffers: &mut _, _: &mut _| {
+            peer.outbox.reserve(buffers, extras + room)
+        };
+        self.with_room(reader.peer, reserve).is_ok()
+    }
+
+    /// Memory is short: each reader gets the same part of what is left. A part that is little is
+    /// not worth a round: the publisher rather waits for what others have still to acknowledge.
+    fn reserve_parts<'a>(
+        &mut self,
+        now: Now,
+        run: &Coming,
+        readers: impl Iterator<Item = &'a Reader> + Clone,
+        room: usize,
+    ) -> usize {
+        for reader in readers.clone() {
+            let Self { peers, buffers, .. } = self;
+            let slot = peers.get_mut(reader.peer as usize);
+            if let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) {
+                peer.outbox.shrink(buffers);
+            }
+        }
+        self.buffers.trim();
+        let part = self.buffers.budget().free() / readers.clone().count().max(1);
+        let room = room.min(part.saturating_sub(EXTRAS_ROOM).max(run.least));
+        let is_enough = room >= run.wanted.min(LEAST_PART);
+        let owes = |reader: &Reader| self.at(reader.peer).is_some_and(|peer| peer.has_queued());
+        let may_go = is_enough || !readers.clone().any(owes);
+        if may_go && readers.clone().all(|reader| self.try_reserve(now, run, reader, room)) {
+            return room;
+        }
+        readers.for_each(|reader| self.ask_for_ack(reader.peer));
+        0
+    }
+}
+
+impl super::Peer {
+    /// Whether it has messages still to get or to acknowledge, and so memory to give back.
+    fn has_queued(&self) -> bool {
+        !self.is_leaving && self.outbox.figures().queued > 0
+    }
+}
+
+/// Bytes of a run that are worth a round for all readers when memory is short.
+const LEAST_PART: usize = 4096;
+/// A PING without a token.
+const PING_BYTES: usize = 2;
+/// What goes before a run at a reader: TOPIC, TIME, GAP frames.
+const EXTRAS_ROOM: usize = 512;
