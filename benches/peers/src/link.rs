@@ -97,8 +97,12 @@ impl<P: Protocol> Link<P> {
         self.codec.has_output()
     }
 
-    pub fn acks_publishes(&self) -> bool {
-        self.codec.proto.acks_publishes()
+    pub fn acks_end_flight(&self) -> bool {
+        self.codec.proto.acks_end_flight()
+    }
+
+    pub fn may_publish(&self) -> bool {
+        self.codec.proto.may_publish()
     }
 
     /// Appends one publish to the output.

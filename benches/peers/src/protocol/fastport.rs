@@ -4,6 +4,7 @@
 //! not drop what is counted; a GAP is an error here, since no run may lose anything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use fastport_wire::control::{self, Control, WhenFull};
 use fastport_wire::field::{MAX_BODY, kind};
@@ -19,14 +20,32 @@ pub struct Fastport {
     /// Counted deliveries that came, and how many of them the relay was told of.
     taken: u64,
     acknowledged: u64,
-    /// Counted publishes that the relay acknowledged.
+    /// What the relay was not told of weighs, and since when it was not.
+    weight: usize,
+    since: Option<Instant>,
+    /// Counted publishes: made, acknowledged by the relay, and made when it was last asked for that.
+    published: u64,
     confirmed: u64,
+    asked_at: u64,
+    /// Bytes of a publish.
+    frame: usize,
     packer: Packer,
 }
 
 impl Fastport {
     pub fn new(flavour: Flavour) -> Self {
-        Fastport { flavour, taken: 0, acknowledged: 0, confirmed: 0, packer: Packer::default() }
+        Fastport {
+            flavour,
+            taken: 0,
+            acknowledged: 0,
+            weight: 0,
+            since: None,
+            published: 0,
+            confirmed: 0,
+            asked_at: 0,
+            frame: 0,
+            packer: Packer::default(),
+        }
     }
 
     fn flags(&self) -> DataFlags {
@@ -38,6 +57,20 @@ impl Fastport {
             flags = flags.with(DataFlags::READINGS);
         }
         flags
+    }
+
+    /// Bytes of publishes that the client holds, since the relay may not have them.
+    fn held(&self) -> usize {
+        usize::try_from(self.published - self.confirmed).unwrap_or(usize::MAX) * self.frame
+    }
+
+    /// Appends the ACK that is owed.
+    fn acknowledge(&mut self, out: &mut Vec<u8>) {
+        if self.acknowledged < self.taken {
+            let (taken, durable, central) = (self.taken, None, None);
+            put_frame(&Frame::Ack { taken, durable, central, repeat: false }, out);
+            (self.acknowledged, self.weight, self.since) = (self.taken, 0, None);
+        }
     }
 
     fn control(&self, body: &[u8], sink: &mut impl FnMut(Event<'_>)) -> Result<(), ProtocolError> {
@@ -68,6 +101,8 @@ impl Protocol for Fastport {
                 // peers without identity and name are told apart by it
                 epoch: NEXT_EPOCH.fetch_add(1, Ordering::Relaxed),
                 when_full: counted.then_some(WhenFull::Hold.number()),
+                // the relay keeps what is not acknowledged for a peer that means to come back
+                linger: counted.then_some(LINGER_S),
                 ..Default::default()
             }
             .into(),
@@ -97,12 +132,17 @@ impl Protocol for Fastport {
 
     #[inline]
     fn encode_publish(&mut self, topic: &TopicId, payload: &[u8], out: &mut Vec<u8>) {
-        let flags = self.flags();
-        if !self.flavour.readings {
-            return put_frame(&Frame::Data { flags, topic: *topic, payload }, out);
-        }
-        let payload = self.packer.pack(payload);
+        let (flags, before) = (self.flags(), out.len());
+        let payload = if self.flavour.readings { self.packer.pack(payload) } else { payload };
         put_frame(&Frame::Data { flags, topic: *topic, payload }, out);
+        if self.flavour.counted {
+            self.published += 1;
+            self.frame = out.len() - before;
+            if self.held() > HELD_MAX / 2 && self.asked_at <= self.confirmed {
+                self.asked_at = self.published;
+                put_frame(&Frame::Ping { token: &[] }, out);
+            }
+        }
     }
 
     #[inline]
@@ -123,7 +163,10 @@ impl Protocol for Fastport {
                     if flags != self.flags() {
                         return Err(ProtocolError(format!("fastPort DATA with flags {flags:?}")));
                     }
-                    self.taken += u64::from(self.flavour.counted);
+                    if self.flavour.counted {
+                        self.taken += 1;
+                        self.weight += payload.len() + MESSAGE_WEIGHT;
+                    }
                     if self.flavour.readings {
                         let unpacked = unpack(payload)?;
                         sink(Event::Delivery { payload: &unpacked });
@@ -138,7 +181,10 @@ impl Protocol for Fastport {
                     sink(Event::Acked(more));
                 }
                 Frame::Control(body) => self.control(body, sink)?,
-                Frame::Ping { token } => put_frame(&Frame::Pong { token }, replies),
+                Frame::Ping { token } => {
+                    self.acknowledge(replies);
+                    put_frame(&Frame::Pong { token }, replies);
+                }
                 Frame::Topic { .. } | Frame::Time { .. } | Frame::Pong { .. } => {}
                 other => return Err(ProtocolError(format!("fastPort: {other:?}"))),
             }
@@ -147,11 +193,21 @@ impl Protocol for Fastport {
     }
 
     fn after_read(&mut self, replies: &mut Vec<u8>) {
-        if self.acknowledged < self.taken {
-            let (taken, durable, central) = (self.taken, None, None);
-            put_frame(&Frame::Ack { taken, durable, central, repeat: false }, replies);
-            self.acknowledged = self.taken;
+        if self.acknowledged == self.taken {
+            return;
         }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if self.weight >= ACK_WEIGHT || since.elapsed() >= ACK_DELAY {
+            self.acknowledge(replies);
+        }
+    }
+
+    fn acks_end_flight(&self) -> bool {
+        false
+    }
+
+    fn may_publish(&self) -> bool {
+        self.held() < HELD_MAX
     }
 
     fn acks_publishes(&self) -> bool {
@@ -239,6 +295,14 @@ fn unpack(mut payload: &[u8]) -> Result<[u8; stamp::SIZE], ProtocolError> {
     Ok(bytes)
 }
 
+/// What a client holds for the relay's sake, as the project's client library does by default.
+const HELD_MAX: usize = 1024 * 1024;
+/// When a client acknowledges, as that library does: for 128 KiB or some 500 small messages, and
+/// otherwise after a time.
+const ACK_WEIGHT: usize = 128 * 1024;
+const MESSAGE_WEIGHT: usize = 224;
+const ACK_DELAY: Duration = Duration::from_millis(100);
+const LINGER_S: u32 = 60;
 /// The session that `conf/fastport.toml` opens.
 const SESSION: &str = "bench";
 /// Numbers of requests; each kind has one, since the driver waits for each answer.
@@ -290,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn counted_deliveries_of_one_read_are_acknowledged_at_once() {
+    fn counted_deliveries_are_acknowledged_when_they_are_many_or_the_relay_asks() {
         let mut link = client(false, true);
         let mut wire = Vec::new();
         for _ in 0..3 {
@@ -298,8 +362,23 @@ mod tests {
         }
         let (seen, replies) = events(&mut link, &wire);
         assert_eq!(seen, ["D[120]"; 3]);
-        assert_eq!(replies, b"\x30\x01\x03");
-        assert_eq!(events(&mut link, &wire[..4]).1, b"\x30\x01\x04");
+        assert_eq!(replies, b"");
+        assert_eq!(events(&mut link, b"\x50\x00").1, b"\x30\x01\x03\x51\x00");
+        let many = wire[..4].repeat(ACK_WEIGHT / MESSAGE_WEIGHT);
+        let (_, replies) = events(&mut link, &many);
+        assert_eq!(replies, b"\x30\x02\xcc\x04", "585 and 3");
+    }
+
+    #[test]
+    fn a_publisher_asks_when_half_of_what_it_holds_is_not_acknowledged() {
+        let mut link = client(false, true);
+        let (mut wire, payload) = (Vec::new(), [0; 1020]);
+        while link.may_publish() {
+            link.encode_publish(&topic(), &payload, &mut wire);
+        }
+        assert_eq!(link.published, 1024);
+        let pings = wire.windows(2).filter(|bytes| bytes == b"\x50\x00").count();
+        assert_eq!(pings, 1);
     }
 
     #[test]

@@ -85,6 +85,17 @@ pub trait Protocol: Send + 'static {
     fn acks_publishes(&self) -> bool {
         false
     }
+
+    /// Whether what is on the way ends with its acknowledgement, as the protocol has it; otherwise
+    /// with its delivery, and `may_publish` bounds what is not acknowledged.
+    fn acks_end_flight(&self) -> bool {
+        self.acks_publishes()
+    }
+
+    /// Whether the client holds another message until it is acknowledged.
+    fn may_publish(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

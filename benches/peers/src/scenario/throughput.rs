@@ -160,7 +160,7 @@ async fn connect<P: Protocol>(
         }));
     }
     if let Some(rate) = case.rate {
-        let (shared, acks) = (shared.clone(), new().acks_publishes());
+        let (shared, acks) = (shared.clone(), new().acks_end_flight());
         tasks.push(tokio::task::spawn_local(async move { pace(&shared, rate, acks).await }));
     }
     let mut publishers = Vec::new();
@@ -193,13 +193,13 @@ async fn publish<P: Protocol>(
     payload_size: usize,
     epoch: Instant,
 ) -> Result<()> {
-    let acks = link.acks_publishes();
+    let acks = link.acks_end_flight();
     let batch = shared.case.batch;
     let mut payload = stamp::blank(payload_size);
     let (mut counted_in, mut counted_out) = (link.bytes_in, link.bytes_out);
     loop {
         let may_send = !shared.stop.get() && shared.credit(publisher, acks) >= batch;
-        if may_send && !link.has_output() {
+        if may_send && link.may_publish() && !link.has_output() {
             let first = shared.sent[publisher].get();
             let sent_ns = stamp::since(epoch);
             for sequence in first..first + batch {
@@ -219,7 +219,10 @@ async fn publish<P: Protocol>(
         (counted_in, counted_out) = (link.bytes_in, link.bytes_out);
         if !flushed {
             link.wait().await?;
-        } else if !shared.stop.get() && shared.credit(publisher, acks) >= batch {
+        } else if !shared.stop.get()
+            && shared.credit(publisher, acks) >= batch
+            && link.may_publish()
+        {
             tokio::task::yield_now().await;
         } else {
             shared.waiting[publisher].set(true);
@@ -244,7 +247,7 @@ async fn pace(shared: &Shared, rate: u64, acks: bool) {
 }
 
 async fn consume<P: Protocol>(shared: &Shared, subscriber: usize, mut link: Link<P>) -> Result<()> {
-    let acks = link.acks_publishes();
+    let acks = link.acks_end_flight();
     let (mut counted_in, mut counted_out) = (link.bytes_in, link.bytes_out);
     loop {
         link.wait().await?;
