@@ -7,7 +7,7 @@ use fastport_wire::TopicId;
 use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
-use super::peer::{Link, Peer, Tiers};
+use super::peer::{Link, NO_TIME, Peer, Tiers};
 use super::{Admission, AttachError, Limits, PeerKey, Session, Slot, push_control, push_frame};
 use crate::budget::NoBudget;
 use crate::outbox::Outbox;
@@ -95,7 +95,7 @@ impl Session {
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
-        (peer.last_time, peer.acked_ahead) = (None, 0);
+        (peer.last_time, peer.acked_ahead) = (NO_TIME, 0);
         peer.is_blocked = false;
         peer.forget_acks();
         let is_ready = self.adopt_rights(index, &admission.rights)
@@ -233,11 +233,11 @@ impl Session {
             Link::Attached { .. } | Link::Closing => self.attached -= 1,
         }
         peer.outbox.discard(&mut self.buffers, &mut self.ledger, cause);
-        for subscription in core::mem::take(&mut peer.subscriptions) {
+        for subscription in peer.subscriptions.take() {
             self.buffers.budget().give_back(subscription.charge());
             self.stop_reading(index, &subscription, &[]);
         }
-        for &id in &peer.open_topics {
+        for &id in peer.open_topics.iter() {
             self.topics.close(id);
         }
         self.members.retain(|&(member, _)| member != index);

@@ -580,7 +580,7 @@ impl World {
             Control::Subscribe(_) | Control::Unsubscribe(_) => {
                 let peer = self.rig.session.at(self.devices[at].index).expect("it has a link");
                 // memory may have been refused
-                let known = peer.subscriptions.iter().map(|known| {
+                let known = peer.subscriptions.as_slice().iter().map(|known| {
                     let filter = FILTERS.iter().position(|filter| known.is_for(filter));
                     (filter.expect("one of ours"), known.no_local)
                 });
@@ -889,7 +889,8 @@ fn held(session: &Session) -> usize {
     let peers = session.peers.iter().filter_map(|slot| slot.peer.as_ref());
     let of_peers: usize = peers
         .map(|peer| {
-            let subscriptions: usize = peer.subscriptions.iter().map(|it| it.charge()).sum();
+            let subscriptions: usize =
+                peer.subscriptions.as_slice().iter().map(|it| it.charge()).sum();
             peer_charge(&peer.identity, &peer.name)
                 + peer.outbox.figures().bytes
                 + peer.open_topics_charge()

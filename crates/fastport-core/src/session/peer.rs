@@ -48,17 +48,17 @@ pub(super) struct Peer {
     pub(super) acked_ahead: u64,
     /// Counts the links: a topic announced on an earlier one is announced again. Never 0.
     pub(super) announced: u16,
-    /// The clock of the last TIME frame.
-    pub(super) last_time: Option<u64>,
+    /// The clock of the last TIME frame; [`NO_TIME`]: there was none.
+    pub(super) last_time: u64,
     /// Bytes written to its links, for telling whether one has stalled: it wraps.
     pub(super) written: u32,
     /// `written` at the last look, when something was waiting then.
     pub(super) written_then: Option<u32>,
     /// Since when nothing of what was waiting then is written.
     pub(super) stalled_since: Instant,
-    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) subscriptions: Subscriptions,
     /// Sorted.
-    pub(super) open_topics: Vec<TopicId>,
+    pub(super) open_topics: Box<[TopicId]>,
     /// Tells this state from any other that has its place before or after.
     pub(super) serial: u64,
 }
@@ -111,6 +111,59 @@ pub(super) enum Link {
 impl Link {
     pub(super) const fn attached(now: Instant) -> Self {
         Self::Attached { heard: now, is_asked: false }
+    }
+}
+
+/// A peer's subscriptions. Most have one, and then it lies here.
+#[derive(Debug)]
+pub(super) enum Subscriptions {
+    One(Subscription),
+    /// None, or some.
+    Many(Box<[Subscription]>),
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl Subscriptions {
+    pub(super) fn as_slice(&self) -> &[Subscription] {
+        match self {
+            Self::One(one) => core::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Subscription] {
+        match self {
+            Self::One(one) => core::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Subscription> {
+        match core::mem::take(self) {
+            Self::One(one) => [one].into(),
+            Self::Many(many) => many.into_vec(),
+        }
+    }
+
+    pub(super) fn push(&mut self, subscription: Subscription) {
+        let mut all = self.take();
+        all.reserve_exact(1);
+        all.push(subscription);
+        *self = all.into();
+    }
+}
+
+impl From<Vec<Subscription>> for Subscriptions {
+    fn from(all: Vec<Subscription>) -> Self {
+        match <[Subscription; 1]>::try_from(all) {
+            Ok([one]) => Self::One(one),
+            Err(all) => Self::Many(all.into_boxed_slice()),
+        }
     }
 }
 
@@ -207,12 +260,12 @@ impl Peer {
             is_known: false,
             acked_ahead: 0,
             announced: 1,
-            last_time: None,
+            last_time: NO_TIME,
             written: 0,
             written_then: None,
             stalled_since: now,
-            subscriptions: Vec::new(),
-            open_topics: Vec::new(),
+            subscriptions: Subscriptions::default(),
+            open_topics: Box::default(),
             serial: 0,
         }
     }
@@ -230,14 +283,15 @@ impl Peer {
     /// Whether a subscription selects the topic, and if so, whether all that do want nothing of the
     /// peer's own.
     pub(super) fn reads_no_local(&self, name: TopicName<'_>) -> Option<bool> {
-        no_local(&self.subscriptions, name)
+        no_local(self.subscriptions.as_slice(), name)
     }
 
     /// Whether all subscriptions want nothing of the peer's own, or none: which ones select a topic
     /// does not matter then. `None`: it does.
     pub(super) fn common_no_local(&self) -> Option<bool> {
-        let first = self.subscriptions.first()?.no_local;
-        let is_common = self.subscriptions.iter().all(|known| known.no_local == first);
+        let subscriptions = self.subscriptions.as_slice();
+        let first = subscriptions.first()?.no_local;
+        let is_common = subscriptions.iter().all(|known| known.no_local == first);
         is_common.then_some(first)
     }
 
@@ -262,6 +316,23 @@ impl Peer {
         self.open_topics.binary_search(&id).is_ok()
     }
 
+    /// Notes that the peer has a topic open, which it had not.
+    pub(super) fn note_open(&mut self, id: TopicId) {
+        let mut open = core::mem::take(&mut self.open_topics).into_vec();
+        open.reserve_exact(1);
+        open.insert(open.partition_point(|&open| open < id), id);
+        self.open_topics = open.into_boxed_slice();
+    }
+
+    /// Notes that the peer no longer has a topic open; whether it had.
+    pub(super) fn note_closed(&mut self, id: TopicId) -> bool {
+        let Ok(at) = self.open_topics.binary_search(&id) else { return false };
+        let mut open = core::mem::take(&mut self.open_topics).into_vec();
+        open.remove(at);
+        self.open_topics = open.into_boxed_slice();
+        true
+    }
+
     pub(super) fn open_topics_charge(&self) -> usize {
         self.open_topics.len() * size_of::<TopicId>()
     }
@@ -276,5 +347,7 @@ pub(super) fn no_local(subscriptions: &[Subscription], name: TopicName<'_>) -> O
     Some(selecting.all(|subscription| subscription.no_local))
 }
 
+/// Later than any clock.
+pub(super) const NO_TIME: u64 = u64::MAX;
 /// Its place in the tree of filters.
 const SUBSCRIPTION_OVERHEAD: usize = 96;
