@@ -72,6 +72,7 @@ pub(crate) enum Got {
     Data { topic: u32, flags: DataFlags, payload: Vec<u8> },
     Ack { taken: u64 },
     Gap { count: u64 },
+    Ping,
     Pong { token: Vec<u8> },
     Other,
     Closed,
@@ -159,7 +160,7 @@ impl Peer {
         loop {
             match self.next().await {
                 Got::Data { flags, payload, .. } => return (flags, payload),
-                Got::Topic { .. } | Got::Ack { .. } => {}
+                Got::Topic { .. } | Got::Ack { .. } | Got::Ping => {}
                 other => panic!("no message but {other:?}"),
             }
         }
@@ -223,6 +224,7 @@ fn got(frame: &Frame<'_>) -> Got {
         Frame::Topic { id, name, .. } => Got::Topic { id: id.get(), name: name.to_owned() },
         Frame::Ack { taken, .. } => Got::Ack { taken },
         Frame::Gap { count, .. } => Got::Gap { count },
+        Frame::Ping { .. } => Got::Ping,
         Frame::Pong { token } => Got::Pong { token: token.to_vec() },
         _ => Got::Other,
     }

@@ -188,6 +188,16 @@ impl Buffers {
         self.budget.give_back(before - buffer.capacity());
     }
 
+    /// Moves what `buffer` holds into one that is just large enough, if there is memory for two.
+    pub fn refit(&mut self, buffer: &mut Vec<u8>) {
+        let mut fitting = Vec::new();
+        if self.grow_to(&mut fitting, buffer.len()).is_ok() {
+            fitting.extend_from_slice(buffer);
+            core::mem::swap(buffer, &mut fitting);
+            self.release(&mut fitting);
+        }
+    }
+
     /// Frees the warm buffers: their room is wanted, or nothing happens any more. Returns how many
     /// bytes that gave back.
     pub fn trim(&mut self) -> usize {
@@ -210,18 +220,15 @@ impl Buffers {
         let needed = buffer.len().checked_add(more).ok_or(NoBudget)?;
         if needed > SMALL_CAPACITY {
             self.is_busy = true;
-            if buffer.capacity() <= SMALL_CAPACITY
-                && let Some(mut warm) = self.large.pop()
-            {
+            // one that is far too large may be held for long
+            let fits = |warm: &Vec<u8>| (needed..=SPACIOUS * needed).contains(&warm.capacity());
+            if let Some(place) = self.large.iter().rposition(fits) {
+                let mut warm = self.large.swap_remove(place);
                 self.large_bytes -= warm.capacity();
-                if warm.capacity() >= needed {
-                    warm.extend_from_slice(buffer);
-                    core::mem::swap(buffer, &mut warm);
-                    self.release(&mut warm);
-                    return Ok(());
-                }
-                // all of them are too small now
-                self.budget.give_back(warm.capacity());
+                warm.extend_from_slice(buffer);
+                core::mem::swap(buffer, &mut warm);
+                self.release(&mut warm);
+                return Ok(());
             }
         } else if buffer.capacity() == 0
             && let Some(warm) = self.small.pop()
@@ -269,6 +276,8 @@ const SMALL_CAPACITY: usize = 4 * 1024;
 const LARGE_BUFFERS: usize = 64;
 /// A larger buffer is freed at once: it was an exception.
 const LARGE_CAPACITY: usize = 512 * 1024;
+/// A buffer this many times as large as what it is to hold is not given for it.
+pub(crate) const SPACIOUS: usize = 4;
 /// The least worth allocating.
 const LEAST_CAPACITY: usize = 128;
 
@@ -331,6 +340,8 @@ mod tests {
         assert_eq!(buffers.reserve(&mut second, 100), Ok(()));
         assert!(second.capacity() <= SMALL_CAPACITY, "one message needs no large one");
         second.extend_from_slice(b"begun");
+        assert_eq!(buffers.reserve(&mut second, 10_000), Ok(()));
+        assert!(second.capacity() < 50_000, "nor does one a little longer");
         assert_eq!(buffers.reserve(&mut second, 40_000), Ok(()));
         assert_eq!((second.as_ptr(), &second[..]), (place, &b"begun"[..]));
         buffers.release(&mut second);

@@ -2,7 +2,7 @@
 //!
 //! An ACK for each read would double what a stream of small messages costs. So it goes out with
 //! whatever else is written to the publisher; at once when much has come, when the publisher asks
-//! by PING, or when its link is to be closed; and else within [`ACK_DELAY_MS`].
+//! by PING, or when its link is to be closed; and else within two times [`ACK_TICK_MS`].
 
 use fastport_wire::Frame;
 
@@ -112,9 +112,8 @@ fn ack_time(now: Instant) -> Instant {
     Instant::from_millis(ticks.saturating_add(2).saturating_mul(ACK_TICK_MS))
 }
 
-/// The longest that an ACK waits for company. A publisher that waits for it sends PING.
-pub(super) const ACK_DELAY_MS: u64 = 2 * ACK_TICK_MS;
-const ACK_TICK_MS: u64 = 64;
+/// An ACK waits for company for one to two of these. A publisher that waits for it sends PING.
+pub(super) const ACK_TICK_MS: u64 = 64;
 /// An ACK goes out at once for so many bytes, or for some 500 small messages: what a publisher has
 /// to hold for the relay's sake.
 const ACK_WEIGHT: u32 = 128 * 1024;

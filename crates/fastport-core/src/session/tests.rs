@@ -8,7 +8,7 @@ use fastport_wire::control::options;
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::DataFlags;
 
-use super::acks::ACK_DELAY_MS;
+use super::acks::ACK_TICK_MS;
 use super::*;
 use crate::time::Now;
 
@@ -39,6 +39,9 @@ pub(super) enum Seen {
     Pong(Vec<u8>),
     Gap { topic: Option<u32>, count: u64, cause: GapCause },
 }
+
+/// The longest that an ACK waits.
+const ACK_DELAY_MS: u64 = 2 * ACK_TICK_MS;
 
 pub(super) fn limits() -> Limits {
     Limits {
