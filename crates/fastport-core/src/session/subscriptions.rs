@@ -50,12 +50,12 @@ impl Session {
         if !peer.rights.may_subscribe(filter) {
             return Err(ErrorCode::Forbidden);
         }
-        let mut all = peer.subscriptions.as_mut_slice().iter_mut();
+        let mut all = peer.cold.subscriptions.as_mut_slice().iter_mut();
         if let Some(known) = all.find(|known| known.is_for(filter.as_str())) {
             known.no_local = no_local;
             return Ok(());
         }
-        if peer.subscriptions.as_slice().len() >= limit {
+        if peer.cold.subscriptions.as_slice().len() >= limit {
             return Err(ErrorCode::LimitReached);
         }
         let subscription = Subscription::new(filter, no_local);
@@ -63,7 +63,7 @@ impl Session {
             return Err(ErrorCode::LimitReached);
         }
         if let Some(peer) = self.at_mut(index) {
-            peer.subscriptions.push(subscription);
+            peer.cold.subscriptions.push(subscription);
         }
         if filter.as_topic().is_none() {
             self.matcher.insert(filter, index);
@@ -112,14 +112,14 @@ impl Session {
     /// Ends a subscription as if it had not been.
     fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
         let Some(peer) = self.at_mut(index) else { return false };
-        let all = peer.subscriptions.as_slice();
+        let all = peer.cold.subscriptions.as_slice();
         let Some(place) = all.iter().position(|known| known.is_for(filter)) else { return false };
-        let mut others = peer.subscriptions.take();
+        let mut others = peer.cold.subscriptions.take();
         let subscription = others.swap_remove(place);
         self.buffers.budget().give_back(subscription.charge());
         self.stop_reading(index, &subscription, &others);
         if let Some(peer) = self.at_mut(index) {
-            peer.subscriptions = others.into();
+            peer.cold.subscriptions = others.into();
         }
         true
     }
@@ -187,7 +187,7 @@ impl Session {
         }
         let old = core::mem::replace(&mut peer.rights, Arc::clone(rights));
         let open = peer.open_topics.clone();
-        let subscriptions = peer.subscriptions.take();
+        let subscriptions = peer.cold.subscriptions.take();
         for id in open {
             let name = self.topics.get(id).and_then(|topic| topic.name());
             if !name.is_some_and(|name| rights.may_publish(name)) {
@@ -214,7 +214,7 @@ impl Session {
             }
         }
         if let Some(peer) = self.at_mut(index) {
-            peer.subscriptions = kept.into();
+            peer.cold.subscriptions = kept.into();
         }
         for &id in &forbidden {
             if let Some(topic) = self.topics.get_mut(id) {
