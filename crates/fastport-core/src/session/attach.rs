@@ -7,7 +7,7 @@ use fastport_wire::TopicId;
 use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
-use super::peer::{Link, Peer, Tiers};
+use super::peer::{Cold, Link, NO_TIME, Peer, Tiers};
 use super::{Admission, AttachError, Limits, PeerKey, Session, Slot, push_control, push_frame};
 use crate::budget::NoBudget;
 use crate::outbox::Outbox;
@@ -51,7 +51,7 @@ impl Session {
     /// The peer's link is gone. Its state stays for a while if it may come back.
     pub fn detach(&mut self, now: Instant, key: PeerKey) {
         let Ok(peer) = self.peer_mut(key) else { return };
-        if peer.linger == 0 || peer.is_leaving || !peer.is_known {
+        if peer.cold.linger == 0 || peer.is_leaving || !peer.is_known {
             self.remove(key.index, GapCause::ReaderGone);
             return;
         }
@@ -62,7 +62,7 @@ impl Session {
     fn let_linger(&mut self, now: Instant, index: u32) {
         let Some(slot) = self.peers.get_mut(index as usize) else { return };
         let Some(peer) = slot.peer.as_mut() else { return };
-        let until = now.after(u64::from(peer.linger) * 1000);
+        let until = now.after(u64::from(peer.cold.linger) * 1000);
         if !matches!(peer.link, Link::Lingering { .. }) {
             self.attached -= 1;
             self.lingering += 1;
@@ -95,7 +95,7 @@ impl Session {
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
-        (peer.last_time, peer.acked_ahead) = (None, 0);
+        (peer.last_time, peer.acked_ahead) = (NO_TIME, 0);
         peer.is_blocked = false;
         peer.forget_acks();
         let is_ready = self.adopt_rights(index, &admission.rights)
@@ -182,11 +182,10 @@ impl Session {
         let limit = self.limits.outbox.max(self.limits.payload.saturating_add(MESSAGE_EXTRAS));
         let mut peer = Box::new(Peer {
             outbox: Outbox::new(limit, when_full, linger > 0),
-            keepalive,
-            linger,
             ..Peer::new(admission.identity, admission.name, admission.rights, now.mono)
         });
-        peer.epoch = admission.epoch;
+        (peer.cold.keepalive, peer.cold.linger) = (keepalive, linger);
+        peer.cold.epoch = admission.epoch;
         peer.flags = admission.flags;
         let mut front = Vec::new();
         welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
@@ -205,17 +204,17 @@ impl Session {
 
     fn place(&mut self, mut peer: Box<Peer>, is_resumable: bool) -> u32 {
         self.serials += 1;
-        peer.serial = self.serials;
+        peer.cold.serial = self.serials;
         let index = self.free.pop().unwrap_or_else(|| {
             self.peers.push(Slot::default());
             u32::try_from(self.peers.len() - 1).unwrap_or(u32::MAX)
         });
         if is_resumable {
-            let key = (peer.epoch, peer.identity.clone(), peer.name.clone());
+            let key = (peer.cold.epoch, peer.cold.identity.clone(), peer.cold.name.clone());
             self.by_epoch.insert(key, index);
         }
-        if !peer.name.is_empty() {
-            self.by_name.insert((peer.identity.clone(), peer.name.clone()), index);
+        if !peer.cold.name.is_empty() {
+            self.by_name.insert((peer.cold.identity.clone(), peer.cold.name.clone()), index);
         }
         if let Some(slot) = self.peers.get_mut(index as usize) {
             slot.peer = Some(peer);
@@ -233,17 +232,18 @@ impl Session {
             Link::Attached { .. } | Link::Closing => self.attached -= 1,
         }
         peer.outbox.discard(&mut self.buffers, &mut self.ledger, cause);
-        for subscription in core::mem::take(&mut peer.subscriptions) {
+        for subscription in peer.cold.subscriptions.take() {
             self.buffers.budget().give_back(subscription.charge());
             self.stop_reading(index, &subscription, &[]);
         }
-        for &id in &peer.open_topics {
+        for &id in peer.open_topics.iter() {
             self.topics.close(id);
         }
         self.members.retain(|&(member, _)| member != index);
-        let charge = peer_charge(&peer.identity, &peer.name) + peer.open_topics_charge();
+        let charge = peer_charge(&peer.cold.identity, &peer.cold.name) + peer.open_topics_charge();
         self.buffers.budget().give_back(charge);
-        let key = (peer.epoch, peer.identity, peer.name);
+        let Cold { epoch, identity, name, .. } = *peer.cold;
+        let key = (epoch, identity, name);
         if self.by_epoch.get(&key) == Some(&index) {
             self.by_epoch.remove(&key);
         }
@@ -290,8 +290,8 @@ fn welcome(
         version: control::VERSION,
         resumed,
         taken: peer.taken,
-        keepalive: Some(peer.keepalive),
-        linger: Some(peer.linger),
+        keepalive: Some(peer.cold.keepalive),
+        linger: Some(peer.cold.linger),
         payload_limit: u32::try_from(limits.payload).unwrap_or(u32::MAX),
         clock: Some(now.unix_ms),
         proof: proof.map(|proof| &proof[..]),
@@ -314,7 +314,7 @@ fn granted_keepalive(limit: u32, wish: Option<u32>) -> u32 {
 
 /// What a peer costs beside its outbox, subscriptions and topics: it is in two tables by its names.
 pub(super) fn peer_charge(identity: &str, name: &str) -> usize {
-    let own = size_of::<Peer>() + size_of::<Tiers>() + size_of::<Slot>();
+    let own = size_of::<Peer>() + size_of::<Cold>() + size_of::<Tiers>() + size_of::<Slot>();
     own + 3 * (identity.len() + name.len()) + PEER_OVERHEAD
 }
 

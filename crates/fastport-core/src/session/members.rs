@@ -33,7 +33,7 @@ impl Session {
     pub(super) fn mark_members(&mut self, from: u32, id: TopicId, messages: u32) {
         let length = u64::from(messages);
         let Some(publisher) = self.at(from) else { return };
-        let (count, serial) = (publisher.taken, publisher.serial);
+        let (count, serial) = (publisher.taken, publisher.cold.serial);
         for place in 0..self.members.len() {
             let Some(&(member, tier)) = self.members.get(place) else { break };
             let reads = self.topics.get(id).is_some_and(|topic| topic.is_read_by(member));
@@ -80,7 +80,7 @@ impl Session {
                 least_missing = least_missing.min(pending.unwrap_or(u64::MAX));
             }
         }
-        let publisher = self.at_mut(mark.publisher).filter(|peer| peer.serial == mark.serial);
+        let publisher = self.at_mut(mark.publisher).filter(|peer| peer.cold.serial == mark.serial);
         let Some(publisher) = publisher else { return false };
         let of_publisher = publisher.tiers_mut().held_mut(mark.tier);
         of_publisher.furthest = of_publisher.furthest.max(held);

@@ -383,7 +383,7 @@ impl Session {
         for index in 0..self.peers.len() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             let Some(peer) = self.at_mut(index) else { continue };
-            if *peer.identity != *identity {
+            if *peer.cold.identity != *identity {
                 continue;
             }
             peer.is_leaving = true;
@@ -532,7 +532,7 @@ impl Session {
         let Some(peer) = self.at_mut(index) else { return };
         peer.link = Link::Closing;
         // BYE is its last frame: what comes behind it reaches nobody, unless the peer comes back
-        peer.is_leaving |= peer.linger == 0;
+        peer.is_leaving |= peer.cold.linger == 0;
         self.wake_blocked();
     }
 

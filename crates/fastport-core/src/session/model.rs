@@ -455,7 +455,7 @@ impl World {
             self.notice();
             return;
         };
-        let serial = self.rig.session.at(key.index).expect("it was just let in").serial;
+        let serial = self.rig.session.at(key.index).expect("it was just let in").cold.serial;
         let device = &mut self.devices[at];
         (device.key, device.index, device.is_blocked) = (Some(key), key.index, false);
         if device.serial != serial {
@@ -580,7 +580,7 @@ impl World {
             Control::Subscribe(_) | Control::Unsubscribe(_) => {
                 let peer = self.rig.session.at(self.devices[at].index).expect("it has a link");
                 // memory may have been refused
-                let known = peer.subscriptions.iter().map(|known| {
+                let known = peer.cold.subscriptions.as_slice().iter().map(|known| {
                     let filter = FILTERS.iter().position(|filter| known.is_for(filter));
                     (filter.expect("one of ours"), known.no_local)
                 });
@@ -624,7 +624,7 @@ impl World {
     fn notice(&mut self) {
         for device in &mut self.devices {
             let peer = self.rig.session.at(device.index);
-            let is_here = peer.is_some_and(|peer| peer.serial == device.serial);
+            let is_here = peer.is_some_and(|peer| peer.cold.serial == device.serial);
             if device.serial != 0 && !is_here {
                 assert_eq!(device.key, None, "a link without a state");
                 device.forget_state();
@@ -889,8 +889,9 @@ fn held(session: &Session) -> usize {
     let peers = session.peers.iter().filter_map(|slot| slot.peer.as_ref());
     let of_peers: usize = peers
         .map(|peer| {
-            let subscriptions: usize = peer.subscriptions.iter().map(|it| it.charge()).sum();
-            peer_charge(&peer.identity, &peer.name)
+            let subscriptions: usize =
+                peer.cold.subscriptions.as_slice().iter().map(|it| it.charge()).sum();
+            peer_charge(&peer.cold.identity, &peer.cold.name)
                 + peer.outbox.figures().bytes
                 + peer.open_topics_charge()
                 + subscriptions

@@ -16,15 +16,9 @@ use crate::time::Instant;
 pub(super) struct Peer {
     pub(super) outbox: Outbox,
     pub(super) link: Link,
-    pub(super) identity: Box<str>,
-    pub(super) name: Box<str>,
+    pub(super) cold: Box<Cold>,
     pub(super) rights: Arc<Rights>,
-    pub(super) epoch: u64,
     pub(super) flags: u32,
-    /// Seconds; 0: none.
-    pub(super) keepalive: u32,
-    /// Seconds; 0: the peer's state ends with its link.
-    pub(super) linger: u32,
     /// Counted frames of the epoch that came from the peer.
     pub(super) taken: u64,
     /// What tiers beyond memory hold; most peers have none of it.
@@ -48,19 +42,32 @@ pub(super) struct Peer {
     pub(super) acked_ahead: u64,
     /// Counts the links: a topic announced on an earlier one is announced again. Never 0.
     pub(super) announced: u16,
-    /// The clock of the last TIME frame.
-    pub(super) last_time: Option<u64>,
+    /// The clock of the last TIME frame; [`NO_TIME`]: there was none.
+    pub(super) last_time: u64,
     /// Bytes written to its links, for telling whether one has stalled: it wraps.
     pub(super) written: u32,
-    /// `written` at the last look, when something was waiting then.
-    pub(super) written_then: Option<u32>,
-    /// Since when nothing of what was waiting then is written.
-    pub(super) stalled_since: Instant,
-    pub(super) subscriptions: Vec<Subscription>,
     /// Sorted.
-    pub(super) open_topics: Vec<TopicId>,
+    pub(super) open_topics: Box<[TopicId]>,
+}
+
+/// What of a peer no message asks for. Apart, since tokio's parts of a link are aligned to 128 bytes:
+/// with these 104 bytes at most lie in the holes between them, and 232 of the rest between two.
+#[derive(Debug)]
+pub(super) struct Cold {
+    pub(super) identity: Box<str>,
+    pub(super) name: Box<str>,
+    pub(super) epoch: u64,
     /// Tells this state from any other that has its place before or after.
     pub(super) serial: u64,
+    /// Seconds; 0: none.
+    pub(super) keepalive: u32,
+    /// Seconds; 0: the peer's state ends with its link.
+    pub(super) linger: u32,
+    /// `written` at the last look, when something was waiting then.
+    written_then: Option<u32>,
+    /// Since when nothing of what was waiting then is written.
+    stalled_since: Instant,
+    pub(super) subscriptions: Subscriptions,
 }
 
 /// What a publisher's frames and a member's commits have to do with tiers beyond memory.
@@ -111,6 +118,59 @@ pub(super) enum Link {
 impl Link {
     pub(super) const fn attached(now: Instant) -> Self {
         Self::Attached { heard: now, is_asked: false }
+    }
+}
+
+/// A peer's subscriptions. Most have one, and then it lies here.
+#[derive(Debug)]
+pub(super) enum Subscriptions {
+    One(Subscription),
+    /// None, or some.
+    Many(Box<[Subscription]>),
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl Subscriptions {
+    pub(super) fn as_slice(&self) -> &[Subscription] {
+        match self {
+            Self::One(one) => core::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Subscription] {
+        match self {
+            Self::One(one) => core::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Subscription> {
+        match core::mem::take(self) {
+            Self::One(one) => [one].into(),
+            Self::Many(many) => many.into_vec(),
+        }
+    }
+
+    pub(super) fn push(&mut self, subscription: Subscription) {
+        let mut all = self.take();
+        all.reserve_exact(1);
+        all.push(subscription);
+        *self = all.into();
+    }
+}
+
+impl From<Vec<Subscription>> for Subscriptions {
+    fn from(all: Vec<Subscription>) -> Self {
+        match <[Subscription; 1]>::try_from(all) {
+            Ok([one]) => Self::One(one),
+            Err(all) => Self::Many(all.into_boxed_slice()),
+        }
     }
 }
 
@@ -188,13 +248,19 @@ impl Peer {
         Self {
             outbox: Outbox::new(0, WhenFull::DropOldest, false),
             link: Link::attached(now),
-            identity,
-            name,
+            cold: Box::new(Cold {
+                identity,
+                name,
+                epoch: 0,
+                serial: 0,
+                keepalive: 0,
+                linger: 0,
+                written_then: None,
+                stalled_since: now,
+                subscriptions: Subscriptions::default(),
+            }),
             rights,
-            epoch: 0,
             flags: 0,
-            keepalive: 0,
-            linger: 0,
             taken: 0,
             tiers: None,
             owes_ack: false,
@@ -207,37 +273,34 @@ impl Peer {
             is_known: false,
             acked_ahead: 0,
             announced: 1,
-            last_time: None,
+            last_time: NO_TIME,
             written: 0,
-            written_then: None,
-            stalled_since: now,
-            subscriptions: Vec::new(),
-            open_topics: Vec::new(),
-            serial: 0,
+            open_topics: Box::default(),
         }
     }
 
     /// For how long nothing was written of what waits, as far as this was looked at.
     pub(super) fn stalled_ms(&mut self, now: Instant) -> u64 {
         let waits = self.outbox.unsent() > 0;
-        if !waits || self.written_then != Some(self.written) {
-            self.stalled_since = now;
+        if !waits || self.cold.written_then != Some(self.written) {
+            self.cold.stalled_since = now;
         }
-        self.written_then = waits.then_some(self.written);
-        now.since(self.stalled_since)
+        self.cold.written_then = waits.then_some(self.written);
+        now.since(self.cold.stalled_since)
     }
 
     /// Whether a subscription selects the topic, and if so, whether all that do want nothing of the
     /// peer's own.
     pub(super) fn reads_no_local(&self, name: TopicName<'_>) -> Option<bool> {
-        no_local(&self.subscriptions, name)
+        no_local(self.cold.subscriptions.as_slice(), name)
     }
 
     /// Whether all subscriptions want nothing of the peer's own, or none: which ones select a topic
     /// does not matter then. `None`: it does.
     pub(super) fn common_no_local(&self) -> Option<bool> {
-        let first = self.subscriptions.first()?.no_local;
-        let is_common = self.subscriptions.iter().all(|known| known.no_local == first);
+        let subscriptions = self.cold.subscriptions.as_slice();
+        let first = subscriptions.first()?.no_local;
+        let is_common = subscriptions.iter().all(|known| known.no_local == first);
         is_common.then_some(first)
     }
 
@@ -262,6 +325,23 @@ impl Peer {
         self.open_topics.binary_search(&id).is_ok()
     }
 
+    /// Notes that the peer has a topic open, which it had not.
+    pub(super) fn note_open(&mut self, id: TopicId) {
+        let mut open = core::mem::take(&mut self.open_topics).into_vec();
+        open.reserve_exact(1);
+        open.insert(open.partition_point(|&open| open < id), id);
+        self.open_topics = open.into_boxed_slice();
+    }
+
+    /// Notes that the peer no longer has a topic open; whether it had.
+    pub(super) fn note_closed(&mut self, id: TopicId) -> bool {
+        let Ok(at) = self.open_topics.binary_search(&id) else { return false };
+        let mut open = core::mem::take(&mut self.open_topics).into_vec();
+        open.remove(at);
+        self.open_topics = open.into_boxed_slice();
+        true
+    }
+
     pub(super) fn open_topics_charge(&self) -> usize {
         self.open_topics.len() * size_of::<TopicId>()
     }
@@ -276,5 +356,20 @@ pub(super) fn no_local(subscriptions: &[Subscription], name: TopicName<'_>) -> O
     Some(selecting.all(|subscription| subscription.no_local))
 }
 
+/// Later than any clock.
+pub(super) const NO_TIME: u64 = u64::MAX;
 /// Its place in the tree of filters.
 const SUBSCRIPTION_OVERHEAD: usize = 96;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Times ten thousand.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_peers_parts_fit_where_memory_is_left_between_others() {
+        let (hot, cold) = (size_of::<Peer>(), size_of::<Cold>());
+        assert!(hot <= 232 && cold <= 104, "{hot} {cold}");
+    }
+}

@@ -233,7 +233,7 @@ impl Session {
                 reader.announced = peer.announced;
             }
             if wants_time(peer.flags) && preface.unix_ms.is_none() {
-                peer.last_time = Some(now.unix_ms);
+                peer.last_time = now.unix_ms;
             }
         }
         if peer.outbox.has_overflowed() && matches!(peer.link, Link::Attached { .. }) {
@@ -396,7 +396,7 @@ impl Peer {
         announcement: Option<Frame<'a>>,
         unix_ms: u64,
     ) -> Preface<'a> {
-        let has_new_clock = wants_time(self.flags) && self.last_time != Some(unix_ms);
+        let has_new_clock = wants_time(self.flags) && self.last_time != unix_ms;
         Preface {
             topic: announcement.filter(|_| announced != self.announced),
             unix_ms: has_new_clock.then_some(unix_ms),

@@ -161,8 +161,7 @@ impl Session {
             topic.publishers += 1;
         }
         if let Some(peer) = self.at_mut(index) {
-            let at = peer.open_topics.partition_point(|&open| open < id);
-            peer.open_topics.insert(at, id);
+            peer.note_open(id);
         }
         Ok(id)
     }
@@ -231,15 +230,12 @@ impl Session {
     }
 
     pub(super) fn close_id(&mut self, index: u32, id: TopicId) -> bool {
-        let place = self.at_mut(index).and_then(|peer| {
-            let at = peer.open_topics.binary_search(&id).ok()?;
-            Some(peer.open_topics.remove(at))
-        });
-        if place.is_some() {
+        let was_open = self.at_mut(index).is_some_and(|peer| peer.note_closed(id));
+        if was_open {
             self.buffers.budget().give_back(size_of::<TopicId>());
             self.topics.close(id);
         }
-        place.is_some()
+        was_open
     }
 
     fn history(
@@ -312,7 +308,7 @@ impl Session {
             if fits && peer.outbox.push_run_after(buffers, ledger, &mut preface, &run).is_ok() {
                 announced = peer.announced;
                 if wants_time(peer.flags) {
-                    peer.last_time = Some(entry.unix_ms);
+                    peer.last_time = entry.unix_ms;
                 }
                 sent += u64::from(entry.messages);
             } else {

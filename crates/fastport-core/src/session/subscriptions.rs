@@ -50,12 +50,12 @@ impl Session {
         if !peer.rights.may_subscribe(filter) {
             return Err(ErrorCode::Forbidden);
         }
-        let known = peer.subscriptions.iter_mut().find(|known| known.is_for(filter.as_str()));
-        if let Some(known) = known {
+        let mut all = peer.cold.subscriptions.as_mut_slice().iter_mut();
+        if let Some(known) = all.find(|known| known.is_for(filter.as_str())) {
             known.no_local = no_local;
             return Ok(());
         }
-        if peer.subscriptions.len() >= limit {
+        if peer.cold.subscriptions.as_slice().len() >= limit {
             return Err(ErrorCode::LimitReached);
         }
         let subscription = Subscription::new(filter, no_local);
@@ -63,11 +63,7 @@ impl Session {
             return Err(ErrorCode::LimitReached);
         }
         if let Some(peer) = self.at_mut(index) {
-            if peer.subscriptions.is_empty() {
-                // most have one, and would get room for four
-                peer.subscriptions.reserve_exact(1);
-            }
-            peer.subscriptions.push(subscription);
+            peer.cold.subscriptions.push(subscription);
         }
         if filter.as_topic().is_none() {
             self.matcher.insert(filter, index);
@@ -116,15 +112,14 @@ impl Session {
     /// Ends a subscription as if it had not been.
     fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
         let Some(peer) = self.at_mut(index) else { return false };
-        let Some(place) = peer.subscriptions.iter().position(|known| known.is_for(filter)) else {
-            return false;
-        };
-        let subscription = peer.subscriptions.swap_remove(place);
-        let others = core::mem::take(&mut peer.subscriptions);
+        let all = peer.cold.subscriptions.as_slice();
+        let Some(place) = all.iter().position(|known| known.is_for(filter)) else { return false };
+        let mut others = peer.cold.subscriptions.take();
+        let subscription = others.swap_remove(place);
         self.buffers.budget().give_back(subscription.charge());
         self.stop_reading(index, &subscription, &others);
         if let Some(peer) = self.at_mut(index) {
-            peer.subscriptions = others;
+            peer.cold.subscriptions = others.into();
         }
         true
     }
@@ -191,8 +186,8 @@ impl Session {
             return true;
         }
         let old = core::mem::replace(&mut peer.rights, Arc::clone(rights));
-        let (open, subscriptions) =
-            (peer.open_topics.clone(), core::mem::take(&mut peer.subscriptions));
+        let open = peer.open_topics.clone();
+        let subscriptions = peer.cold.subscriptions.take();
         for id in open {
             let name = self.topics.get(id).and_then(|topic| topic.name());
             if !name.is_some_and(|name| rights.may_publish(name)) {
@@ -219,7 +214,7 @@ impl Session {
             }
         }
         if let Some(peer) = self.at_mut(index) {
-            peer.subscriptions = kept;
+            peer.cold.subscriptions = kept.into();
         }
         for &id in &forbidden {
             if let Some(topic) = self.topics.get_mut(id) {

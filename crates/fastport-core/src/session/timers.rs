@@ -50,7 +50,7 @@ impl Session {
     pub fn hold_off(&mut self, now: Instant, key: PeerKey) {
         let Ok(peer) = self.peer_mut(key) else { return };
         let Link::Attached { heard, .. } = peer.link else { return };
-        let keepalive_ms = u64::from(peer.keepalive) * 1000;
+        let keepalive_ms = u64::from(peer.cold.keepalive) * 1000;
         if keepalive_ms > 0 && now.since(heard) >= keepalive_ms / 2 {
             peer.link = Link::attached(now);
             self.send_frame(key.index, &Frame::Ping { token: &[] });
@@ -68,7 +68,7 @@ impl Session {
     pub(super) fn schedule_look(&mut self, now: Instant, index: u32) {
         let stall_ms = self.limits.stall_ms;
         let Some(peer) = self.at(index) else { return };
-        let keepalive_ms = u64::from(peer.keepalive) * 1000;
+        let keepalive_ms = u64::from(peer.cold.keepalive) * 1000;
         let pause = [keepalive_ms, stall_ms].into_iter().filter(|&pause| pause > 0).min();
         if let Some(pause) = pause {
             self.peer_wheel.schedule(index, now.after(pause));
@@ -103,7 +103,7 @@ impl Session {
             Link::Lingering { .. } => return self.remove(index, GapCause::ReaderGone),
             Link::Attached { heard, is_asked } => (heard, is_asked),
         };
-        let keepalive_ms = u64::from(peer.keepalive) * 1000;
+        let keepalive_ms = u64::from(peer.cold.keepalive) * 1000;
         let stalled_ms = peer.stalled_ms(now);
         let is_blocked = peer.is_blocked;
         if stall_ms > 0 && stalled_ms >= stall_ms {
