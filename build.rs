@@ -13,5 +13,20 @@ fn main() {
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
         let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
         println!("cargo::rustc-link-arg-bin=fastportd=-Wl,-T,{folder}/tools/start-order.ld");
+        if is("CARGO_CFG_TARGET_ENV", "gnu") {
+            link_unwinder();
+        }
+    }
+}
+
+/// Links libgcc's unwinder into the program, which has no use for it while all goes well: mapping the
+/// shared one takes 96 KiB. Where the linker looks for that, it first finds a script that names the
+/// archive.
+fn link_unwinder() {
+    let folder = std::env::var("OUT_DIR").unwrap_or_default();
+    let path = std::path::Path::new(&folder).join("libgcc_s.so");
+    match std::fs::write(&path, "INPUT(-lgcc_eh -lgcc)\n") {
+        Ok(()) => println!("cargo::rustc-link-search=native={folder}"),
+        Err(error) => println!("cargo::warning=linked as shared: {}: {error}", path.display()),
     }
 }
