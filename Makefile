@@ -6,10 +6,13 @@ FUZZ_SECONDS ?= 60
 # the Python that the WebSocket tests run; it has the client library `websockets`
 FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 
+# the load generator, which is no member of the workspace
+PEERS := benches/peers/Cargo.toml
+
 CHECKS := fmt lint imports doc no-std deny instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench footprint paths start-order fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths start-order fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -26,6 +29,7 @@ test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
 	$(CARGO) test --workspace --locked
 	$(CARGO) test --locked --features systemd --test systemd
+	$(CARGO) test --manifest-path $(PEERS) --target-dir target --locked
 
 check: $(CHECKS) ## all that must hold before review
 
@@ -35,9 +39,11 @@ checks:
 
 fmt: ## the format of the source
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path $(PEERS) -- --check
 
 lint: ## clippy, every warning an error
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --manifest-path $(PEERS) --target-dir target --all-targets --locked -- -D warnings
 
 imports: ## who may name whom (ARCHITECTURE.md)
 	$(CARGO) test --quiet --locked --test import_rules
@@ -57,8 +63,12 @@ instructions: ## the instructions of a message on each path, against benches/pat
 paths: ## how long a message takes on each path; PATHS=route-1-1 for those with that in their name
 	$(CARGO) bench --locked --package fastport-paths --bench paths -- $(PATHS)
 
-bench: ## the benchmarks
+bench: ## the benchmarks, in some minutes; docs/benchmarks.md is written anew (BENCH_ROUNDS=3)
 	$(CARGO) bench --locked
+	@CARGO="$(CARGO)" tools/bench.sh
+
+bench-full: ## the comparison with other relays in seven long rounds, for docs/benchmarks.md
+	@CARGO="$(CARGO)" BENCH_ROUNDS=$${BENCH_ROUNDS:-7} BENCH_FORM=long tools/bench.sh
 
 footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md
 	@tools/footprint.sh
