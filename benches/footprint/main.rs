@@ -56,7 +56,7 @@ fn alone_table(figures: &alone::Figures) -> String {
          | all pages, with all of libc's (RSS) | {} KiB |\n\
          | from exec to ready | {:.1} ms |\n\
          | wake-ups a second | {:.2} |\n\
-         | wake-ups a second with {} idle peers, keepalive 1 min | {:.2} |\n\n",
+         | wake-ups a second with {} idle peers: keepalive 1 min, sensors read every 10 s | {:.2} |\n\n",
         kib(memory.proportional),
         kib(memory.anonymous),
         kib(memory.resident),

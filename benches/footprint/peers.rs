@@ -38,25 +38,17 @@ pub(crate) async fn measure(
     let address: Arc<str> = daemon.address(scheme).into();
     let mut watcher = Peer::join(&daemon.address("tcp"), "demo");
     watcher.status();
-    // the program's own pages for this transport are not the peers' memory
     let mut links = Vec::new();
-    for _ in 0..FIRST {
-        links.push(come_in(scheme, Arc::clone(&address), connector.clone()).await?);
-    }
+    // what the first ones bring is there once: the program's pages for this transport, and room for
+    // as many handshakes as are under way at once
+    fill(&mut links, FIRST, scheme, &address, connector).await?;
+    watcher.wait_for_status("the first peers", |it| it["peers"] == FIRST as u64 + 1);
     let before = Memory::of(daemon.pid())?.proportional;
     let mut figures = Vec::new();
     for &count in counts {
-        let begun = Instant::now();
-        let already = links.len();
+        let (begun, already) = (Instant::now(), links.len());
         let wanted = FIRST + usize::try_from(count)?;
-        let mut coming = JoinSet::new();
-        while links.len() + coming.len() < wanted || !coming.is_empty() {
-            if coming.len() < AT_ONCE && links.len() + coming.len() < wanted {
-                coming.spawn(come_in(scheme, Arc::clone(&address), connector.clone()));
-            } else if let Some(link) = coming.join_next().await {
-                links.push(link??);
-            }
-        }
+        fill(&mut links, wanted, scheme, &address, connector).await?;
         let took = begun.elapsed().as_secs_f64();
         let all = wanted as u64 + 1;
         let status = watcher.wait_for_status("all peers", |it| it["peers"] == all);
@@ -65,6 +57,25 @@ pub(crate) async fn measure(
         figures.push((now.saturating_sub(before) / count, (links.len() - already) as f64 / took));
     }
     Ok(figures)
+}
+
+/// Lets peers come in until there are `wanted`.
+async fn fill(
+    links: &mut Vec<Link>,
+    wanted: usize,
+    scheme: &'static str,
+    address: &Arc<str>,
+    connector: &TlsConnector,
+) -> Result<(), Failure> {
+    let mut coming = JoinSet::new();
+    while links.len() + coming.len() < wanted || !coming.is_empty() {
+        if coming.len() < AT_ONCE && links.len() + coming.len() < wanted {
+            coming.spawn(come_in(scheme, Arc::clone(address), connector.clone()));
+        } else if let Some(link) = coming.join_next().await {
+            links.push(link??);
+        }
+    }
+    Ok(())
 }
 
 /// A peer that has joined and subscribed, and does nothing until it is dropped.
@@ -176,7 +187,7 @@ pub(crate) fn make_certificate(folder: &Path) -> Result<TlsConnector, Failure> {
 }
 
 /// Peers before the first look.
-const FIRST: usize = 48;
+const FIRST: usize = 200;
 /// Handshakes that are under way at once; the daemon accepts 64.
 const AT_ONCE: usize = 48;
 const CONFIG: &str = r#"
