@@ -81,7 +81,7 @@ pub struct Figures {
 ///        0       kept                    settled     sent          len
 /// ```
 ///
-/// Behind these may lie [`pieces`] that are shared with other outboxes. Whatever looks at frames
+/// Behind these may lie pieces that are shared with other outboxes. Whatever looks at frames
 /// makes them its own first.
 #[derive(Debug)]
 pub struct Outbox {

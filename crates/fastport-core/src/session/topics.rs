@@ -2,9 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hash::BuildHasher;
 
 use fastport_wire::{Frame, Topic as TopicName, TopicId};
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::push_frame;
 use crate::budget::Buffers;
@@ -14,7 +15,9 @@ use crate::retention::TopicLog;
 pub(super) struct Topics {
     /// id - 1 to topic; what was removed leaves a hole
     by_id: Vec<Option<Box<Topic>>>,
-    by_name: HashMap<Box<str>, TopicId>,
+    /// by the hash of the name, which stands in the topic alone
+    by_name: HashTable<TopicId>,
+    hasher: DefaultHashBuilder,
     retained: u64,
     /// Some topic may have become unused since they were last looked through.
     may_have_unused: bool,
@@ -76,6 +79,10 @@ impl Topic {
                 }
             }
             Err(place) => {
+                if self.readers.is_empty() {
+                    // most topics of their own readers have that one
+                    self.readers.reserve_exact(1);
+                }
                 self.readers.insert(place, Reader { peer, announced: 0, no_local, holds });
                 self.holders += u32::from(holds);
             }
@@ -138,7 +145,9 @@ impl Topics {
     }
 
     pub(super) fn find(&self, name: TopicName<'_>) -> Option<TopicId> {
-        self.by_name.get(name.as_str()).copied()
+        let has_name =
+            |&id: &TopicId| self.get(id).is_some_and(|known| *known.name == *name.as_str());
+        self.by_name.find(self.hasher.hash_one(name.as_str()), has_name).copied()
     }
 
     /// The topics with their ids.
@@ -156,7 +165,6 @@ impl Topics {
     pub(super) fn insert(&mut self, name: TopicName<'_>) -> Option<TopicId> {
         let id = TopicId::new(u32::try_from(self.by_id.len() + 1).ok()?)?;
         self.may_have_unused = true;
-        self.by_name.insert(name.as_str().into(), id);
         self.by_id.push(Some(Box::new(Topic {
             name: name.as_str().into(),
             schema: None,
@@ -165,6 +173,13 @@ impl Topics {
             publishers: 0,
             log: None,
         })));
+        let Self { by_id, by_name, hasher, .. } = self;
+        let hash_of = |&id: &TopicId| {
+            let topic = by_id.get(id.get() as usize - 1).and_then(Option::as_deref);
+            // what has no topic is not in the table
+            hasher.hash_one(topic.map_or("", |topic| &*topic.name))
+        };
+        by_name.insert_unique(hash_of(&id), id, hash_of);
         Some(id)
     }
 
@@ -183,12 +198,16 @@ impl Topics {
             return false;
         }
         let mut freed = 0;
-        for place in &mut self.by_id {
+        for (number, place) in (1..).zip(&mut self.by_id) {
             if let Some(mut topic) = place.take_if(|topic| topic.is_unused()) {
                 let schema = topic.schema.as_ref().map_or(0, |schema| schema.len());
                 // its id is not given again, and the hole in the table stays
                 freed += charge(&topic.name) + schema - HOLE_BYTES;
-                self.by_name.remove(&topic.name);
+                let is_it = |id: &TopicId| id.get() == number;
+                let hash = self.hasher.hash_one(&*topic.name);
+                if let Ok(entry) = self.by_name.find_entry(hash, is_it) {
+                    entry.remove();
+                }
                 if let Some(log) = &mut topic.log {
                     log.clear(buffers);
                 }
