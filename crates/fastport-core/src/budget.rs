@@ -143,10 +143,24 @@ impl Buffers {
     /// [`NoBudget`]; `buffer` is then as it was.
     #[inline]
     pub fn reserve(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
+        self.reserve_within(buffer, more, 0)
+    }
+
+    /// As [`Buffers::reserve`]; `buffer` may become as large as `spacious`, though less will do.
+    ///
+    /// # Errors
+    /// As [`Buffers::reserve`].
+    #[inline]
+    pub fn reserve_within(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        more: usize,
+        spacious: usize,
+    ) -> Result<(), NoBudget> {
         if buffer.capacity() - buffer.len() >= more {
             return Ok(());
         }
-        self.grow(buffer, more)
+        self.grow(buffer, more, spacious)
     }
 
     /// Frees `buffer`, or keeps it warm.
@@ -164,15 +178,27 @@ impl Buffers {
             freed.clear();
             self.large_bytes += capacity;
             self.large.push(freed);
+            self.drop_smallest();
         } else {
             self.budget.give_back(capacity);
         }
     }
 
     fn keeps_large(&self, capacity: usize) -> bool {
-        capacity <= LARGE_CAPACITY
-            && self.large.len() < LARGE_BUFFERS
-            && self.large_bytes + capacity <= self.budget.limit() / 2
+        capacity <= LARGE_CAPACITY && self.large_bytes + capacity <= self.budget.limit() / 2
+    }
+
+    /// Of too many large buffers the smallest goes: streams want the others.
+    fn drop_smallest(&mut self) {
+        if self.large.len() <= LARGE_BUFFERS {
+            return;
+        }
+        let smallest = (0..).zip(&self.large).min_by_key(|(_, buffer)| buffer.capacity());
+        if let Some((place, _)) = smallest {
+            let capacity = self.large.swap_remove(place).capacity();
+            self.large_bytes -= capacity;
+            self.budget.give_back(capacity);
+        }
     }
 
     /// Whether large buffers were in use since this was last asked.
@@ -186,16 +212,6 @@ impl Buffers {
         let before = buffer.capacity();
         buffer.shrink_to_fit();
         self.budget.give_back(before - buffer.capacity());
-    }
-
-    /// Moves what `buffer` holds into one that is just large enough, if there is memory for two.
-    pub fn refit(&mut self, buffer: &mut Vec<u8>) {
-        let mut fitting = Vec::new();
-        if self.grow_to(&mut fitting, buffer.len()).is_ok() {
-            fitting.extend_from_slice(buffer);
-            core::mem::swap(buffer, &mut fitting);
-            self.release(&mut fitting);
-        }
     }
 
     /// Frees the warm buffers: their room is wanted, or nothing happens any more. Returns how many
@@ -216,12 +232,13 @@ impl Buffers {
         warm + self.shared_capacity()
     }
 
-    fn grow(&mut self, buffer: &mut Vec<u8>, more: usize) -> Result<(), NoBudget> {
+    fn grow(&mut self, buffer: &mut Vec<u8>, more: usize, spacious: usize) -> Result<(), NoBudget> {
         let needed = buffer.len().checked_add(more).ok_or(NoBudget)?;
         if needed > SMALL_CAPACITY {
             self.is_busy = true;
             // one that is far too large may be held for long
-            let fits = |warm: &Vec<u8>| (needed..=SPACIOUS * needed).contains(&warm.capacity());
+            let most = spacious.max(SPACIOUS * needed);
+            let fits = |warm: &Vec<u8>| (needed..=most).contains(&warm.capacity());
             if let Some(place) = self.large.iter().rposition(fits) {
                 let mut warm = self.large.swap_remove(place);
                 self.large_bytes -= warm.capacity();
@@ -276,8 +293,8 @@ const SMALL_CAPACITY: usize = 4 * 1024;
 const LARGE_BUFFERS: usize = 64;
 /// A larger buffer is freed at once: it was an exception.
 const LARGE_CAPACITY: usize = 512 * 1024;
-/// A buffer this many times as large as what it is to hold is not given for it.
-pub(crate) const SPACIOUS: usize = 4;
+/// A buffer this many times as large as what it is to hold is not given for it unasked.
+const SPACIOUS: usize = 4;
 /// The least worth allocating.
 const LEAST_CAPACITY: usize = 128;
 

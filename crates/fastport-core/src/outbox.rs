@@ -21,7 +21,7 @@ use fastport_wire::{Frame, TopicId};
 use self::gaps::Gaps;
 use self::pieces::Pieces;
 pub(crate) use self::pieces::SHARED_BYTES;
-use crate::budget::{Buffers, NoBudget, SPACIOUS, Span};
+use crate::budget::{Buffers, NoBudget, Span};
 use crate::ledger::Ledger;
 
 /// Published frames of one topic with the same flags, one after another, as they came.
@@ -314,9 +314,11 @@ impl Outbox {
         if self.kept > self.bytes.len() / 2 {
             self.compact();
         }
-        buffers.reserve(&mut self.bytes, more).or_else(|NoBudget| {
+        // growing by doubling would make it as large
+        let spacious = 2 * self.limit;
+        buffers.reserve_within(&mut self.bytes, more, spacious).or_else(|NoBudget| {
             self.compact();
-            buffers.reserve(&mut self.bytes, more)
+            buffers.reserve_within(&mut self.bytes, more, spacious)
         })
     }
 
@@ -353,27 +355,19 @@ impl Outbox {
             self.sent = self.bytes.len().min(self.sent + written);
             if self.sent < self.bytes.len() {
                 self.own(buffers);
-                self.stall(buffers);
+                self.is_stalled = true;
                 return;
             }
             let (messages, counted) = self.in_unwritten_pieces();
             self.book(ledger, self.waiting - messages, self.waiting_counted - counted);
             self.settled = self.sent;
         } else if !self.advance_piece(buffers, ledger, written) {
-            self.stall(buffers);
+            self.is_stalled = true;
             return;
         }
         self.is_stalled = false;
         if self.unacked == 0 && self.next_piece().is_none() {
             self.empty(buffers);
-        }
-    }
-
-    /// The link takes no more for now, and it may be long until it does.
-    fn stall(&mut self, buffers: &mut Buffers) {
-        self.is_stalled = true;
-        if self.bytes.capacity() > SPACIOUS * self.bytes.len() {
-            buffers.refit(&mut self.bytes);
         }
     }
 

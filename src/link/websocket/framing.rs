@@ -142,11 +142,17 @@ impl Head {
     }
 }
 
-/// Takes the mask off, eight bytes at a time.
+/// Takes the mask off, 64 bytes at a time.
 fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (chunks, rest) = bytes.as_chunks_mut();
+    let (long, rest) = bytes.as_chunks_mut::<64>();
+    for chunk in long {
+        for word in chunk.as_chunks_mut().0 {
+            *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+        }
+    }
+    let (chunks, rest) = rest.as_chunks_mut();
     for chunk in chunks {
         *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
     }

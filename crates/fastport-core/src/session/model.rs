@@ -11,7 +11,7 @@ use std::{format, vec};
 use fastport_wire::control::options;
 use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags, Head};
-use fastport_wire::{Filter, Topic as TopicName};
+use fastport_wire::{Filter, Topic as TopicName, TopicId};
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 

@@ -313,7 +313,12 @@ impl Session {
                 self.send_ack(index);
                 self.send_frame(index, &Frame::Pong { token });
             }
-            Frame::Pong { .. } => {}
+            Frame::Pong { .. } => {
+                // it has acknowledged what it had
+                if let Some(peer) = self.at_mut(index) {
+                    peer.is_asked_for_ack = false;
+                }
+            }
             // 0 answers what has no request, and leaves the link open
             Frame::Chunk { .. } | Frame::Credit { .. } if is_choked => return false,
             Frame::Chunk { .. } | Frame::Credit { .. } => {

@@ -4,6 +4,7 @@ use std::borrow::ToOwned;
 use std::string::String;
 use std::vec;
 
+use fastport_wire::TopicId;
 use fastport_wire::control::options;
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::DataFlags;
