@@ -554,7 +554,7 @@ fn whole_frames(bytes: &[u8], most: usize) -> usize {
 }
 
 /// A message's share of the link, so that a slow one is not filled with one message for long.
-const MESSAGE_BYTES: usize = 64 * 1024;
+const MESSAGE_BYTES: usize = 256 * 1024;
 /// Up to here copying costs less than a second vector, and what a slow peer makes its link hold
 /// needs no memory to be there before.
 const SMALL: usize = 4096;
