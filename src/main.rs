@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use fastport::app::{self, App, Settings, Source};
 use fastport::arguments::{Arguments, HELP, Task};
 use fastport::log;
+// C's pow, so that libm is not loaded
+use fastport_pow as _;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args_os(), std::env::var_os(CONFIG_VARIABLE)) {
