@@ -1,5 +1,6 @@
 //! `[daemon]` and `[board]`: the process as a whole, and the board it runs on.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::schema::{Fields, Reload, Visit, within};
@@ -14,13 +15,16 @@ pub struct Daemon {
     /// The longest wait at shutdown for what peers still have to get. Well inside the 90 s after
     /// which systemd kills.
     pub drain: Duration,
+    /// The folder for what outlives the process; none: there is none, and nothing does but what
+    /// systemd holds.
+    pub state: Option<PathBuf>,
     /// `[daemon.log]`.
     pub log: Log,
 }
 
 impl Default for Daemon {
     fn default() -> Self {
-        Self { workers: 1, drain: Duration::from_secs(5), log: Log::default() }
+        Self { workers: 1, drain: Duration::from_secs(5), state: None, log: Log::default() }
     }
 }
 
@@ -29,6 +33,7 @@ impl Fields for Daemon {
         let drain = Duration::ZERO..=Duration::from_secs(80);
         visit.key("workers", Reload::Restart, &mut within(&mut self.workers, 1..=64));
         visit.key("drain", Reload::Live, &mut within(&mut self.drain, drain));
+        visit.key("state", Reload::Restart, &mut self.state);
         visit.table("log", &mut self.log);
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub mod central;
 pub mod daemon;
 mod error;
 pub mod limits;
@@ -18,8 +19,10 @@ pub mod reload;
 pub(crate) mod schema;
 pub mod session;
 mod source;
+pub mod uplink;
 pub mod value;
 
+pub use central::{Central, Journal, JournalPlace};
 pub use daemon::{Board, Daemon, LogFormat, LogLevel};
 pub use error::{ConfigError, Fault, FaultKind, Place};
 pub use limits::{Limits, Rate, SourceLimits};
@@ -28,6 +31,7 @@ pub use origin::Origins;
 pub use reload::{Change, Changes};
 pub use schema::Reload;
 pub use session::{Access, OpenFrom, Promise, Retention, Session};
+pub use uplink::{Direction, Lane, Rule, Spool, Uplink, WhenSpoolFull};
 pub use value::{Bytes, Mode, Seconds, SessionName, TopicFilter};
 
 use listen::ListenTable;
@@ -51,6 +55,12 @@ pub struct Config {
     pub sessions: Vec<Session>,
     /// `[board]`.
     pub board: Board,
+    /// `[journal]`.
+    pub journal: Journal,
+    /// `[uplink]`.
+    pub uplink: Uplink,
+    /// `[central]`.
+    pub central: Central,
 }
 
 impl Default for Config {
@@ -64,6 +74,9 @@ impl Default for Config {
             access: Access::default(),
             board: Board { session: Some(demo.name.clone()), ..Board::default() },
             sessions: vec![demo],
+            journal: Journal::default(),
+            uplink: Uplink::default(),
+            central: Central::default(),
             limits,
         }
     }
@@ -127,6 +140,9 @@ impl Config {
             access: self.access.clone(),
             session: self.sessions.iter().map(SessionTable::from).collect(),
             board: self.board.clone(),
+            journal: self.journal.clone(),
+            uplink: self.uplink.clone(),
+            central: self.central.clone(),
         }
     }
 }
@@ -139,6 +155,9 @@ struct Tables {
     access: Access,
     session: Vec<SessionTable>,
     board: Board,
+    journal: Journal,
+    uplink: Uplink,
+    central: Central,
 }
 
 impl Default for Tables {
@@ -157,13 +176,20 @@ impl Fields for Tables {
         visit.table("access", &mut self.access);
         visit.tables("session", Reload::Live, &mut self.session);
         visit.table("board", &mut self.board);
+        visit.table("journal", &mut self.journal);
+        visit.table("uplink", &mut self.uplink);
+        visit.table("central", &mut self.central);
     }
 }
 
 impl Tables {
     /// The configuration that the tables mean; what is wrong between them is reported.
     fn build(self, base: &Path, findings: &mut Findings<'_>) -> Config {
-        let Self { daemon, listen, limits, mut access, session, mut board } = self;
+        let Self { mut daemon, listen, limits, mut access, session, mut board, .. } = self;
+        let (journal, mut central) = (self.journal, self.central);
+        daemon.state = daemon.state.map(|path| base.join(path));
+        central.store = central.store.map(|path| base.join(path));
+        let uplink = self.uplink.build(base, findings);
         access.credentials = access.credentials.map(|path| base.join(path));
         let sessions = build_sessions(session, &limits, &access, findings);
         let listen = build_listeners(listen, base, findings);
@@ -171,9 +197,10 @@ impl Tables {
         if findings.is_clean() {
             check_limits(&limits, findings);
             check_board(&board, &sessions, &access, findings);
+            check_state(&daemon, &sessions, (&journal, &uplink, &central), findings);
         }
         board.session = board.session.or_else(|| Some(sessions.first()?.name.clone()));
-        Config { daemon, listen, limits, access, sessions, board }
+        Config { daemon, listen, limits, access, sessions, board, journal, uplink, central }
     }
 }
 
@@ -263,6 +290,28 @@ fn check_board(board: &Board, sessions: &[Session], access: &Access, findings: &
     };
     let text = format!("there is no session {:?}; {hint}", name.as_str());
     findings.report("board.session", FaultKind::Conflict(text));
+}
+
+/// Reports what wants to outlive the process and has no place for that.
+fn check_state(
+    daemon: &Daemon,
+    sessions: &[Session],
+    (journal, uplink, central): (&Journal, &Uplink, &Central),
+    findings: &mut Findings<'_>,
+) {
+    let has_journal = sessions.iter().any(|session| session.promise == Promise::Journal);
+    let is_on_disk = journal.place == JournalPlace::Disk;
+    let needs = [
+        ("journal.place", has_journal && is_on_disk, "journals on disk"),
+        ("central.enabled", central.enabled, "a central instance"),
+        ("uplink.spool.disk", uplink.is_on() && uplink.spool.disk.0 > 0, "a spool on disk"),
+    ];
+    for (key, is_wanted, what) in needs {
+        if is_wanted && daemon.state.is_none() {
+            let text = format!("{what} needs a folder; set daemon.state");
+            findings.report(key, FaultKind::Missing(text));
+        }
+    }
 }
 
 /// Variables that begin as ours do but override no key: the path of the configuration itself, what

@@ -160,9 +160,12 @@ impl Findings<'_> {
             let (table, name) = key.rsplit_once('.').unwrap_or(("", &key));
             // the same name in another table is the likelier meaning than another name in this one
             let elsewhere = || {
-                let mut same =
-                    self.known.iter().filter(|path| path.rsplit('.').next() == Some(name));
-                same.next().filter(|_| same.next().is_none()).cloned()
+                let is_same = |path: &&String| path.rsplit('.').next() == Some(name);
+                let depth = |path: &&String| path.matches('.').count();
+                let same: Vec<_> = self.known.iter().filter(is_same).collect();
+                let least = same.iter().map(depth).min();
+                let mut nearest = same.iter().filter(|path| Some(depth(path)) == least);
+                nearest.next().filter(|_| nearest.next().is_none()).map(|path| (*path).clone())
             };
             let nearest = nearest(name, siblings.iter().copied())
                 .map(|name| if table.is_empty() { name } else { format!("{table}.{name}") })

@@ -94,6 +94,8 @@ words! {
     Promise {
         /// The message is in the relay's memory.
         Memory = "memory",
+        /// It outlives the process, see `[journal]`.
+        Journal = "journal",
     }
 }
 

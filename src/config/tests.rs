@@ -155,10 +155,10 @@ fn an_unknown_key_has_its_place_and_its_nearest() {
             "[[session]]\nname = 'a'\nretention.mesages = 1",
             ":3:11: session[0].retention.mesages: unknown key; did you mean session[0].retention.messages?",
         ),
-        ("x = 1", ":1:1: x: unknown key; there are daemon, listen, limits, access, session, board"),
+        ("x = 1", ":1:1: x: unknown key; there are daemon, listen, limits, access, session, board, journal, uplink, central"),
         (
             "'\u{fc} \u{fc}' = 1\nx = 1",
-            ":1:1: \u{fc} \u{fc}: unknown key; there are daemon, listen, limits, access, session, board",
+            ":1:1: \u{fc} \u{fc}: unknown key; there are daemon, listen, limits, access, session, board, journal, uplink, central",
         ),
     ] {
         assert_eq!(faults(text)[0], expected, "{text}");
@@ -255,7 +255,7 @@ fn a_wrong_value_has_its_place_and_what_to_do() {
         ),
         (
             "[[session]]\nname = 'a'\npromise = 'durable'",
-            r#":3:11: session[0].promise: "durable" is not known; use "memory""#,
+            r#":3:11: session[0].promise: "durable" is not known; use "memory" or "journal""#,
         ),
         (
             "[[session]]\nname = 'a'\nwhen_full = 'drop'",
@@ -479,6 +479,37 @@ fn a_file_that_cannot_be_used_is_named() {
     assert_eq!(load(), Err(expected));
     std::fs::write(&path, "[daemon]\nworkers = 3").expect("written");
     assert_eq!(load().map(|config| config.daemon.workers), Ok(3));
+}
+
+#[test]
+fn what_outlives_the_process_needs_a_place() {
+    let session = "[[session]]\nname = 'a'\npromise = 'journal'\n";
+    for (text, key) in [
+        (format!("{session}[journal]\nplace = 'disk'"), "journal.place"),
+        ("[central]\nenabled = true".to_owned(), "central.enabled"),
+        ("[uplink]\ncentral = ['tcp://a']\nspool.disk = '1MiB'".to_owned(), "uplink.spool.disk"),
+    ] {
+        let error = parse(&text).expect_err(&text).to_string();
+        assert!(error.contains(key) && error.contains("daemon.state"), "{error}");
+        accepted(&format!("[daemon]\nstate = 'state'\n{text}"));
+    }
+    accepted(session);
+}
+
+#[test]
+fn an_uplink_that_contradicts_itself_is_refused() {
+    for (lines, key) in [
+        ("key = 'k'", "uplink.identity"),
+        ("identity = 'a'\nkey = 'k'\npassword = 'p'", "uplink.password"),
+        ("certificate = 'c'", "uplink.certificate"),
+        ("prefix = 'a/#'", "uplink.prefix"),
+        ("prefix = 'a/%d'", "uplink.prefix"),
+        ("retry_first = '2m'", "uplink.retry_most"),
+    ] {
+        let text = format!("[uplink]\ncentral = ['tcp://a']\nspool.disk = 0\n{lines}");
+        let error = parse(&text).expect_err(lines).to_string();
+        assert!(error.contains(key), "{lines}: {error}");
+    }
 }
 
 #[test]
