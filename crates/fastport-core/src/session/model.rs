@@ -668,10 +668,11 @@ impl World {
             .sum();
         assert_eq!(session.figures().retained, retained);
         for (_, topic) in session.topics.iter() {
-            assert!(topic.readers.is_sorted_by(|a, b| a.peer < b.peer));
-            let holders = topic.readers.iter().filter(|reader| reader.holds).count();
+            let readers = topic.readers.as_slice();
+            assert!(readers.is_sorted_by(|a, b| a.peer < b.peer));
+            let holders = readers.iter().filter(|reader| reader.holds).count();
             assert_eq!(topic.holders as usize, holders);
-            assert!(topic.readers.iter().all(|reader| session.at(reader.peer).is_some()));
+            assert!(readers.iter().all(|reader| session.at(reader.peer).is_some()));
             let id = session.topics.find(topic.name().expect("a name")).expect("in the table");
             let open = peers().filter(|peer| peer.has_open(id)).count();
             assert_eq!(topic.publishers as usize, open);
@@ -903,7 +904,7 @@ fn held(session: &Session) -> usize {
         .map(|(_, topic)| {
             topics::charge(&topic.name)
                 + topic.schema.as_ref().map_or(0, |schema| schema.len())
-                + topic.readers.len() * topics::READER_BYTES
+                + topic.readers.as_slice().len() * topics::READER_BYTES
                 + topic.log.as_ref().map_or(0, |log| log.charge())
         })
         .sum();

@@ -212,7 +212,7 @@ impl Session {
         if let Some(topic) = self.topics.get_mut(id) {
             topic.schema = Some(schema.into());
             // all readers are told again, before the next message
-            topic.readers.iter_mut().for_each(|reader| reader.announced = 0);
+            topic.readers.as_mut_slice().iter_mut().for_each(|reader| reader.announced = 0);
         }
         true
     }

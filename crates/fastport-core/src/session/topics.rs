@@ -28,11 +28,79 @@ pub(super) struct Topic {
     pub(super) name: Box<str>,
     pub(super) schema: Option<Box<[u8]>>,
     /// Sorted by peer.
-    pub(super) readers: Vec<Reader>,
+    pub(super) readers: Readers,
     /// Of the readers, how many must not lose.
     pub(super) holders: u32,
     pub(super) publishers: u32,
     pub(super) log: Option<Box<TopicLog>>,
+}
+
+/// A topic's readers. Most topics of their own have one, and then it lies here.
+#[derive(Debug)]
+pub(super) enum Readers {
+    One(Reader),
+    /// None, or some.
+    Many(Vec<Reader>),
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Readers {
+    #[inline]
+    pub(super) fn as_slice(&self) -> &[Reader] {
+        match self {
+            Self::One(one) => core::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    #[inline]
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Reader] {
+        match self {
+            Self::One(one) => core::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    /// `place` <= how many there are.
+    fn insert(&mut self, place: usize, reader: Reader) {
+        match self {
+            Self::Many(many) if many.is_empty() => *self = Self::One(reader),
+            Self::Many(many) => many.insert(place, reader),
+            Self::One(one) => {
+                let mut many = Vec::with_capacity(2);
+                many.push(*one);
+                many.insert(place, reader);
+                *self = Self::Many(many);
+            }
+        }
+    }
+
+    /// `place` < how many there are.
+    fn remove(&mut self, place: usize) -> Reader {
+        match self {
+            Self::One(one) => {
+                let gone = *one;
+                *self = Self::default();
+                gone
+            }
+            Self::Many(many) => {
+                let gone = many.remove(place);
+                match many[..] {
+                    [one] => *self = Self::One(one),
+                    _ if many.capacity() > 2 * LEAST_READERS.max(many.len()) => {
+                        many.shrink_to(LEAST_READERS.max(many.len()));
+                    }
+                    _ => {}
+                }
+                gone
+            }
+        }
+    }
 }
 
 /// A peer that reads a topic.
@@ -62,12 +130,12 @@ impl Topic {
 
     /// Where the peer is among the readers, or would be.
     pub(super) fn place_of(&self, peer: u32) -> Result<usize, usize> {
-        self.readers.binary_search_by_key(&peer, |reader| reader.peer)
+        self.readers.as_slice().binary_search_by_key(&peer, |reader| reader.peer)
     }
 
     pub(super) fn reader_mut(&mut self, peer: u32) -> Option<&mut Reader> {
         let place = self.place_of(peer).ok()?;
-        self.readers.get_mut(place)
+        self.readers.as_mut_slice().get_mut(place)
     }
 
     /// Adds a reader, whose charge is taken already, or changes what it wants.
@@ -79,10 +147,6 @@ impl Topic {
                 }
             }
             Err(place) => {
-                if self.readers.is_empty() {
-                    // most topics of their own readers have that one
-                    self.readers.reserve_exact(1);
-                }
                 self.readers.insert(place, Reader { peer, announced: 0, no_local, holds });
                 self.holders += u32::from(holds);
             }
@@ -94,9 +158,6 @@ impl Topic {
         let Ok(place) = self.place_of(peer) else { return };
         let gone = self.readers.remove(place);
         self.holders -= u32::from(gone.holds);
-        if self.readers.capacity() > 2 * LEAST_READERS.max(self.readers.len()) {
-            self.readers.shrink_to(LEAST_READERS.max(self.readers.len()));
-        }
     }
 
     pub(super) fn is_read_by(&self, peer: u32) -> bool {
@@ -105,7 +166,7 @@ impl Topic {
 
     fn is_unused(&self) -> bool {
         let is_quiet = self.log.as_ref().is_none_or(|log| log.is_empty());
-        is_quiet && self.readers.is_empty() && self.publishers == 0
+        is_quiet && self.readers.as_slice().is_empty() && self.publishers == 0
     }
 }
 
@@ -168,7 +229,7 @@ impl Topics {
         self.by_id.push(Some(Box::new(Topic {
             name: name.as_str().into(),
             schema: None,
-            readers: Vec::new(),
+            readers: Readers::default(),
             holders: 0,
             publishers: 0,
             log: None,
