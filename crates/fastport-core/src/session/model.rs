@@ -663,7 +663,7 @@ impl World {
         let retained: u64 = session
             .topics
             .iter()
-            .filter_map(|(_, topic)| topic.log.as_ref())
+            .filter_map(|(_, topic)| topic.log())
             .map(|log| u64::from(log.messages()))
             .sum();
         assert_eq!(session.figures().retained, retained);
@@ -676,7 +676,7 @@ impl World {
             let id = session.topics.find(topic.name().expect("a name")).expect("in the table");
             let open = peers().filter(|peer| peer.has_open(id)).count();
             assert_eq!(topic.publishers as usize, open);
-            let log = topic.log.as_ref().filter(|log| log.messages() > 0);
+            let log = topic.log().filter(|log| log.messages() > 0);
             assert!(log.is_none() || session.topic_wheel.next_deadline().is_some());
         }
     }
@@ -903,9 +903,9 @@ fn held(session: &Session) -> usize {
         .iter()
         .map(|(_, topic)| {
             topics::charge(&topic.name)
-                + topic.schema.as_ref().map_or(0, |schema| schema.len())
+                + topic.schema().map_or(0, <[u8]>::len)
                 + topic.readers.as_slice().len() * topics::READER_BYTES
-                + topic.log.as_ref().map_or(0, |log| log.charge())
+                + topic.log().map_or(0, |log| log.charge())
         })
         .sum();
     of_peers + of_topics + session.topics.holes_charge() + session.buffers.spare_bytes()

@@ -273,7 +273,7 @@ impl Session {
     ) -> Result<(), NoBudget> {
         loop {
             let Some(topic) = self.topics.get_mut(id) else { return Ok(()) };
-            let log = topic.log.get_or_insert_default();
+            let log = topic.log_or_new();
             let before = log.messages();
             let changed = change(log, &mut self.buffers);
             let after = log.messages();

@@ -1022,7 +1022,7 @@ fn a_full_budget_evicts_the_oldest_first() {
             rig.pass(700);
             let mut held = Vec::new();
             for id in ids {
-                let log = rig.session.topics.get(id).and_then(|topic| topic.log.as_ref());
+                let log = rig.session.topics.get(id).and_then(|topic| topic.log());
                 let Some(log) = log else { continue };
                 log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));
             }
@@ -1047,7 +1047,7 @@ fn what_makes_room_for_its_own_topic_is_counted_once() {
     for number in 0..40 {
         rig.give_all(publisher, &data(id, DataFlags::KEEP, &[number; 1000]));
         rig.pass(1);
-        let log = rig.session.topics.get(id).and_then(|topic| topic.log.as_ref());
+        let log = rig.session.topics.get(id).and_then(|topic| topic.log());
         let mut held = Vec::new();
         if let Some(log) = log {
             log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));

@@ -26,13 +26,19 @@ pub(super) struct Topics {
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: Box<str>,
-    pub(super) schema: Option<Box<[u8]>>,
     /// Sorted by peer.
     pub(super) readers: Readers,
     /// Of the readers, how many must not lose.
     pub(super) holders: u32,
     pub(super) publishers: u32,
-    pub(super) log: Option<Box<TopicLog>>,
+    /// Most topics have neither schema nor past.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    schema: Option<Box<[u8]>>,
+    log: TopicLog,
 }
 
 /// A topic's readers. Most topics of their own have one, and then it lies here.
@@ -121,11 +127,32 @@ impl Topic {
     }
 
     pub(super) fn frame(&self, id: TopicId) -> Frame<'_> {
-        Frame::Topic { id, name: &self.name, schema: self.schema.as_deref() }
+        Frame::Topic { id, name: &self.name, schema: self.schema() }
     }
 
     pub(super) fn name(&self) -> Option<TopicName<'_>> {
         TopicName::parse(&self.name).ok()
+    }
+
+    pub(super) fn schema(&self) -> Option<&[u8]> {
+        self.rest.as_ref()?.schema.as_deref()
+    }
+
+    pub(super) fn set_schema(&mut self, schema: &[u8]) {
+        self.rest.get_or_insert_default().schema = Some(schema.into());
+    }
+
+    /// The topic's past, if there ever was any.
+    pub(super) fn log(&self) -> Option<&TopicLog> {
+        self.rest.as_ref().map(|rest| &rest.log)
+    }
+
+    pub(super) fn log_mut(&mut self) -> Option<&mut TopicLog> {
+        self.rest.as_mut().map(|rest| &mut rest.log)
+    }
+
+    pub(super) fn log_or_new(&mut self) -> &mut TopicLog {
+        &mut self.rest.get_or_insert_default().log
     }
 
     /// Where the peer is among the readers, or would be.
@@ -165,7 +192,7 @@ impl Topic {
     }
 
     fn is_unused(&self) -> bool {
-        let is_quiet = self.log.as_ref().is_none_or(|log| log.is_empty());
+        let is_quiet = self.log().is_none_or(TopicLog::is_empty);
         is_quiet && self.readers.as_slice().is_empty() && self.publishers == 0
     }
 }
@@ -228,11 +255,10 @@ impl Topics {
         self.may_have_unused = true;
         self.by_id.push(Some(Box::new(Topic {
             name: name.as_str().into(),
-            schema: None,
             readers: Readers::default(),
             holders: 0,
             publishers: 0,
-            log: None,
+            rest: None,
         })));
         let Self { by_id, by_name, hasher, .. } = self;
         let hash_of = |&id: &TopicId| {
@@ -261,7 +287,7 @@ impl Topics {
         let mut freed = 0;
         for (number, place) in (1..).zip(&mut self.by_id) {
             if let Some(mut topic) = place.take_if(|topic| topic.is_unused()) {
-                let schema = topic.schema.as_ref().map_or(0, |schema| schema.len());
+                let schema = topic.schema().map_or(0, <[u8]>::len);
                 // its id is not given again, and the hole in the table stays
                 freed += charge(&topic.name) + schema - HOLE_BYTES;
                 let is_it = |id: &TopicId| id.get() == number;
@@ -269,7 +295,7 @@ impl Topics {
                 if let Ok(entry) = self.by_name.find_entry(hash, is_it) {
                     entry.remove();
                 }
-                if let Some(log) = &mut topic.log {
+                if let Some(log) = topic.log_mut() {
                     log.clear(buffers);
                 }
             }
@@ -292,7 +318,7 @@ impl Topics {
     /// Forgets everything that is retained.
     pub(super) fn forget(&mut self, buffers: &mut Buffers) {
         for topic in self.by_id.iter_mut().flatten() {
-            if let Some(mut log) = topic.log.take() {
+            if let Some(log) = topic.log_mut() {
                 log.clear(buffers);
             }
         }
@@ -303,7 +329,7 @@ impl Topics {
 
 /// What a topic of that name is charged with.
 pub(super) fn charge(name: &str) -> usize {
-    size_of::<Topic>() + size_of::<TopicLog>() + 2 * name.len() + TOPIC_OVERHEAD + HOLE_BYTES
+    size_of::<Topic>() + size_of::<Rest>() + 2 * name.len() + TOPIC_OVERHEAD + HOLE_BYTES
 }
 
 /// What each reader of a topic is charged with: a list may have twice the room it needs.
@@ -319,3 +345,15 @@ const TOPIC_OVERHEAD: usize = 64;
 /// An id is not given twice, so a session's ids can be used up by topics that come and go: this
 /// many times the topics it may have at once.
 const IDS_PER_TOPIC: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With malloc's head 64 bytes, of which there are as many as topics.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_topic_is_small() {
+        assert!(size_of::<Topic>() <= 56, "{}", size_of::<Topic>());
+    }
+}
