@@ -581,7 +581,8 @@ impl World {
                 let peer = self.rig.session.at(self.devices[at].index).expect("it has a link");
                 // memory may have been refused
                 let known = peer.cold.subscriptions.as_slice().iter().map(|known| {
-                    let filter = FILTERS.iter().position(|filter| known.is_for(filter));
+                    let known_filter = known.filter(&self.rig.session.topics).expect("it has one");
+                    let filter = FILTERS.iter().position(|filter| known_filter.as_str() == *filter);
                     (filter.expect("one of ours"), known.no_local)
                 });
                 self.devices[at].filters = known.collect();

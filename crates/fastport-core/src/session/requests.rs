@@ -168,10 +168,11 @@ impl Session {
 
     /// Whether some member of that tier reads the topic, or will once there is one.
     fn is_offered(&self, tier: Tier, name: TopicName<'_>) -> bool {
+        let id = self.topics.find(name);
         let mut members = self.members.iter().filter(|&&(_, offered)| offered == tier);
         members.any(|&(member, _)| {
             self.at(member).is_some_and(|peer| {
-                peer.rights.may_read(name) && peer.reads_no_local(name).is_some()
+                peer.rights.may_read(name) && peer.reads_no_local(id, name).is_some()
             })
         })
     }
@@ -406,7 +407,7 @@ impl Session {
         for index in readers {
             let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
             let Some(peer) = peer else { continue };
-            let no_local = peer.reads_no_local(name).unwrap_or(false);
+            let no_local = peer.reads_no_local(Some(id), name).unwrap_or(false);
             topic.put_reader(index, peer.must_not_lose(), no_local);
         }
         Some(id)

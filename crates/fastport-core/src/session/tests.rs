@@ -532,6 +532,18 @@ fn subscriptions_are_limited_and_the_same_one_counts_once() {
 }
 
 #[test]
+fn a_subscription_whose_topic_cannot_be_made_is_not_left_behind() {
+    let mut rig = Rig::new(Limits { topics: 1, subscriptions: 1, ..limits() });
+    let [publisher, reader] = [1, 2].map(|epoch| rig.attach(admission(epoch)));
+    let id = rig.open(publisher, "a");
+    let seen = rig.subscribe_with(reader, control::Subscribe { topic: "b", ..Default::default() });
+    assert_eq!(refusal(&seen), Some(ErrorCode::LimitReached));
+    rig.subscribe(reader, "a");
+    rig.give_all(publisher, &plain(id, &[1]));
+    assert_eq!(numbers(&rig.take(reader)), [1]);
+}
+
+#[test]
 fn a_filter_that_is_none_is_refused() {
     let mut rig = Rig::new(limits());
     let reader = rig.attach(admission(1));
