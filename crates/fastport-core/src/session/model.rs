@@ -581,7 +581,8 @@ impl World {
                 let peer = self.rig.session.at(self.devices[at].index).expect("it has a link");
                 // memory may have been refused
                 let known = peer.cold.subscriptions.as_slice().iter().map(|known| {
-                    let filter = FILTERS.iter().position(|filter| known.is_for(filter));
+                    let known_filter = known.filter(&self.rig.session.topics).expect("it has one");
+                    let filter = FILTERS.iter().position(|filter| known_filter.as_str() == *filter);
                     (filter.expect("one of ours"), known.no_local)
                 });
                 self.devices[at].filters = known.collect();
@@ -663,19 +664,20 @@ impl World {
         let retained: u64 = session
             .topics
             .iter()
-            .filter_map(|(_, topic)| topic.log.as_ref())
+            .filter_map(|(_, topic)| topic.log())
             .map(|log| u64::from(log.messages()))
             .sum();
         assert_eq!(session.figures().retained, retained);
         for (_, topic) in session.topics.iter() {
-            assert!(topic.readers.is_sorted_by(|a, b| a.peer < b.peer));
-            let holders = topic.readers.iter().filter(|reader| reader.holds).count();
+            let readers = topic.readers.as_slice();
+            assert!(readers.is_sorted_by(|a, b| a.peer < b.peer));
+            let holders = readers.iter().filter(|reader| reader.holds).count();
             assert_eq!(topic.holders as usize, holders);
-            assert!(topic.readers.iter().all(|reader| session.at(reader.peer).is_some()));
+            assert!(readers.iter().all(|reader| session.at(reader.peer).is_some()));
             let id = session.topics.find(topic.name().expect("a name")).expect("in the table");
             let open = peers().filter(|peer| peer.has_open(id)).count();
             assert_eq!(topic.publishers as usize, open);
-            let log = topic.log.as_ref().filter(|log| log.messages() > 0);
+            let log = topic.log().filter(|log| log.messages() > 0);
             assert!(log.is_none() || session.topic_wheel.next_deadline().is_some());
         }
     }
@@ -902,9 +904,9 @@ fn held(session: &Session) -> usize {
         .iter()
         .map(|(_, topic)| {
             topics::charge(&topic.name)
-                + topic.schema.as_ref().map_or(0, |schema| schema.len())
-                + topic.readers.len() * topics::READER_BYTES
-                + topic.log.as_ref().map_or(0, |log| log.charge())
+                + topic.schema().map_or(0, <[u8]>::len)
+                + topic.readers.as_slice().len() * topics::READER_BYTES
+                + topic.log().map_or(0, |log| log.charge())
         })
         .sum();
     of_peers + of_topics + session.topics.holes_charge() + session.buffers.spare_bytes()
