@@ -1,5 +1,6 @@
 //! Plain counters and gauges that every part writes, and status and metrics read.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that many tasks change.
@@ -21,6 +22,23 @@ impl Number {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A text that is set once, if at all.
+#[derive(Debug, Default)]
+pub struct Note(OnceLock<String>);
+
+impl Note {
+    /// Sets it, if it is not.
+    pub fn set(&self, text: String) {
+        self.0.get_or_init(|| text);
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
     }
 }
 
@@ -59,16 +77,28 @@ pub struct Status {
     pub reloads: Number,
     /// Reloads that were refused; the old configuration stayed.
     pub reload_errors: Number,
+    /// Why the run before this one ended, where it did not end in order.
+    pub last_run: Note,
 }
 
 impl Status {
     /// All figures by name.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let last_run = self.last_run.get().map(|why| ("last_run".to_owned(), why.into()));
         self.all()
             .into_iter()
             .map(|(name, number)| (name.to_owned(), number.get().into()))
+            .chain(last_run)
             .collect()
+    }
+
+    /// In a line for the service manager.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let [peers, accepted, bytes_in, bytes_out] =
+            [&self.peers, &self.accepted, &self.bytes_in, &self.bytes_out].map(Number::get);
+        format!("{peers} peers, {accepted} links accepted, {bytes_in} bytes in, {bytes_out} out")
     }
 
     /// All figures with their names, as in `fastport status`.
