@@ -34,6 +34,13 @@ pub struct Options {
     pub secret: Secret,
     /// A random number, new for each client.
     pub epoch: u64,
+    /// The epoch is of an earlier life, whose messages its owner still has: where the relay resumes it,
+    /// WELCOME's count is where this client's begins.
+    pub continues: bool,
+    /// Counted frames of the epoch that the earlier life has from the relay.
+    pub taken: u64,
+    /// What came is acknowledged when [`super::Client::confirm`] says so, and not by itself.
+    pub confirms: bool,
     /// What the relay does when the client reads too slowly; `None`: what the relay thinks best.
     pub when_full: Option<WhenFull>,
     /// Seconds between signs of life; `None`: what the relay thinks best.
@@ -55,6 +62,8 @@ pub enum Event<'a> {
     Welcome {
         /// The relay still had its state.
         resumed: bool,
+        /// Counted frames of the epoch that the relay has.
+        taken: u64,
         /// The most bytes a payload may have.
         payload_limit: u32,
     },
@@ -97,6 +106,11 @@ pub enum Event<'a> {
         durable: u64,
         /// At the central instance; at most `taken`.
         central: u64,
+    },
+    /// The answer to [`super::Client::ping`].
+    Pong {
+        /// What it had.
+        token: &'a [u8],
     },
     /// Messages were not published, since their topic could not be opened again.
     Unpublished {

@@ -59,6 +59,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// Begins behind `count` counted frames that an earlier outbox of the epoch has brought to the
+    /// reader. It is empty.
+    pub fn continue_at(&mut self, count: u64) {
+        (self.released, self.acked) = (count, count);
+    }
+
     /// Puts frames that `announce` makes before the first waiting message of each topic: a new link
     /// knows none of them. Not all at the front, so that a link that does not last gets on.
     ///
