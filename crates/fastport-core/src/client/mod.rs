@@ -49,8 +49,6 @@ pub struct Client {
     confirmed: u64,
     /// the clock of the last TIME that was sent on this link
     told_clock: Option<u64>,
-    /// the epoch's counts are known here
-    has_begun: bool,
     /// when the relay is to be told of them; `None`: it was
     ack_due: Option<Instant>,
     /// what the relay was not told of, in bytes and [`MESSAGE_WEIGHT`]s
@@ -118,10 +116,9 @@ impl Client {
             keepalive_ms: 0,
             heard: Instant::default(),
             is_asked: false,
-            taken: options.taken,
-            confirmed: options.taken,
+            taken: options.continues.unwrap_or(0),
+            confirmed: options.continues.unwrap_or(0),
             told_clock: None,
-            has_begun: false,
             ack_due: None,
             unacked_weight: 0,
             asked_at: 0,
@@ -542,9 +539,10 @@ impl Client {
         self.phase = Phase::Ready;
         self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
         self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
-        let is_first = !core::mem::replace(&mut self.has_begun, true);
-        if welcome.resumed && self.options.continues && is_first {
-            self.outbox.continue_at(welcome.taken);
+        let continues = self.options.continues.take().is_some();
+        if welcome.resumed && continues {
+            // nothing is published before the first WELCOME
+            self.outbox.start_at(welcome.taken);
             self.published = welcome.taken;
         } else if welcome.resumed {
             self.outbox

@@ -34,11 +34,9 @@ pub struct Options {
     pub secret: Secret,
     /// A random number, new for each client.
     pub epoch: u64,
-    /// The epoch is of an earlier life, whose messages its owner still has: where the relay resumes it,
-    /// WELCOME's count is where this client's begins.
-    pub continues: bool,
-    /// Counted frames of the epoch that the earlier life has from the relay.
-    pub taken: u64,
+    /// The epoch was begun by an earlier client, which took so many of its counted frames from the
+    /// relay: if the relay still knows it, what is published goes on at the relay's count.
+    pub continues: Option<u64>,
     /// What came is acknowledged when [`super::Client::confirm`] says so, and not by itself.
     pub confirms: bool,
     /// What the relay does when the client reads too slowly; `None`: what the relay thinks best.

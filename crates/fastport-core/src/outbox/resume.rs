@@ -59,9 +59,10 @@ impl Outbox {
         Ok(())
     }
 
-    /// Begins behind `count` counted frames that an earlier outbox of the epoch has brought to the
-    /// reader. It is empty.
-    pub fn continue_at(&mut self, count: u64) {
+    /// Goes on, without messages so far, where another outbox of the epoch was: its reader has
+    /// `count` counted frames.
+    pub fn start_at(&mut self, count: u64) {
+        debug_assert_eq!(self.counted_total(), 0, "no messages so far");
         (self.released, self.acked) = (count, count);
     }
 
