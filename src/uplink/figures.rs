@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use fastport_wire::frame::GapCause;
 use serde_json::{Map, Value, json};
 
+use super::ages::Ages;
 use crate::config::Lane;
 use crate::status::Number;
 
@@ -47,7 +49,7 @@ pub struct LaneFigures {
 }
 
 /// How it stands with a lane.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct State {
     /// The link.
     pub link: LinkState,
@@ -60,11 +62,11 @@ pub struct State {
     /// What ended the last link or attempt.
     pub error: Option<String>,
     /// When the state last changed.
-    pub since: Option<std::time::Instant>,
+    pub since: Option<Instant>,
     /// Counted messages that are not where they have to be.
     pub unacknowledged: u64,
-    /// Of them the oldest: for how long.
-    pub oldest_ms: u64,
+    /// When they were seen first.
+    ages: Ages,
     /// Messages that went up in the last second.
     pub drain_rate: u64,
 }
@@ -79,6 +81,14 @@ pub enum LinkState {
     Connecting,
     /// Messages go up and come down.
     Ready,
+}
+
+impl State {
+    /// So many counted messages there were, of which so many are where they have to be.
+    pub fn look(&mut self, now: Instant, acked: u64, total: u64) {
+        self.unacknowledged = total.saturating_sub(acked);
+        self.ages.look(now, acked, total);
+    }
 }
 
 impl LinkState {
@@ -198,7 +208,7 @@ impl LaneFigures {
     }
 
     fn to_json(&self) -> Value {
-        let state = self.state().clone();
+        let state = self.state();
         let failures = named(Failure::ALL.iter().map(|failure| failure.name()), &self.failures);
         let mut dropped = named(GapCause::ALL.iter().map(|cause| cause.name()), &self.dropped);
         let refused = self.refused_up.get();
@@ -223,13 +233,14 @@ impl LaneFigures {
             .collect();
         let since = state.since.map(|since| since.elapsed().as_secs());
         all.insert("link".to_owned(), state.link.name().into());
-        all.insert("central".to_owned(), state.url.into());
-        all.insert("address".to_owned(), state.address.into());
+        all.insert("central".to_owned(), state.url.as_str().into());
+        all.insert("address".to_owned(), state.address.as_deref().into());
         all.insert("round_trip_ms".to_owned(), state.round_trip_ms.into());
-        all.insert("error".to_owned(), state.error.into());
+        all.insert("error".to_owned(), state.error.as_deref().into());
         all.insert("since_seconds".to_owned(), since.into());
         all.insert("unacknowledged".to_owned(), state.unacknowledged.into());
-        all.insert("oldest_ms".to_owned(), state.oldest_ms.into());
+        let oldest = state.ages.oldest(Instant::now());
+        all.insert("oldest_seconds".to_owned(), oldest.as_secs().into());
         all.insert("drain_rate".to_owned(), state.drain_rate.into());
         all.insert("failures".to_owned(), failures.into());
         all.insert("dropped".to_owned(), dropped.into());

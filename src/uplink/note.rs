@@ -3,6 +3,8 @@
 //! Kept with the local session's state, so that a lane goes on where it was whatever of the two
 //! daemons was away in between.
 
+use fastport_core::session::Note as Words;
+
 /// A lane's epoch at a central instance, and what its counts there differ by. The numbers wrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Note {
@@ -33,6 +35,19 @@ impl Note {
         // 0 stands for none
         let epoch = if epoch & !URL_BITS == 0 { epoch | (URL_BITS + 1) } else { epoch };
         Self { epoch, ..Self::default() }.restarted(local)
+    }
+
+    /// As the local session keeps it.
+    #[must_use]
+    pub fn from_words(words: Words) -> Self {
+        let [epoch, up, down, _] = words;
+        Self { epoch, up, down }
+    }
+
+    /// As the local session keeps it.
+    #[must_use]
+    pub fn to_words(self) -> Words {
+        [self.epoch, self.up, self.down, 0]
     }
 
     /// Whether there is an epoch, and it is of that central instance.

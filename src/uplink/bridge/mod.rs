@@ -139,6 +139,12 @@ impl Bridge {
         &mut self.client
     }
 
+    /// When that state machine is to be looked at next.
+    #[must_use]
+    pub fn client_timeout(&self) -> Option<Instant> {
+        self.client.next_timeout()
+    }
+
     /// Whether the handshake is done, and the local session's frames can come: those beyond what the
     /// lane has acknowledged.
     #[must_use]

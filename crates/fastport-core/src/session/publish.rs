@@ -193,23 +193,35 @@ impl Session {
     fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>, span: Option<Span>) {
         let messages = u64::from(run.messages);
         self.ledger.routed += messages;
-        if self.at(reader.peer).is_none_or(|peer| peer.is_leaving) {
-            self.ledger.drop_messages(GapCause::ReaderGone, messages);
-            return;
+        match self.at(reader.peer).filter(|peer| !peer.is_leaving) {
+            None => {
+                self.ledger.drop_messages(GapCause::ReaderGone, messages);
+                return;
+            }
+            // what waits for it is what must not be lost
+            Some(peer) if !run.is_counted && peer.is_own && peer.is_away() => {
+                return self.pass_by(now, reader, run, GapCause::LinkLost);
+            }
+            Some(_) => {}
         }
         while let Err(NoBudget) = self.try_deliver(now, reader, run, span) {
             if self.evict_oldest() {
                 continue;
             }
-            let Self { peers, topics, ledger, .. } = self;
-            let slot = peers.get_mut(reader.peer as usize);
-            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-            let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
-            let preface = peer.preface(reader.announced, announcement, now.unix_ms);
-            peer.outbox.skip_run_after(ledger, &preface, run, GapCause::Budget);
+            self.pass_by(now, reader, run, GapCause::Budget);
             break;
         }
         self.wake(reader.peer);
+    }
+
+    /// A reader does not get a run: it is booked, and the reader told when it reads on.
+    fn pass_by(&mut self, now: Now, reader: &Reader, run: &Run<'_>, cause: GapCause) {
+        let Self { peers, topics, ledger, .. } = self;
+        let slot = peers.get_mut(reader.peer as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
+        let preface = peer.preface(reader.announced, announcement, now.unix_ms);
+        peer.outbox.skip_run_after(ledger, &preface, run, cause);
     }
 
     #[inline]
@@ -389,6 +401,11 @@ impl Session {
 }
 
 impl Peer {
+    /// Whether it has no link, and may come back.
+    fn is_away(&self) -> bool {
+        matches!(self.link, Link::Lingering { .. })
+    }
+
     /// Whether counted messages wait for it, rather than being dropped.
     pub(super) fn must_not_lose(&self) -> bool {
         self.outbox.when_full() == WhenFull::Hold
