@@ -2,6 +2,7 @@
 
 mod helpers;
 mod listeners;
+mod uplink;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
 use crate::supervise::{self, Change};
+use crate::uplink::{Uplink, UplinkError};
 
 /// Where the configuration came from, for reading it again.
 #[derive(Debug, Clone)]
@@ -85,6 +87,8 @@ pub enum StartError {
     Session(RoomError),
     /// Signals cannot be received.
     Signals(std::io::Error),
+    /// The uplink cannot be set up.
+    Uplink(UplinkError),
     /// The machine has no randomness: nobody could be let in safely.
     NoRandomness(getrandom::Error),
 }
@@ -99,6 +103,7 @@ impl fmt::Display for StartError {
             }
             Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
+            Self::Uplink(error) => write!(f, "{error}"),
             Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),
         }
     }
@@ -133,6 +138,7 @@ pub struct App {
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
     door: Arc<Door>,
+    uplink: Option<Arc<Uplink>>,
     signals: Signals,
 }
 
@@ -168,6 +174,7 @@ impl App {
                 .map_err(StartError::Session)?;
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        let uplink = uplink::set_up(&config, &sessions, &hub)?;
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
@@ -190,6 +197,7 @@ impl App {
             listeners,
             bound,
             door,
+            uplink,
             signals,
         })
     }
@@ -210,6 +218,7 @@ impl App {
         }
         let mut helpers = Helpers::default();
         let mut board = self.spawn_board(&mut helpers);
+        uplink::spawn(self.uplink.as_ref(), &mut helpers);
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         supervise::tell(Change::Ready);
         loop {

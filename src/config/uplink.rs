@@ -169,7 +169,8 @@ impl Uplink {
         }
         for (place, url) in self.central.iter().enumerate() {
             let is_url = ["tcp://", "tls://", "ws://", "wss://"].into_iter().any(|scheme| {
-                url.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
+                url.strip_prefix(scheme)
+                    .is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
             });
             if !is_url {
                 let text = format!("{url:?}: write tcp://, tls://, ws:// or wss://, and a host");

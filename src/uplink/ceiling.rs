@@ -7,7 +7,7 @@ use crate::config::Lane;
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Ceiling {
+pub(super) struct Ceiling {
     /// 0: there is none
     bytes_per_second: u64,
     bucket: Mutex<Bucket>,
@@ -23,13 +23,13 @@ struct Bucket {
 impl Ceiling {
     /// A full bucket.
     #[must_use]
-    pub fn new(bytes_per_second: u64, now: Instant) -> Self {
+    pub(super) fn new(bytes_per_second: u64, now: Instant) -> Self {
         let bucket = Mutex::new(Bucket { left: size(bytes_per_second), filled: now });
         Self { bytes_per_second, bucket }
     }
 
     /// How much a lane may write now. The alarm lane does not wait: others do, for what it took.
-    pub fn allowance(&self, lane: Lane, now: Instant) -> usize {
+    pub(super) fn allowance(&self, lane: Lane, now: Instant) -> usize {
         if self.bytes_per_second == 0 || lane == Lane::Alarm {
             return usize::MAX;
         }
@@ -47,7 +47,7 @@ impl Ceiling {
     }
 
     /// Bytes were written.
-    pub fn spend(&self, bytes: usize) {
+    pub(super) fn spend(&self, bytes: usize) {
         if self.bytes_per_second > 0 {
             let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -57,7 +57,7 @@ impl Ceiling {
 
     /// When to look again where there was nothing left.
     #[must_use]
-    pub fn pause(&self) -> Duration {
+    pub(super) fn pause(&self) -> Duration {
         PAUSE
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::ages::Ages;
 use crate::config::Lane;
+use crate::hub::Show;
 use crate::status::Number;
 
 /// The figures of all lanes.
@@ -168,10 +169,10 @@ impl Figures {
         let known = self.lanes.iter().find(|(known, _)| *known == lane);
         known.map(|(_, figures)| Arc::clone(figures)).unwrap_or_default()
     }
+}
 
-    /// As `fastport status` has them.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
+impl Show for Figures {
+    fn to_json(&self) -> Value {
         let lanes: Map<_, _> = self
             .lanes
             .iter()
@@ -249,10 +250,7 @@ impl LaneFigures {
 }
 
 /// The numbers that are not 0, by name.
-fn named<'a>(
-    names: impl Iterator<Item = &'a str>,
-    numbers: &[Number],
-) -> Map<String, Value> {
+fn named<'a>(names: impl Iterator<Item = &'a str>, numbers: &[Number]) -> Map<String, Value> {
     let numbers = numbers.iter().map(Number::get);
     let counted = names.zip(numbers).filter(|&(_, number)| number > 0);
     counted.map(|(name, number)| (name.to_owned(), number.into())).collect()

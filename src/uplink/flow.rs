@@ -10,7 +10,7 @@ use fastport_core::time::Instant;
 
 /// What a lane has on its way. It reads no clock.
 #[derive(Debug)]
-pub struct Flow {
+pub(super) struct Flow {
     window: usize,
     /// put on their way
     sent: u64,
@@ -35,7 +35,7 @@ struct Asked {
 impl Flow {
     /// A new link.
     #[must_use]
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             window: FIRST,
             sent: 0,
@@ -50,7 +50,7 @@ impl Flow {
     }
 
     /// How many bytes may be sent now.
-    pub fn allowance(&mut self) -> usize {
+    pub(super) fn allowance(&mut self) -> usize {
         let on_way = usize::try_from(self.sent - self.passed).unwrap_or(usize::MAX);
         let left = self.window.saturating_sub(on_way);
         self.was_full |= left == 0;
@@ -58,13 +58,13 @@ impl Flow {
     }
 
     /// Bytes were sent.
-    pub fn sent(&mut self, bytes: usize) {
+    pub(super) fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
     /// Whether to ask now: for a sign of life every `idle_ms`, and for each part of the window.
     /// Where it says so, the token to ask with.
-    pub fn poll_ask(&mut self, now: Instant, idle_ms: u64) -> Option<[u8; 8]> {
+    pub(super) fn poll_ask(&mut self, now: Instant, idle_ms: u64) -> Option<[u8; 8]> {
         let asked = self.asked.back().map_or(self.passed, |last| last.sent);
         let news = usize::try_from(self.sent - asked).unwrap_or(usize::MAX);
         let is_idle = now.since(self.last_asked) >= idle_ms;
@@ -80,15 +80,16 @@ impl Flow {
 
     /// When to look whether to ask for a sign of life.
     #[must_use]
-    pub fn next_ask(&self, idle_ms: u64) -> Instant {
+    pub(super) fn next_ask(&self, idle_ms: u64) -> Instant {
         self.last_asked.after(idle_ms)
     }
 
     /// An answer came; the round trip, if it is one to a question of ours.
-    pub fn answered(&mut self, now: Instant, token: &[u8]) -> Option<u64> {
+    pub(super) fn answered(&mut self, now: Instant, token: &[u8]) -> Option<u64> {
         let number = u64::from_be_bytes(token.try_into().ok()?);
         let place = self.asked.iter().position(|asked| asked.number == number)?;
         let asked = self.asked.drain(..=place).next_back()?;
+        let newly = usize::try_from(asked.sent.saturating_sub(self.passed)).unwrap_or(usize::MAX);
         self.passed = self.passed.max(asked.sent);
         let round_trip = now.since(asked.at);
         self.last_ms = Some(round_trip);
@@ -100,14 +101,15 @@ impl Flow {
             let window = self.window.saturating_mul(target) / (round_trip.max(1) as usize);
             self.window = window.max(self.window / 2).max(LEAST);
         } else if std::mem::take(&mut self.was_full) {
-            self.window = (self.window + self.window / 2).min(MOST);
+            // twice as much each round trip
+            self.window = self.window.saturating_add(newly).min(MOST);
         }
         Some(round_trip)
     }
 
     /// The last round trip.
     #[must_use]
-    pub fn round_trip_ms(&self) -> Option<u64> {
+    pub(super) fn round_trip_ms(&self) -> Option<u64> {
         self.last_ms
     }
 }
@@ -137,7 +139,8 @@ mod tests {
     /// trip of the second half, and the bytes that arrived.
     fn run(bytes_per_ms: u64, delay_ms: u64, for_ms: u64) -> (u64, u64) {
         let mut flow = Flow::new(at(0));
-        let (mut queue, mut arrived, mut worst) = (VecDeque::new(), 0u64, 0);
+        let mut queue: VecDeque<(u64, [u8; 8])> = VecDeque::new();
+        let (mut arrived, mut worst) = (0u64, 0);
         let mut free_at = 0u64;
         for now in 0..for_ms {
             while queue.front().is_some_and(|&(due, _)| due <= now) {

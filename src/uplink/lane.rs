@@ -293,9 +293,7 @@ impl Carrier<'_> {
         Some(Box::pin(async move {
             loop {
                 tokio::time::sleep(pause).await;
-                if let Ok(Ok(())) =
-                    tokio::time::timeout(after, favourite.connector.probe()).await
-                {
+                if let Ok(Ok(())) = tokio::time::timeout(after, favourite.connector.probe()).await {
                     return;
                 }
             }

@@ -14,7 +14,7 @@ use crate::hub::{Hub, Seat};
 
 /// See the module's text.
 #[derive(Clone)]
-pub struct Place {
+pub(super) struct Place {
     hub: Arc<Hub>,
     session: Box<str>,
     lane: Lane,
@@ -26,7 +26,13 @@ pub struct Place {
 impl Place {
     /// The place of a lane that keeps `outbox` bytes.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, session: &str, rules: &Rules, lane: Lane, outbox: usize) -> Self {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        session: &str,
+        rules: &Rules,
+        lane: Lane,
+        outbox: usize,
+    ) -> Self {
         // filters of the configuration are well formed
         let rights = Rights::in_order(["#"], rules.reads(lane)).unwrap_or_default();
         let filters = rules.up_filters(lane).map(|filter| filter.as_str().into()).collect();
@@ -35,19 +41,19 @@ impl Place {
 
     /// The hub.
     #[must_use]
-    pub fn hub(&self) -> &Arc<Hub> {
+    pub(super) fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
     /// The longest payload of the session.
     #[must_use]
-    pub fn payload_limit(&self) -> usize {
+    pub(super) fn payload_limit(&self) -> usize {
         self.hub.room(&self.session).map_or(0, |room| room.payload_max())
     }
 
     /// How far the lane is, with a link or without; `None`: it was never there.
     #[must_use]
-    pub fn counts(&self) -> Option<Counts> {
+    pub(super) fn counts(&self) -> Option<Counts> {
         self.hub.room(&self.session)?.counts(IDENTITY, self.lane.name())
     }
 
@@ -55,7 +61,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn enter(&self, random: u64) -> Result<Seat, Refusal> {
+    pub(super) fn enter(&self, random: u64) -> Result<Seat, Refusal> {
         let known = self.counts();
         let admission = Admission {
             identity: IDENTITY.into(),
@@ -80,7 +86,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn settle(&self, random: u64) -> Result<(), Refusal> {
+    pub(super) fn settle(&self, random: u64) -> Result<(), Refusal> {
         let seat = self.enter(random)?;
         let mut bytes = Vec::new();
         for (request, filter) in (1..).zip(self.filters.iter()) {

@@ -7,7 +7,7 @@ use fastport_core::session::Note as Words;
 
 /// A lane's epoch at a central instance, and what its counts there differ by. The numbers wrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Note {
+pub(super) struct Note {
     /// The link epoch; 0: there was none yet. Its low 16 bits tell the central instance's URL.
     pub epoch: u64,
     /// The count there of what goes up, less the one here.
@@ -18,7 +18,7 @@ pub struct Note {
 
 /// What the local session has of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Local {
+pub(super) struct Local {
     /// Counted frames that the lane has acknowledged.
     pub acked: u64,
     /// Counted frames that the lane has got or will get.
@@ -30,7 +30,7 @@ pub struct Local {
 impl Note {
     /// A new epoch at that central instance.
     #[must_use]
-    pub fn begin(url: &str, random: u64, local: &Local) -> Self {
+    pub(super) fn begin(url: &str, random: u64, local: &Local) -> Self {
         let epoch = (random & !URL_BITS) | mark(url);
         // 0 stands for none
         let epoch = if epoch & !URL_BITS == 0 { epoch | (URL_BITS + 1) } else { epoch };
@@ -39,45 +39,45 @@ impl Note {
 
     /// As the local session keeps it.
     #[must_use]
-    pub fn from_words(words: Words) -> Self {
+    pub(super) fn from_words(words: Words) -> Self {
         let [epoch, up, down, _] = words;
         Self { epoch, up, down }
     }
 
     /// As the local session keeps it.
     #[must_use]
-    pub fn to_words(self) -> Words {
+    pub(super) fn to_words(self) -> Words {
         [self.epoch, self.up, self.down, 0]
     }
 
     /// Whether there is an epoch, and it is of that central instance.
     #[must_use]
-    pub fn is_of(&self, url: &str) -> bool {
+    pub(super) fn is_of(&self, url: &str) -> bool {
         self.epoch != 0 && self.epoch & URL_BITS == mark(url)
     }
 
     /// The central instance counts from 0: what is acknowledged here it has, what was published here
     /// it has sent.
     #[must_use]
-    pub fn restarted(self, local: &Local) -> Self {
+    pub(super) fn restarted(self, local: &Local) -> Self {
         Self { up: local.acked.wrapping_neg(), down: local.taken, ..self }
     }
 
     /// How much of what came down is published here, by the count there.
     #[must_use]
-    pub fn taken(&self, local: &Local) -> u64 {
+    pub(super) fn taken(&self, local: &Local) -> u64 {
         local.taken.wrapping_sub(self.down)
     }
 
     /// The count here of what has count `central` there.
     #[must_use]
-    pub fn up_here(&self, central: u64) -> u64 {
+    pub(super) fn up_here(&self, central: u64) -> u64 {
         central.wrapping_sub(self.up)
     }
 
     /// The count there of what has count `local` here.
     #[must_use]
-    pub fn up_there(&self, local: u64) -> u64 {
+    pub(super) fn up_there(&self, local: u64) -> u64 {
         local.wrapping_add(self.up)
     }
 }

@@ -7,7 +7,7 @@ use fastport_client::raw::Backoff;
 
 /// Why there is no link, as far as it matters for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub(super) enum Cause {
     /// The network, or nobody at the other end: it may be back at any moment.
     Network,
     /// The other end asks to be left alone for so long.
@@ -22,7 +22,7 @@ pub enum Cause {
 
 /// Counts failures, and says how long to wait after each.
 #[derive(Debug)]
-pub struct Retry {
+pub(super) struct Retry {
     options: BackoffOptions,
     backoff: Backoff,
     /// since when there is no link
@@ -32,13 +32,13 @@ pub struct Retry {
 impl Retry {
     /// Nothing has failed yet.
     #[must_use]
-    pub fn new(first: Duration, most: Duration) -> Self {
+    pub(super) fn new(first: Duration, most: Duration) -> Self {
         let options = BackoffOptions { first, most, ..BackoffOptions::default() };
         Self { options, backoff: Backoff::new(options), since: None }
     }
 
     /// A link ended that was up for so long.
-    pub fn note_link(&mut self, held: Duration) {
+    pub(super) fn note_link(&mut self, held: Duration) {
         self.backoff.note_link(held);
         if held >= self.options.stable {
             self.since = None;
@@ -46,13 +46,13 @@ impl Retry {
     }
 
     /// Something about the network changed: it is as at the start of an outage.
-    pub fn note_change(&mut self, now: Instant) {
+    pub(super) fn note_change(&mut self, now: Instant) {
         self.since = Some(now);
     }
 
     /// How long to wait now. A network that comes back is used within [`EAGER`]; after
     /// [`EAGER_FOR`] without one, the waits grow, so that a long outage costs little.
-    pub fn next(&mut self, now: Instant, random: u64, cause: Cause) -> Duration {
+    pub(super) fn next(&mut self, now: Instant, random: u64, cause: Cause) -> Duration {
         let since = *self.since.get_or_insert(now);
         match cause {
             Cause::Switch => Duration::ZERO,
@@ -82,9 +82,9 @@ impl Retry {
 }
 
 /// The most to wait where the network may be back: with the time for connecting it is under two seconds.
-pub const EAGER: Duration = Duration::from_millis(1500);
+pub(super) const EAGER: Duration = Duration::from_millis(1500);
 /// For so long an outage is met with [`EAGER`].
-pub const EAGER_FOR: Duration = Duration::from_secs(300);
+pub(super) const EAGER_FOR: Duration = Duration::from_secs(300);
 /// Nobody is asked more often.
 const LEAST: Duration = Duration::from_millis(50);
 

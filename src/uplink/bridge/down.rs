@@ -12,7 +12,7 @@ use crate::uplink::rules::Rules;
 
 /// A message for the local session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// The topic's name here.
     pub topic: Box<str>,
     /// The schema of its readings.
@@ -25,7 +25,7 @@ pub struct Message {
 
 /// Something that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Coming {
+pub(crate) enum Coming {
     /// To be published.
     Message(Message),
     /// Of a topic that no rule brings down on this lane.

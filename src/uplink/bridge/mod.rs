@@ -18,7 +18,7 @@ use fastport_core::time::Instant;
 use fastport_wire::control::{ErrorCode, options};
 
 use self::down::Down;
-pub use self::down::{Coming, Message};
+pub(super) use self::down::{Coming, Message};
 use self::up::Up;
 use super::figures::LaneFigures;
 use super::note::{Local, Note};
@@ -27,7 +27,7 @@ use crate::config::{Lane, WaitFor};
 
 /// What a lane is to do.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub(super) struct Task {
     /// Which topics, under which names.
     pub rules: Arc<Rules>,
     /// The lane.
@@ -41,7 +41,7 @@ pub struct Task {
 }
 
 /// See the module's text.
-pub struct Bridge {
+pub(super) struct Bridge {
     task: Task,
     figures: Arc<LaneFigures>,
     client: Client,
@@ -57,7 +57,7 @@ pub struct Bridge {
 
 /// Why a bridge is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// The central instance did not follow the protocol, refused, or said goodbye.
     Fault(Fault),
     /// Its counts are not of this lane's state: a new epoch is needed.
@@ -68,7 +68,7 @@ pub enum Ended {
 
 /// What people should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
+pub(super) enum Notice {
     /// The central instance does not let this gateway publish on a topic.
     TopicRefused {
         /// Its name there.
@@ -94,7 +94,7 @@ pub enum Notice {
 
 /// What the local session is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ToLocal {
+pub(super) enum ToLocal {
     /// Keep this with the lane's state.
     Note(Note),
     /// These frames.
@@ -105,7 +105,7 @@ impl Bridge {
     /// A bridge for a link that is about to be made. Of `options` it says itself what belongs to
     /// resuming.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         task: Task,
         options: Options,
         (local, note): (Local, Note),
@@ -130,31 +130,31 @@ impl Bridge {
     }
 
     /// The link is there: begins the handshake. `nonce` is fresh random bytes.
-    pub fn connected(&mut self, now: Instant, nonce: [u8; NONCE_BYTES]) {
+    pub(super) fn connected(&mut self, now: Instant, nonce: [u8; NONCE_BYTES]) {
         self.client.connected(now, nonce);
     }
 
     /// The state machine of the link to the central instance, for writing what it has to say.
-    pub fn client(&mut self) -> &mut Client {
+    pub(super) fn client(&mut self) -> &mut Client {
         &mut self.client
     }
 
     /// When that state machine is to be looked at next.
     #[must_use]
-    pub fn client_timeout(&self) -> Option<Instant> {
+    pub(super) fn client_timeout(&self) -> Option<Instant> {
         self.client.next_timeout()
     }
 
     /// Whether the handshake is done, and the local session's frames can come: those beyond what the
     /// lane has acknowledged.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.is_ready
     }
 
     /// Whether the central instance went on where it was.
     #[must_use]
-    pub fn is_resumed(&self) -> bool {
+    pub(super) fn is_resumed(&self) -> bool {
         self.is_resumed
     }
 
@@ -162,7 +162,7 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn handle_central(
+    pub(super) fn handle_central(
         &mut self,
         now: Instant,
         frames: &[u8],
@@ -200,7 +200,7 @@ impl Bridge {
 
     /// Takes of the bytes that the local session has for the lane as many as there is room for;
     /// returns how many.
-    pub fn take_local(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn take_local(&mut self, bytes: &[u8]) -> usize {
         if self.is_ready { self.up.take(bytes) } else { 0 }
     }
 
@@ -208,7 +208,7 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn carry_up(&mut self, allowance: usize) -> Result<usize, Ended> {
+    pub(super) fn carry_up(&mut self, allowance: usize) -> Result<usize, Ended> {
         let Self { task, client, up, note, figures, notices, .. } = self;
         let before = note.up;
         let carried = up.carry(client, task, note, figures, notices, allowance);
@@ -217,14 +217,8 @@ impl Bridge {
         carried
     }
 
-    /// Whether the local session ended the lane's link: it is to be made again.
-    #[must_use]
-    pub fn is_local_over(&self) -> bool {
-        self.up.is_over()
-    }
-
     /// What the local session is to be told next.
-    pub fn poll_local(&mut self) -> Option<ToLocal> {
+    pub(super) fn poll_local(&mut self) -> Option<ToLocal> {
         // a note before the acknowledgement that builds on it
         if std::mem::take(&mut self.is_note_due) {
             return Some(ToLocal::Note(self.note));
@@ -234,18 +228,18 @@ impl Bridge {
 
     /// The next that came down: to be published here, then [`Bridge::down_done`].
     #[must_use]
-    pub fn next_down(&self) -> Option<&Coming> {
+    pub(super) fn next_down(&self) -> Option<&Coming> {
         self.down.next()
     }
 
     /// Bytes that came down and are not published here yet.
     #[must_use]
-    pub fn down_bytes(&self) -> usize {
+    pub(super) fn down_bytes(&self) -> usize {
         self.down.bytes()
     }
 
     /// What [`Bridge::next_down`] gave is published, or cannot be.
-    pub fn down_done(&mut self, now: Instant, is_published: bool) {
+    pub(super) fn down_done(&mut self, now: Instant, is_published: bool) {
         let Some(is_counted) = self.down.done() else { return };
         match is_published {
             true => self.figures.messages_down.add(1),
@@ -265,18 +259,18 @@ impl Bridge {
 
     /// The longest payload that may be published here.
     #[must_use]
-    pub fn local_payload_limit(&self) -> usize {
+    pub(super) fn local_payload_limit(&self) -> usize {
         self.task.payload_limit
     }
 
     /// What people should know.
-    pub fn poll_notice(&mut self) -> Option<Notice> {
+    pub(super) fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
     /// The lane's state here and there, as it is now.
     #[must_use]
-    pub fn counts(&self) -> (Local, Note) {
+    pub(super) fn counts(&self) -> (Local, Note) {
         (Local { acked: self.up.acked(), ..self.local }, self.note)
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fastport_core::client::{Client, PublishError};
-use fastport_wire::control::{Control, ErrorCode, Tier};
+use fastport_wire::control::{ErrorCode, Tier};
 use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags};
 use fastport_wire::{Frame, Topic, TopicId};
@@ -52,7 +52,6 @@ pub(super) struct Up {
     /// Counted frames that are where they have to be, by the central instance's count.
     held: u64,
     words: Vec<u8>,
-    is_over: bool,
 }
 
 /// What became of the first frame of the input.
@@ -78,7 +77,6 @@ impl Up {
             at_central: 0,
             held: 0,
             words: Vec::new(),
-            is_over: false,
         }
     }
 
@@ -88,10 +86,6 @@ impl Up {
 
     pub(super) fn acked(&self) -> u64 {
         self.acked
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
     }
 
     /// The central instance holds so many, by its count.
@@ -255,15 +249,7 @@ impl Up {
                 // the session asks since it waits for room
                 self.say(&Frame::Pong { token });
             }
-            Frame::Control(body) => {
-                self.is_over |= matches!(
-                    Control::decode(body),
-                    Ok(Control::Bye(_) | Control::Error(fastport_wire::control::Error {
-                        request: None,
-                        ..
-                    }))
-                );
-            }
+            // WELCOME, answers to SUBSCRIBE, BYE: the seat says the same
             _ => {}
         }
         Ok(Step::Done(0))
