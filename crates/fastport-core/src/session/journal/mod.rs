@@ -189,7 +189,7 @@ impl Session {
     pub(super) fn record_topic(&mut self, id: TopicId) {
         let Self { topics, journal, .. } = self;
         let (Some(journal), Some(topic)) = (journal, topics.get(id)) else { return };
-        let schema = topic.schema.as_deref().unwrap_or_default();
+        let schema = topic.schema().unwrap_or_default();
         Record::Topic { id, name: &topic.name, schema }.encode(&mut journal.records);
     }
 
@@ -273,7 +273,7 @@ impl Session {
     fn record_last(&mut self, id: TopicId) {
         let Self { topics, journal, .. } = self;
         let Some(journal) = journal else { return };
-        let last = topics.get(id).and_then(|topic| topic.log.as_ref()?.last());
+        let last = topics.get(id).and_then(|topic| topic.log()?.last());
         if let Some(last) = last {
             let (unix_ms, frame) = (last.unix_ms, last.frames);
             Record::Keep { topic: id, unix_ms, frame }.encode(&mut journal.records);
@@ -290,7 +290,7 @@ impl Session {
         let Some(journal) = journal else { return };
         journal.watched.clear();
         let Some(topic) = topics.get(run.topic).filter(|topic| topic.holders > 0) else { return };
-        let holders = topic.readers.iter().filter(|reader| reader.holds);
+        let holders = topic.readers.as_slice().iter().filter(|reader| reader.holds);
         for reader in holders.filter(|reader| !(reader.no_local && Some(reader.peer) == from)) {
             let peer = peers.get(reader.peer as usize).and_then(|slot| slot.peer.as_ref());
             if let Some(peer) = peer.filter(|peer| peer.is_lasting()) {

@@ -138,6 +138,7 @@ impl<'a> Restoring<'a> {
                 self.subscribe(peer, Filter::parse(filter).ok()?, no_local);
             }
             Record::Unsubscribe { peer, filter } => {
+                let filter = Filter::parse(filter).ok()?;
                 if let Some(index) = self.index_of(peer) {
                     self.session.drop_subscription(index, filter);
                 }
@@ -329,7 +330,7 @@ impl<'a> Restoring<'a> {
         }
         let session = &mut *self.session;
         let added = session.insert_subscription(index, filter, no_local, usize::MAX);
-        if added.and_then(|()| session.start_reading(index, filter)).is_err() {
+        if added.and_then(|named| session.start_reading(index, filter, named)).is_err() {
             self.give_up(peer);
         }
     }
