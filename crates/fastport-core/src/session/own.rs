@@ -73,6 +73,7 @@ impl Session {
     pub fn set_note(&mut self, key: PeerKey, note: Note) {
         if let Ok(peer) = self.peer_mut(key) {
             peer.tiers_mut().note = note;
+            self.record_note(key.index, note);
         }
     }
 
