@@ -1,0 +1,3 @@
+//! The uplink: chosen topics to a central instance and back, nothing lost on the way.
+
+pub mod spool;
