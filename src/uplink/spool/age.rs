@@ -37,7 +37,7 @@ impl Ages {
         let offset = match self.last {
             Some((last, offset)) if last == boot => offset,
             _ => {
-                let offset = names::boot_offset(work.sql, boot)?;
+                let offset = names::boot_by_number(work.sql, boot)?.offset;
                 self.last = Some((boot, offset));
                 offset
             }

@@ -6,6 +6,7 @@ use fastport_wire::frame::GapCause;
 use rusqlite::{Result, Statement};
 
 use super::entry::{Entry, Message, Stamp};
+use super::marks::Span;
 use super::names::Numbers;
 use super::row::{self, Stored};
 use super::run::Run;
@@ -51,18 +52,34 @@ pub(super) fn bytes_of(work: &Work<'_>, entries: &[Entry<'_>]) -> u64 {
     entries.iter().map(|entry| work.room.row_bytes(payload_of(entry))).sum()
 }
 
-/// Decides for a batch when `free` bytes can be had on disk, and `flash` more may be written today.
+/// What may be written to flash today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FlashLeft {
+    left: u64,
+    /// the rest is for GAPs and counts, so that messages can be dropped and accounted for
+    for_messages: u64,
+}
+
+impl FlashLeft {
+    /// None: there is no limit.
+    pub(super) fn new(limit: u64, written: u64) -> Option<Self> {
+        let left = limit.saturating_sub(written);
+        (limit > 0).then(|| Self { left, for_messages: left.saturating_sub(limit / 16) })
+    }
+}
+
+/// Decides for a batch when `free` bytes can be had on disk.
 pub(super) fn judge(
     entries: &[Entry<'_>],
     cost: impl Fn(&Entry<'_>) -> u64,
     free: u64,
-    flash: Option<u64>,
+    flash: Option<FlashLeft>,
 ) -> Verdict {
-    if flash == Some(0) {
+    if flash.is_some_and(|flash| flash.left == 0) {
         return Verdict::Refuse(Appended::FlashSpent);
     }
     // each page goes into the log, and then to its place
-    let flash_free = flash.map_or(u64::MAX, |bytes| bytes / 2);
+    let flash_free = flash.map_or(u64::MAX, |flash| flash.for_messages / 2);
     let mut left = free.min(flash_free);
     let mut fitting = 0;
     for entry in entries.iter().rev() {
@@ -186,30 +203,6 @@ impl Work<'_> {
         }
         Ok(run.get_or_insert_default())
     }
-
-    /// Notes how far publishers' messages reach.
-    fn write_marks(&mut self, lane: Lane, marks: &HashMap<i64, Span>) -> Result<()> {
-        // where nothing of the publisher was under way, all before its first message is done
-        let mut write = self.sql.prepare(
-            "INSERT INTO mark (publisher, lane, last, central) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET
-                central = CASE WHEN last <= ?5 THEN MAX(central, ?4) ELSE central END,
-                last = ?3",
-        )?;
-        let acked = to_i64(self.state.lane(lane).acked);
-        for (publisher, span) in marks {
-            let before = span.first.saturating_sub(1).cast_signed();
-            write.execute((publisher, lane as i64, to_i64(span.last_seq), before, acked))?;
-        }
-        Ok(())
-    }
-}
-
-/// A publisher's messages in a batch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
-    first: u64,
-    last_seq: u64,
 }
 
 /// Places, sizes and times; they stay below 2⁶³ for good.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Result};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Result, ffi};
 
 use super::limits::Room;
 
@@ -51,7 +51,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// The error for what is not as it was written.
 pub(super) fn damaged(what: &str) -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(code, Some(what.to_owned()))
 }
 
@@ -123,6 +123,11 @@ pub(super) fn pages_in_use(sql: &Connection) -> Result<u64> {
     Ok(number("page_count")?.saturating_sub(number("freelist_count")?))
 }
 
+/// Bytes of a page.
+pub(super) fn page_bytes(sql: &Connection) -> Result<u64> {
+    sql.pragma_query_value(None, "page_size", |row| row.get(0))
+}
+
 /// Pages of the file.
 pub(super) fn pages(sql: &Connection) -> Result<u64> {
     sql.pragma_query_value(None, "page_count", |row| row.get(0))
@@ -183,4 +188,9 @@ const BUSY: Duration = Duration::from_secs(2);
 const OPERATIONS: i32 = 1000;
 
 /// Extended codes of `SQLITE_IOERR`: read, short read, damaged file system.
-const READ_ERRORS: [i32; 3] = [266, 522, 8458];
+const READ_ERRORS: [i32; 4] = [
+    ffi::SQLITE_IOERR_READ,
+    ffi::SQLITE_IOERR_SHORT_READ,
+    ffi::SQLITE_IOERR_DATA,
+    ffi::SQLITE_IOERR_CORRUPTFS,
+];

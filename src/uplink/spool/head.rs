@@ -46,8 +46,8 @@ impl Work<'_> {
             let Some(row) = rows.next()? else { break };
             let stored = Stored::read(row)?.ok_or_else(|| damaged("a row of another sum"))?;
             let is_message = stored.what == What::Message;
-            if is_message && self.is_over(&stored, &mut ages)? {
-                return Ok(None);
+            if is_message && self.is_over(lane, &stored, &mut ages)? {
+                return Ok((!read.is_empty()).then_some((read, cursor)));
             }
             bytes += stored.payload.map_or(0, <[u8]>::len);
             cursor.seq = stored.seq.cast_unsigned();
@@ -114,7 +114,10 @@ impl Work<'_> {
         self.sql.query_row(&find, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()
     }
 
-    fn is_over(&self, stored: &Stored<'_>, ages: &mut Ages) -> Result<bool> {
+    fn is_over(&self, lane: Lane, stored: &Stored<'_>, ages: &mut Ages) -> Result<bool> {
+        if stored.seq <= to_i64(self.memory.lanes[lane as usize].sent) {
+            return Ok(false);
+        }
         let limit = stored.max_age.cast_unsigned().saturating_mul(1000);
         Ok(limit > 0 && ages.of(self, stored.boot, stored.at)? > limit)
     }
@@ -151,52 +154,10 @@ impl Work<'_> {
                 .map(|unix| Stamp::Unix((unix + at).saturating_sub(self.now.boot_ms)));
             return Ok(unix.unwrap_or(Stamp::Boot(at)));
         };
-        if let Some(offset) = names::boot_offset(self.sql, boot)? {
+        let boot = names::boot_by_number(self.sql, boot)?;
+        if let Some(offset) = boot.offset {
             return Ok(Stamp::Unix(at.saturating_add_signed(offset)));
         }
-        let name = names::boot_name(self.sql, boot)?;
-        Ok(Stamp::OtherBoot { boot: name.into(), ms: at })
-    }
-
-    /// Notes how far publishers' messages are at the central instance, once the lane's rows up to
-    /// `last` are; which publishers these are.
-    fn mark_central(&mut self, lane: Lane, last: i64) -> Result<Vec<i64>> {
-        let find = format!(
-            "SELECT publisher, MAX(count) FROM {}
-             WHERE seq <= ? AND what = 0 AND publisher IS NOT NULL GROUP BY publisher",
-            row::table(lane)
-        );
-        let mut find = self.sql.prepare(&find)?;
-        let mut mark = self.sql.prepare(
-            "UPDATE mark SET central = MAX(central, ?) WHERE publisher = ? AND lane = ?",
-        )?;
-        let mut publishers = Vec::new();
-        let mut rows = find.query([last])?;
-        while let Some(row) = rows.next()? {
-            let (publisher, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-            mark.execute((count, publisher, lane as i64))?;
-            publishers.push(publisher);
-        }
-        Ok(publishers)
-    }
-
-    /// How far a publisher's messages are at the central instance in all lanes.
-    fn confirmed(&self, id: i64) -> Result<Confirmed> {
-        let publisher = names::publisher(self.sql, id)?;
-        let publisher = publisher.ok_or_else(|| damaged("a publisher is missing"))?;
-        let mut find =
-            self.sql.prepare("SELECT lane, last, central FROM mark WHERE publisher = ?")?;
-        let mut rows = find.query([id])?;
-        let (mut furthest, mut least_pending) = (0, u64::MAX);
-        while let Some(row) = rows.next()? {
-            let lane: usize = row.get(0)?;
-            let central = row.get::<_, i64>(2)?.cast_unsigned();
-            furthest = furthest.max(central);
-            let acked = self.state.lanes.get(lane).map_or(0, |lane| lane.acked);
-            if row.get::<_, i64>(1)? > to_i64(acked) {
-                least_pending = least_pending.min(central);
-            }
-        }
-        Ok(Confirmed { publisher, count: furthest.min(least_pending) })
+        Ok(Stamp::OtherBoot { boot: boot.name.into(), ms: at })
     }
 }

@@ -38,13 +38,14 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// `page`: the bytes of the file's pages.
+    pub(super) fn new(limits: &Limits, page: u64) -> Self {
         let disk = limits.disk.max(Limits::LEAST_DISK);
         let log = (disk / 4).clamp(LEAST_LOG, MOST_LOG);
-        let most_pages = (disk - log) / PAGE;
+        let most_pages = (disk - log) / page;
         // counts, names, gaps, and what pages lose to order
         let full_pages = most_pages - (most_pages / 32).max(RESERVED_PAGES);
-        Self { page: PAGE, log, most_pages, full_pages }
+        Self { page, log, most_pages, full_pages }
     }
 
     /// The most that one transaction may put into the log.
@@ -74,8 +75,8 @@ impl Room {
     }
 }
 
-/// Chosen by measurement: see docs/decisions.md.
-const PAGE: u64 = 4096;
+/// Bytes of a new file's pages. Chosen by measurement: see docs/decisions.md.
+pub(super) const PAGE: u64 = 4096;
 /// The least and the most that the log may take.
 const LEAST_LOG: u64 = 256 * 1024;
 const MOST_LOG: u64 = 4 * 1024 * 1024;

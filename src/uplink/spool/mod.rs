@@ -21,6 +21,8 @@ mod flash;
 mod full;
 mod head;
 mod limits;
+mod log;
+mod marks;
 mod names;
 mod open;
 mod row;
@@ -38,7 +40,7 @@ use std::path::PathBuf;
 use fastport_wire::frame::GapCause;
 
 pub use append::{Appended, Local};
-use append::{Verdict, bytes_of, judge};
+use append::{FlashLeft, Verdict, bytes_of, judge};
 pub use entry::{Body, Entry, Message, Moment, Publisher, Row, Stamp, Topic};
 pub use error::{SetAside, SpoolError};
 pub use head::{Confirmed, Cursor};
@@ -129,7 +131,7 @@ impl Spool {
         }
         let limit = self.limits.flash_per_day;
         self.run_durably(now, "append", |work| {
-            let flash = (limit > 0).then(|| limit.saturating_sub(work.state.flash.bytes));
+            let flash = FlashLeft::new(limit, work.state.flash.bytes);
             let cost = |entry: &Entry<'_>| bytes_of(work, std::slice::from_ref(entry));
             let drop_first = match judge(entries, cost, work.free_bytes()?, flash) {
                 Verdict::Take { drop_first } => drop_first,
@@ -339,12 +341,14 @@ impl Spool {
         }
     }
 
-    /// Notes that rows are being sent, before the first of them is.
+    /// Notes that rows are being sent, before the first of them is; and makes sure that none that was
+    /// dropped before them comes back, which would change their counts.
     fn note_sent(&mut self, now: Moment, lane: Lane, seq: u64) -> Result<(), SpoolError> {
         let inner = self.inner(now)?;
-        if inner.state.lane(lane).sent != SENT_ALL {
+        if inner.state.lane(lane).sent != SENT_ALL || inner.memory.owes_sync {
             self.run_durably(now, "begin to send", |work| {
                 work.state.lane_mut(lane).sent = SENT_ALL;
+                work.must_save = true;
                 Ok(())
             })?;
         }

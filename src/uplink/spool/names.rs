@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
+use super::database::damaged;
 use super::entry::{Publisher, Topic};
 use super::sum::Sum;
 
@@ -121,26 +122,40 @@ pub(super) fn boot(sql: &Connection, name: &str) -> Result<i64> {
         Some(id) => Ok(id),
         None => {
             let id = next_id(sql, "boot")?;
-            sql.execute("INSERT INTO boot (id, name) VALUES (?, ?)", (id, name))?;
+            sql.execute(
+                "INSERT INTO boot (id, name, sum) VALUES (?, ?, ?)",
+                (id, name, boot_sum(id, name, None)),
+            )?;
             Ok(id)
         }
     }
 }
 
-/// Milliseconds from a boot's zero to 1970, if the clock was set in it.
-pub(super) fn boot_offset(sql: &Connection, id: i64) -> Result<Option<i64>> {
-    let find = "SELECT offset FROM boot WHERE id = ?";
-    Ok(sql.query_row(find, [id], |row| row.get(0)).optional()?.flatten())
+/// A boot.
+#[derive(Debug, Clone)]
+pub(super) struct Boot {
+    /// The kernel's id of it.
+    pub(super) name: String,
+    /// Milliseconds from its zero to 1970, if the clock was set in it.
+    pub(super) offset: Option<i64>,
 }
 
-/// A boot's id.
-pub(super) fn boot_name(sql: &Connection, id: i64) -> Result<String> {
-    sql.query_row("SELECT name FROM boot WHERE id = ?", [id], |row| row.get(0))
+/// A boot by its number.
+pub(super) fn boot_by_number(sql: &Connection, id: i64) -> Result<Boot> {
+    sql.query_row("SELECT name, offset, sum FROM boot WHERE id = ?", [id], |row| {
+        let boot = Boot { name: row.get(0)?, offset: row.get(1)? };
+        if row.get::<_, i64>(2)? != boot_sum(id, &boot.name, boot.offset) {
+            return Err(damaged("a boot of another sum"));
+        }
+        Ok(boot)
+    })
 }
 
 /// Notes when a boot began, as the clock has it now.
 pub(super) fn set_boot_offset(sql: &Connection, id: i64, offset: i64) -> Result<()> {
-    sql.execute("UPDATE boot SET offset = ? WHERE id = ?", (offset, id)).map(|_| ())
+    let boot = boot_by_number(sql, id)?;
+    let sum = boot_sum(id, &boot.name, Some(offset));
+    sql.execute("UPDATE boot SET offset = ?, sum = ? WHERE id = ?", (offset, sum, id)).map(|_| ())
 }
 
 /// Forgets names that no row uses. `boot` stays.
@@ -181,4 +196,8 @@ fn publisher_sum(id: i64, publisher: &Publisher) -> i64 {
         .text(Some(publisher.name.as_bytes()))
         .number(publisher.epoch.cast_signed())
         .finish()
+}
+
+fn boot_sum(id: i64, name: &str, offset: Option<i64>) -> i64 {
+    Sum::new().number(id).text(Some(name.as_bytes())).optional(offset).finish()
 }

@@ -8,7 +8,8 @@ use super::database::{self, Unusable};
 use super::entry::Moment;
 use super::error::{SetAside, SpoolError};
 use super::flash::Meter;
-use super::limits::{Limits, Room};
+use super::limits::{self, Limits, Room};
+use super::log;
 use super::salvage;
 use super::state::{LANES, State};
 use super::work::{Memory, Work};
@@ -21,6 +22,9 @@ pub struct Opened {
     pub set_aside: Option<SetAside>,
     /// Whether the file was looked through to its end within [`Limits::check`].
     pub is_checked: bool,
+    /// Transactions at the end of the log that could not be read. One is what a loss of power leaves,
+    /// and was not finished; more were damaged later, and their messages are lost.
+    pub unread: u64,
 }
 
 /// An open file.
@@ -44,7 +48,7 @@ impl Spool {
         boot: &str,
         now: Moment,
     ) -> Result<(Self, Opened), SpoolError> {
-        let room = Room::new(&limits);
+        let room = Room::new(&limits, limits::PAGE);
         let (path, boot) = (path.to_owned(), boot.to_owned());
         let mut spool = Self { path, limits, room, boot, inner: None };
         let opened = spool.reopen(now)?;
@@ -54,27 +58,31 @@ impl Spool {
     fn reopen(&mut self, now: Moment) -> Result<Opened, SpoolError> {
         let meter = Meter::start();
         salvage::finish(&self.path).map_err(|error| self.disk("finish saving", error))?;
-        let mut set_aside = None;
-        let (mut inner, is_checked) = match self.try_open() {
+        let (mut inner, opened) = match self.try_open(now) {
             Ok(opened) => opened,
             Err(Unusable::Machine(error)) => return Err(self.disk("open", error)),
             Err(Unusable::Damaged(reason)) => {
-                set_aside = Some(self.set_aside(now, reason)?);
-                self.try_open().map_err(|error| match error {
+                let set_aside = Some(self.set_aside(now, reason)?);
+                let (inner, opened) = self.try_open(now).map_err(|error| match error {
                     Unusable::Machine(error) => self.disk("open", error),
                     Unusable::Damaged(reason) => self.disk("open what was saved", reason),
-                })?
+                })?;
+                (inner, Opened { set_aside, ..opened })
             }
         };
         inner.count_flash(now, &meter);
         self.inner = Some(inner);
-        Ok(Opened { set_aside, is_checked })
+        Ok(opened)
     }
 
-    fn try_open(&self) -> Result<(Inner, bool), Unusable> {
+    fn try_open(&mut self, now: Moment) -> Result<(Inner, Opened), Unusable> {
         let mut sql = database::open(&self.path, Some(&self.room))?;
+        // before anything is written over it; a log that cannot be read says so elsewhere
+        let unread = log::unread(&self.path, database::log_pages(&sql)?).unwrap_or(0);
         let is_checked = database::check(&mut sql, self.limits.check)?;
         database::migrate(&mut sql)?;
+        // a file that another version made may have other pages
+        self.room = Room::new(&self.limits, database::page_bytes(&sql)?);
         sql.pragma_update(None, "max_page_count", self.room.most_pages)?;
         let step = sql.transaction()?;
         let state = if salvage::is_new(&step)? {
@@ -85,10 +93,12 @@ impl Spool {
             State::load(&step)?.ok_or_else(|| Unusable::Damaged("its counts".into()))?
         };
         let boot = names::boot(&step, &self.boot)?;
-        let offset = names::boot_offset(&step, boot)?;
+        let offset = names::boot_by_number(&step, boot)?.offset;
         step.commit()?;
-        let memory = Memory { offset, ..Memory::new(&state) };
-        Ok((Inner { sql, state, memory, boot }, is_checked))
+        let day = now.boot_ms / DAY_MS;
+        let memory = Memory { offset, day, ..Memory::new(&state) };
+        let opened = Opened { set_aside: None, is_checked, unread };
+        Ok((Inner { sql, state, memory, boot }, opened))
     }
 
     /// The open file; opens it again, where that failed.
@@ -205,26 +215,31 @@ impl Inner {
         }
         database::set_durable(&self.sql, durable)?;
         let step = self.sql.transaction()?;
-        let (changes, lanes) = (step.total_changes(), self.state.lanes);
+        let (boot, changes, lanes) = (self.boot, step.total_changes(), self.state.lanes);
         let (state, memory) = (&mut self.state, &mut self.memory);
-        let mut doing = Work { sql: &step, state, memory, room, now, boot: self.boot };
+        let mut doing = Work { sql: &step, state, memory, room, now, boot, must_save: false };
         doing.note_clock()?;
         let done = work(&mut doing)?;
+        let must_save = doing.must_save;
         // the flash bytes alone would make every look into the spool a write
-        if step.total_changes() > changes || self.state.lanes != lanes {
+        if must_save || step.total_changes() > changes || self.state.lanes != lanes {
             self.state.save(&step)?;
         }
         step.commit()?;
+        self.memory.owes_sync &= !durable;
         Ok(done)
     }
 
     fn count_flash(&mut self, now: Moment, meter: &Meter) {
         let flash = &mut self.state.flash;
-        if let Some(unix) = now.unix_ms
-            && flash.day != unix / DAY_MS
-        {
-            (flash.day, flash.bytes) = (unix / DAY_MS, 0);
+        let boot_day = now.boot_ms / DAY_MS;
+        match now.unix_ms.map(|unix| unix / DAY_MS) {
+            Some(day) if flash.day != day => (flash.day, flash.bytes) = (day, 0),
+            Some(_) => {}
+            None if self.memory.day < boot_day => flash.bytes = 0,
+            None => {}
         }
+        self.memory.day = boot_day;
         flash.bytes += meter.bytes().unwrap_or(0);
     }
 }

@@ -16,6 +16,7 @@ use super::database::{self, Unusable};
 use super::entry::Moment;
 use super::error::SetAside;
 use super::limits::Room;
+use super::marks;
 use super::row::{self, COLUMNS, Stored, What};
 use super::state::{LANES, SENT_ALL, State};
 use crate::config::Lane;
@@ -143,7 +144,7 @@ impl Rescue<'_> {
         let mut state = known.unwrap_or_else(State::new);
         let topics = self.save_names("topic", "id, name, schema, sum")?;
         let publishers = self.save_names("publisher", "id, identity, name, epoch, sum")?;
-        let boots = self.save_names("boot", "id, name, offset")?;
+        let boots = self.save_names("boot", "id, name, offset, sum")?;
         let mut lost = 0;
         saved.in_doubt.clear();
         for lane in LANES {
@@ -227,25 +228,13 @@ impl Rescue<'_> {
             of_lane.next = of_lane.next.max(place.cast_unsigned() + 1);
             Stored::gap(place, None, cause, lost).write(&mut row::insert(self.new, lane)?)?;
         }
-        self.rebuild_marks(lane)?;
+        marks::rebuild(self.new, lane)?;
         let is_unsent = |hole: i64| hole > to_i64(sent);
         if is_whole || (lost > 0 && saved.hole.is_some_and(is_unsent)) {
             return Ok(Some(lost));
         }
         (of_lane.epoch, of_lane.head_count, of_lane.sent) = (0, 0, 0);
         Ok(None)
-    }
-
-    /// Publishers' messages that are held are not at the central instance; those before them are.
-    fn rebuild_marks(&self, lane: Lane) -> Result<()> {
-        let rebuild = format!(
-            "INSERT INTO mark (publisher, lane, last, central)
-             SELECT publisher, {}, MAX(seq), MIN(count) - 1 FROM {}
-             WHERE what = 0 AND publisher IS NOT NULL GROUP BY publisher",
-            lane as u8,
-            row::table(lane)
-        );
-        self.new.execute(&rebuild, []).map(|_| ())
     }
 
     /// Reads a table in order of `key`, over what cannot be read. `take` says whether a row was good.

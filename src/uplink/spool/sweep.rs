@@ -68,6 +68,7 @@ impl Work<'_> {
         // the run at the end is met again, so that it can grow; it is far shorter than a sweep
         let next = (!is_end).then_some(settled);
         self.close(lane, span)?;
+        self.memory.owes_sync |= dropped > 0;
         Ok(Swept { dropped, next, settled })
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Work<'a> {
     pub(super) now: Moment,
     /// this boot's number
     pub(super) boot: i64,
+    /// the counts are to be written, even if they are as they were
+    pub(super) must_save: bool,
 }
 
 /// What need not be stored.
@@ -28,6 +30,10 @@ pub(super) struct Memory {
     pub(super) offset: Option<i64>,
     /// names in the file after those without use were removed
     pub(super) names_used: u64,
+    /// rows were dropped, and a loss of power could bring them back
+    pub(super) owes_sync: bool,
+    /// days since the boot, where the clock is not set: for the flash bytes of a day
+    pub(super) day: u64,
     /// when to look for old rows again, in milliseconds since the boot
     pub(super) age_check_at: u64,
 }

@@ -29,6 +29,7 @@ CREATE TABLE mark (
     lane      INTEGER NOT NULL,
     last      INTEGER NOT NULL,     -- seq of its last row in the lane
     central   INTEGER NOT NULL,     -- its count up to which the lane holds nothing any more
+    sum       INTEGER NOT NULL,
     PRIMARY KEY (publisher, lane)
 ) WITHOUT ROWID;
 
@@ -36,7 +37,8 @@ CREATE TABLE mark (
 CREATE TABLE boot (
     id     INTEGER PRIMARY KEY,
     name   TEXT NOT NULL UNIQUE,
-    offset INTEGER                  -- milliseconds from the boot's zero to 1970; NULL: never set
+    offset INTEGER,                 -- milliseconds from the boot's zero to 1970; NULL: never set
+    sum    INTEGER NOT NULL
 );
 
 CREATE TABLE rows_alarm (
