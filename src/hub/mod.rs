@@ -228,7 +228,7 @@ impl Hub {
             return Err(full);
         }
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
-            _ => full,
+            AttachError::TooManyPeers | AttachError::NoBudget | AttachError::Frozen => full,
         })?;
         let seat = Seat::new(Arc::clone(&room), key);
         if room.is_closed() {

@@ -19,6 +19,7 @@ mod note;
 mod retry;
 mod rules;
 mod run;
+pub mod spool;
 mod way;
 
 pub use self::figures::Figures;

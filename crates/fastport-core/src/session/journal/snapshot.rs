@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use super::record::Record;
-use crate::session::{Note, Session};
 use crate::session::peer::Peer;
+use crate::session::{Note, Session};
 
 impl Session {
     /// Writes all that the journal is about, in pieces of some 64 KiB; they make sense together only.
