@@ -3,6 +3,7 @@
 #[cfg(feature = "faults")]
 mod faults;
 mod listeners;
+mod uplink;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::supervise::tasks::{Panic, Tasks};
 use crate::supervise::turn::{self, Part, Turns};
 use crate::supervise::watchdog::{self, Probe};
 use crate::supervise::{self, Change, traces};
+use crate::uplink::{Uplink, UplinkError};
 
 /// Where the configuration came from, for reading it again.
 #[derive(Debug, Clone)]
@@ -89,6 +91,8 @@ pub enum StartError {
     Session(RoomError),
     /// Signals cannot be received.
     Signals(std::io::Error),
+    /// The uplink cannot be set up.
+    Uplink(UplinkError),
     /// The machine has no randomness: nobody could be let in safely.
     NoRandomness(getrandom::Error),
 }
@@ -103,6 +107,7 @@ impl fmt::Display for StartError {
             }
             Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
+            Self::Uplink(error) => write!(f, "{error}"),
             Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),
         }
     }
@@ -149,6 +154,7 @@ pub struct App {
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
     door: Arc<Door>,
+    uplink: Option<Arc<Uplink>>,
     signals: Signals,
     probe: Option<Arc<Probe>>,
     traces: Option<PathBuf>,
@@ -187,6 +193,7 @@ impl App {
                 .map_err(StartError::Session)?;
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        let uplink = uplink::set_up(&config, &sessions, &hub)?;
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
@@ -218,6 +225,7 @@ impl App {
             listeners,
             bound,
             door,
+            uplink,
             signals,
             probe,
             traces,
@@ -250,6 +258,7 @@ impl App {
             let hub = Arc::clone(&self.hub);
             tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
         }
+        uplink::spawn(self.uplink.as_ref(), &mut tasks);
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         supervise::tell(Change::Ready);
         let mut is_sound = true;

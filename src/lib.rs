@@ -11,3 +11,4 @@ pub mod log;
 pub mod status;
 pub mod supervise;
 pub mod tool;
+pub mod uplink;

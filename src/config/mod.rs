@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+mod carry;
 pub mod central;
 pub mod daemon;
 mod error;
@@ -31,7 +32,7 @@ pub use origin::Origins;
 pub use reload::{Change, Changes};
 pub use schema::Reload;
 pub use session::{Access, OpenFrom, Promise, Retention, Session};
-pub use uplink::{Direction, Lane, Rule, Spool, Uplink, WhenSpoolFull};
+pub use uplink::{Direction, Lane, Rule, Spool, Uplink, WaitFor, WhenSpoolFull};
 pub use value::{Bytes, Mode, Seconds, SessionName, TopicFilter};
 
 use listen::ListenTable;

@@ -26,4 +26,5 @@ pub use meter::Meters;
 pub use origin::{Certificate, Origin};
 pub use password::PasswordHash;
 pub use refusals::RefusalLog;
+pub use secret_file::read_password;
 pub use source::{Refused, Source, SourceLimiter};

@@ -35,6 +35,8 @@ pub struct Hub {
     made: Mutex<MadeLimits>,
     /// The daemon stops; the milliseconds after which peers may come back.
     closing: OnceLock<Option<u32>>,
+    /// Figures of parts that the hub does not know.
+    parts: Mutex<Vec<(&'static str, Figures)>>,
     /// Tells the owner of the timers' tasks of new sessions.
     opened: mpsc::Sender<Arc<Room>>,
 }
@@ -78,6 +80,20 @@ impl Clock {
     }
 }
 
+/// A part of the daemon that has figures to show.
+pub trait Show: Send + Sync {
+    /// They, by name.
+    fn to_json(&self) -> serde_json::Value;
+}
+
+struct Figures(Arc<dyn Show>);
+
+impl std::fmt::Debug for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
 /// A session cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoomError {
@@ -106,6 +122,7 @@ impl Hub {
             peers_max: AtomicUsize::new(peers),
             made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
             closing: OnceLock::new(),
+            parts: Mutex::default(),
             opened,
         });
         (hub, rooms)
@@ -213,11 +230,12 @@ impl Hub {
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
-        if self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
+        let is_own = admission.own.is_some();
+        if !is_own && self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
             return Err(full);
         }
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
-            AttachError::TooManyPeers | AttachError::NoBudget => full,
+            AttachError::TooManyPeers | AttachError::NoBudget | AttachError::Frozen => full,
         })?;
         let seat = Seat::new(Arc::clone(&room), key);
         if room.is_closed() {
@@ -238,6 +256,13 @@ impl Hub {
         }
     }
 
+    /// Shows the figures of another part of the daemon under that name, to those who may see all.
+    pub fn show_part(&self, name: &'static str, figures: Arc<dyn Show>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|(known, _)| *known != name);
+        parts.push((name, Figures(figures)));
+    }
+
     /// The figures of one session, or of all, as a JSON object.
     #[must_use]
     pub fn figures(&self, only: Option<&str>) -> serde_json::Value {
@@ -256,6 +281,10 @@ impl Hub {
         all.insert("uptime_seconds".to_owned(), (self.clock.mono().as_millis() / 1000).into());
         all.insert("memory".to_owned(), memory);
         all.insert("sessions".to_owned(), sessions.into());
+        if only.is_none() {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(parts.iter().map(|(name, part)| ((*name).to_owned(), part.0.to_json())));
+        }
         all.into()
     }
 

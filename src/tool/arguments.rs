@@ -79,6 +79,8 @@ pub(super) enum Command {
     Passwd(Passwd),
     /// Print the relay's figures
     Status(Status),
+    /// Look at what goes to a central instance and back
+    Uplink(Uplink),
     /// Measure throughput and delay through the relay
     Bench(Bench),
     /// Print the completions for a shell
@@ -311,6 +313,36 @@ pub(super) struct Status {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Uplink {
+    #[command(subcommand)]
+    pub(super) action: UplinkAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UplinkAction {
+    /// Print how it stands with the relay's uplink
+    Status(UplinkStatus),
+    /// Print what the rules of the configuration make of a topic, in both directions
+    Test(UplinkTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UplinkStatus {
+    /// As the relay gives it: one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UplinkTest {
+    /// The topic, by its name on this side
+    pub(super) topic: String,
+    /// The relay's configuration
+    #[arg(long, value_name = "FILE", env = "FASTPORT_CONFIG", default_value = CONFIG)]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Bench {
     /// Messages of the throughput run
     #[arg(long, default_value_t = 200_000)]
@@ -375,6 +407,8 @@ fn past(text: &str) -> Result<Past, String> {
     duration(text).map(|age| Past { count: None, age: Some(age) })
 }
 
+/// Where packages put it.
+const CONFIG: &str = "/etc/fastport/gateway.toml";
 /// Where packages put it.
 const CREDENTIALS: &str = "/etc/fastport/credentials.toml";
 

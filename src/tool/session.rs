@@ -228,7 +228,9 @@ fn record(
     filters: Filters,
 ) -> Result<IdentityRecord, Failure> {
     let id = IdentityName::parse(id).ok_or_else(|| {
-        Failure::usage(format!("{id:?} is no identity's name: 1 to 64 bytes of text"))
+        Failure::usage(format!(
+            "{id:?} is no identity's name: 1 to 64 bytes of text, no $ in front"
+        ))
     })?;
     let Filters { publish, subscribe } = filters;
     Ok(IdentityRecord { session: session_name(session)?, id, credential, publish, subscribe })

@@ -25,18 +25,32 @@ impl Default for BackoffOptions {
 
 /// Counts failures and says how long to wait after each. It reads no clock and no randomness.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     options: BackoffOptions,
     failures: u32,
 }
 
 impl Backoff {
-    pub(crate) fn new(options: BackoffOptions) -> Self {
+    /// Nothing has failed yet.
+    #[must_use]
+    pub fn new(options: BackoffOptions) -> Self {
         Self { options, failures: 0 }
     }
 
+    /// Goes on behind that many failures, of an earlier life.
+    #[must_use]
+    pub fn after(options: BackoffOptions, failures: u32) -> Self {
+        Self { options, failures: failures.min(MOST_DOUBLINGS) }
+    }
+
+    /// Failures since a link held.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// A link that was up for `held` ended.
-    pub(crate) fn note_link(&mut self, held: Duration) {
+    pub fn note_link(&mut self, held: Duration) {
         if held >= self.options.stable {
             self.failures = 0;
         }
@@ -44,7 +58,7 @@ impl Backoff {
 
     /// How long to wait now: anything from nothing to the cap of this turn, as `random` says; at
     /// least what the relay asked for. Spread evenly, so that a fleet does not come back at once.
-    pub(crate) fn next(&mut self, random: u64, hint: Option<Duration>) -> Duration {
+    pub fn next(&mut self, random: u64, hint: Option<Duration>) -> Duration {
         let doubled = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         let cap = self.options.first.saturating_mul(doubled).min(self.options.most);
         self.failures = self.failures.saturating_add(1).min(MOST_DOUBLINGS);

@@ -1,5 +1,6 @@
 //! What peers read: their subscriptions, and the topics that these make them readers of.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -28,6 +29,7 @@ impl Session {
             self.drop_subscription(index, filter);
             return Err(code);
         }
+        self.record_subscribe(index, filter.as_str(), no_local);
         let past = Past {
             count: subscribe.count.unwrap_or(if subscribe.age.is_some() { u64::MAX } else { 0 }),
             since: subscribe.age.map_or(0, |age| now.unix_ms.saturating_sub(age)),
@@ -48,11 +50,23 @@ impl Session {
         no_local: bool,
     ) -> Result<Option<TopicId>, ErrorCode> {
         let limit = self.limits.subscriptions;
-        let named = self.named_by(filter);
-        let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
+        let peer = self.at(index).ok_or(ErrorCode::Unavailable)?;
+        let limit = if peer.is_own { usize::MAX } else { limit };
         if !peer.rights.may_subscribe(filter) {
             return Err(ErrorCode::Forbidden);
         }
+        self.insert_subscription(index, filter, no_local, limit)
+    }
+
+    pub(super) fn insert_subscription(
+        &mut self,
+        index: u32,
+        filter: Filter<'_>,
+        no_local: bool,
+        limit: usize,
+    ) -> Result<Option<TopicId>, ErrorCode> {
+        let named = self.named_by(filter);
+        let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
         let mut all = peer.cold.subscriptions.as_mut_slice().iter_mut();
         if let Some(known) = all.find(|known| known.is_for(filter, named)) {
             known.no_local = no_local;
@@ -84,7 +98,7 @@ impl Session {
     }
 
     /// Makes a peer a reader of the topics that a subscription selects.
-    fn start_reading(
+    pub(super) fn start_reading(
         &mut self,
         index: u32,
         filter: Filter<'_>,
@@ -126,7 +140,7 @@ impl Session {
     }
 
     /// Ends a subscription as if it had not been.
-    fn drop_subscription(&mut self, index: u32, filter: Filter<'_>) -> bool {
+    pub(super) fn drop_subscription(&mut self, index: u32, filter: Filter<'_>) -> bool {
         let named = self.named_by(filter);
         let Some(peer) = self.at_mut(index) else { return false };
         let all = peer.cold.subscriptions.as_slice();
@@ -135,6 +149,7 @@ impl Session {
         };
         let mut others = peer.cold.subscriptions.take();
         let subscription = others.swap_remove(place);
+        self.record_unsubscribe(index, filter.as_str());
         self.buffers.budget().give_back(subscription.charge());
         self.stop_reading(index, &subscription, &others);
         if let Some(peer) = self.at_mut(index) {
@@ -219,6 +234,11 @@ impl Session {
             filter.is_some_and(|filter| rights.may_subscribe(filter))
         });
         for subscription in ended {
+            if let Some(filter) = subscription.filter(&self.topics) {
+                // what it borrows from changes below
+                let filter: Box<str> = filter.as_str().into();
+                self.record_unsubscribe(index, &filter);
+            }
             self.buffers.budget().give_back(subscription.charge());
             self.stop_reading(index, &subscription, &kept);
         }

@@ -1,0 +1,4 @@
+//! The spool's promises, on real files.
+
+mod promises;
+mod rig;
