@@ -11,6 +11,7 @@ use fastport_wire::{Filter, Topic};
 pub struct Rights {
     publish: Vec<Box<str>>,
     read: Vec<Box<str>>,
+    is_gateway: bool,
 }
 
 impl Rights {
@@ -26,7 +27,21 @@ impl Rights {
         Ok(Self {
             publish: publish.into_iter().map(check).collect::<Result<_, _>>()?,
             read: read.into_iter().map(check).collect::<Result<_, _>>()?,
+            is_gateway: false,
         })
+    }
+
+    /// The same for a gateway: what it publishes it has taken from others, so it may say when that
+    /// was, and what of it will not come.
+    #[must_use]
+    pub fn of_gateway(self) -> Self {
+        Self { is_gateway: true, ..self }
+    }
+
+    /// Whether they are a gateway's.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        self.is_gateway
     }
 
     /// Everything that a peer can be allowed: all topics, and reading the daemon's own.
@@ -35,6 +50,7 @@ impl Rights {
         Self {
             publish: [Box::from("#")].into(),
             read: [Box::from("#"), Box::from("$board/#")].into(),
+            is_gateway: false,
         }
     }
 

@@ -98,6 +98,7 @@ impl Session {
         (peer.last_time, peer.acked_ahead) = (NO_TIME, 0);
         peer.is_blocked = false;
         peer.forget_acks();
+        self.forget_time(index);
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone

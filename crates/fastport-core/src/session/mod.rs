@@ -13,6 +13,7 @@ mod members;
 mod memory;
 mod peer;
 mod publish;
+mod relayed;
 mod requests;
 mod subscriptions;
 mod timers;

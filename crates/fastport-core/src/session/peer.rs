@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use fastport_wire::control::{Tier, WhenFull};
 use fastport_wire::{Filter, Topic as TopicName, TopicId};
 
+use super::relayed::Relayed;
 use crate::outbox::Outbox;
 use crate::rights::Rights;
 use crate::time::Instant;
@@ -81,6 +82,8 @@ pub(super) struct Tiers {
     pub(super) marks: VecDeque<Mark>,
     /// Of a member: `counted_total` of its outbox before the run at hand.
     pub(super) counted_before: u64,
+    /// Of a gateway: what it said of the messages it passes on.
+    pub(super) relayed: Option<Box<Relayed>>,
 }
 
 impl Tiers {
