@@ -155,7 +155,10 @@ fn an_unknown_key_has_its_place_and_its_nearest() {
             "[[session]]\nname = 'a'\nretention.mesages = 1",
             ":3:11: session[0].retention.mesages: unknown key; did you mean session[0].retention.messages?",
         ),
-        ("x = 1", ":1:1: x: unknown key; there are daemon, listen, limits, access, session, board, journal, uplink, central"),
+        (
+            "x = 1",
+            ":1:1: x: unknown key; there are daemon, listen, limits, access, session, board, journal, uplink, central",
+        ),
         (
             "'\u{fc} \u{fc}' = 1\nx = 1",
             ":1:1: \u{fc} \u{fc}: unknown key; there are daemon, listen, limits, access, session, board, journal, uplink, central",

@@ -149,7 +149,8 @@ impl Credential {
     }
 }
 
-/// An identity's name: 1 to 64 bytes without control characters.
+/// An identity's name: 1 to 64 bytes without control characters, and no `$` in front: those are the
+/// daemon's own parts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityName(Box<str>);
 
@@ -161,7 +162,8 @@ impl IdentityName {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len());
-        (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
+        let is_name = fits && !text.starts_with('$') && !text.chars().any(char::is_control);
+        is_name.then(|| Self(text.into()))
     }
 
     /// The name.
@@ -184,7 +186,8 @@ impl fmt::Display for IdentityName {
 }
 
 impl Value for IdentityName {
-    const EXPECTED: &'static str = "an identity's name: 1 to 64 bytes without control characters";
+    const EXPECTED: &'static str =
+        "an identity's name: 1 to 64 bytes without control characters, and no $ in front";
 
     fn read(raw: Raw<'_>) -> Result<Self, Problem> {
         let text = raw.text().ok_or_else(|| raw.wrong_type(Self::EXPECTED))?;
@@ -672,7 +675,7 @@ mod tests {
             ),
             (
                 "[[identity]]\nsession = 'a'\nid = '$board'\nkey = 'KEY'\nsubscribe = ['%d/#']",
-                r#"c:5:13: identity[0].subscribe: "%d/#" for "$board": an id that begins with $ cannot be a first level: those are the daemon's"#.to_owned(),
+                r#"c:3:6: identity[0].id: "$board" is not an identity's name: 1 to 64 bytes without control characters, and no $ in front"#.to_owned(),
             ),
             (
                 &format!("{identity}key = 'KEY'\n{identity}key = 'KEY'"),

@@ -206,7 +206,8 @@ impl Hub {
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
-        if self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
+        let is_own = admission.own.is_some();
+        if !is_own && self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
             return Err(full);
         }
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {

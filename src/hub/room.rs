@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use fastport_core::budget::Budget;
 use fastport_core::session::{
-    Admission, AttachError, Figures, Limits, PeerKey, PublishError, Session,
+    Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Session,
 };
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, Tier};
@@ -178,6 +178,13 @@ impl Room {
         }
         inner.session.detach(now, key);
         self.settle(&mut inner, None);
+    }
+
+    /// How far the peer of that identity and name is, with a link or without; see
+    /// [`Session::counts`].
+    #[must_use]
+    pub fn counts(&self, identity: &str, name: &str) -> Option<Counts> {
+        self.lock().session.counts(identity, name)
     }
 
     pub(super) fn make_member(&self, key: PeerKey, tier: Tier) {

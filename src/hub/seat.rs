@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use fastport_core::session::{Ask, Gone, Output, PeerKey, Progress};
+use fastport_core::session::{Ask, Counts, Gone, Output, PeerKey, Progress, Publisher, Spooled};
 use fastport_wire::control::{ErrorCode, Tier};
 
 use super::Room;
@@ -39,6 +39,30 @@ impl Seat {
     /// Says that the peer keeps what it reads; see [`fastport_core::session::Session::make_member`].
     pub fn make_member(&self, tier: Tier) {
         self.room.make_member(self.key, tier);
+    }
+
+    /// How far the peer is; `None`: it is gone.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        self.room.lock().session.counts_of(self.key)
+    }
+
+    /// Has two numbers remembered with the peer's state.
+    pub fn set_note(&self, note: [u64; 2]) {
+        self.room.with(|session| session.set_note(self.key, note));
+    }
+
+    /// What ACKs of the first `count` frames would have said of the central instance; see
+    /// [`fastport_core::session::Session::take_marks`].
+    #[must_use]
+    pub fn take_marks(&self, count: u64) -> Vec<Spooled> {
+        self.room.with(|session| session.take_marks(self.key, count))
+    }
+
+    /// Says that `tier` holds a publisher's frames up to `count`; see
+    /// [`fastport_core::session::Session::confirm`].
+    pub fn confirm(&self, publisher: &Publisher, tier: Tier, count: u64) {
+        self.room.with(|session| session.confirm(self.key, publisher, tier, count));
     }
 
     /// Notes whom to wake when there is something to write.

@@ -242,7 +242,9 @@ fn record(
     filters: Filters,
 ) -> Result<IdentityRecord, Failure> {
     let id = IdentityName::parse(id).ok_or_else(|| {
-        Failure::usage(format!("{id:?} is no identity's name: 1 to 64 bytes of text"))
+        Failure::usage(format!(
+            "{id:?} is no identity's name: 1 to 64 bytes of text, no $ in front"
+        ))
     })?;
     let Filters { publish, subscribe, gateway } = filters;
     let session = session_name(session)?;

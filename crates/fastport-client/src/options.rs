@@ -99,6 +99,7 @@ impl Options {
     pub(crate) fn to_core(&self, epoch: u64) -> client::Options {
         let times = if self.times { features::TIME } else { 0 };
         client::Options {
+            continues: None,
             session: self.session.as_str().into(),
             identity: self.identity.as_str().into(),
             name: self.name.as_str().into(),

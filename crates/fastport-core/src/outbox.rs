@@ -135,6 +135,11 @@ impl Outbox {
         }
     }
 
+    /// Lets it hold more or fewer bytes from now on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// What happens when it is full.
     #[must_use]
     pub fn when_full(&self) -> WhenFull {

@@ -111,7 +111,7 @@ impl Client {
             keepalive_ms: 0,
             heard: Instant::default(),
             is_asked: false,
-            taken: 0,
+            taken: options.continues.unwrap_or(0),
             ack_due: None,
             unacked_weight: 0,
             asked_at: 0,
@@ -522,7 +522,12 @@ impl Client {
         self.phase = Phase::Ready;
         self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
         self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
-        if welcome.resumed {
+        let continues = self.options.continues.take().is_some();
+        if welcome.resumed && continues {
+            // nothing is published before the first WELCOME
+            self.outbox.start_at(welcome.taken);
+            self.published = welcome.taken;
+        } else if welcome.resumed {
             self.outbox
                 .resume(&mut self.buffers, &mut self.ledger, welcome.taken)
                 .map_err(|_| Fault::BadAck)?;

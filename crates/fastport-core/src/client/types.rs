@@ -34,6 +34,9 @@ pub struct Options {
     pub secret: Secret,
     /// A random number, new for each client.
     pub epoch: u64,
+    /// The epoch was begun by an earlier client, which took so many of its counted frames from the
+    /// relay: if the relay still knows it, what is published goes on at the relay's count.
+    pub continues: Option<u64>,
     /// What the relay does when the client reads too slowly; `None`: what the relay thinks best.
     pub when_full: Option<WhenFull>,
     /// Seconds between signs of life; `None`: what the relay thinks best.

@@ -59,6 +59,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// Goes on, without messages so far, where another outbox of the epoch was: its reader has
+    /// `count` counted frames.
+    pub fn start_at(&mut self, count: u64) {
+        debug_assert_eq!(self.counted_total(), 0, "no messages so far");
+        (self.released, self.acked) = (count, count);
+    }
+
     /// Puts frames that `announce` makes before the first waiting message of each topic: a new link
     /// knows none of them. Not all at the front, so that a link that does not last gets on.
     ///

@@ -8,7 +8,9 @@ use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
 use super::peer::{Cold, Link, NO_TIME, Peer, Tiers};
-use super::{Admission, AttachError, Limits, PeerKey, Session, Slot, push_control, push_frame};
+use super::{
+    Admission, AttachError, Limits, Own, PeerKey, Session, Slot, push_control, push_frame,
+};
 use crate::budget::NoBudget;
 use crate::outbox::Outbox;
 use crate::proof::PROOF_BYTES;
@@ -95,6 +97,9 @@ impl Session {
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
+        if let Some(own) = admission.own {
+            peer.outbox.set_limit(own.outbox_limit(&self.limits));
+        }
         (peer.last_time, peer.acked_ahead) = (NO_TIME, 0);
         peer.is_blocked = false;
         peer.forget_acks();
@@ -169,18 +174,24 @@ impl Session {
     }
 
     fn attach_new(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
-        if self.attached + self.lingering >= self.limits.peers {
+        let own = admission.own;
+        // the daemon does without its own parts last
+        if own.is_none() && self.attached + self.lingering >= self.limits.peers {
             return Err(AttachError::TooManyPeers);
         }
         let charge = peer_charge(&admission.identity, &admission.name);
         if !self.make_room(charge) {
             return Err(AttachError::NoBudget);
         }
-        let linger = admission.linger.unwrap_or(0).min(self.limits.linger);
+        let (linger, keepalive) = match own {
+            Some(_) => (admission.linger.unwrap_or(u32::MAX), admission.keepalive.unwrap_or(0)),
+            None => (
+                admission.linger.unwrap_or(0).min(self.limits.linger),
+                granted_keepalive(self.limits.keepalive, admission.keepalive),
+            ),
+        };
         let when_full = admission.when_full.unwrap_or(self.limits.when_full);
-        let keepalive = granted_keepalive(self.limits.keepalive, admission.keepalive);
-        // one message of any length always fits, whatever the configuration says
-        let limit = self.limits.outbox.max(self.limits.payload.saturating_add(MESSAGE_EXTRAS));
+        let limit = own.unwrap_or(Own { outbox: self.limits.outbox }).outbox_limit(&self.limits);
         let mut peer = Box::new(Peer {
             outbox: Outbox::new(limit, when_full, linger > 0),
             ..Peer::new(admission.identity, admission.name, admission.rights, now.mono)
@@ -188,6 +199,7 @@ impl Session {
         (peer.cold.keepalive, peer.cold.linger) = (keepalive, linger);
         peer.cold.epoch = admission.epoch;
         peer.flags = admission.flags;
+        peer.is_own = own.is_some();
         let mut front = Vec::new();
         welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
         let index = self.place(peer, linger > 0);
@@ -327,5 +339,3 @@ const LEAST_KEEPALIVE: u32 = 2;
 const MOST_KEEPALIVE: u32 = 3600;
 /// A peer's share of the tables.
 const PEER_OVERHEAD: usize = 192;
-/// The most that goes with a payload: heads, a TOPIC frame with name and schema, a TIME frame.
-const MESSAGE_EXTRAS: usize = 400;

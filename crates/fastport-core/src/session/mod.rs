@@ -11,6 +11,7 @@ mod attach;
 mod holders;
 mod members;
 mod memory;
+pub(crate) mod own;
 mod peer;
 mod publish;
 mod relayed;
@@ -29,6 +30,8 @@ use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Tier, WhenFull
 use fastport_wire::frame::GapCause;
 use hashbrown::HashMap;
 
+pub use self::members::Spooled;
+pub use self::own::{Counts, Own, Publisher};
 use self::peer::{Link, Peer};
 pub use self::publish::PublishError;
 use self::topics::Topics;
@@ -108,6 +111,8 @@ pub struct Admission {
     pub linger: Option<u32>,
     /// The relay's proof for it.
     pub proof: Option<[u8; PROOF_BYTES]>,
+    /// One of the daemon's own parts; a peer from outside is none.
+    pub own: Option<Own>,
 }
 
 /// What became of bytes that a peer sent.

@@ -39,6 +39,8 @@ pub(super) struct Peer {
     /// It has sent something, and so read the WELCOME that said whether its state was still here.
     /// Before that it may take this state for the one it had.
     pub(super) is_known: bool,
+    /// One of the daemon's own parts: it is trusted, and waited for.
+    pub(super) is_own: bool,
     /// The count of an ACK that was taken out of the order of the link's bytes.
     pub(super) acked_ahead: u64,
     /// Counts the links: a topic announced on an earlier one is announced again. Never 0.
@@ -84,6 +86,11 @@ pub(super) struct Tiers {
     pub(super) counted_before: u64,
     /// Of a gateway: what it said of the messages it passes on.
     pub(super) relayed: Option<Box<Relayed>>,
+    /// Of a member: what it was handed to hold elsewhere and has not confirmed, sorted by
+    /// publisher.
+    pub(super) handed: Vec<Handed>,
+    /// Of one of the daemon's own parts: what it wants to find again.
+    pub(super) note: [u64; 2],
 }
 
 impl Tiers {
@@ -214,6 +221,17 @@ impl Subscription {
     }
 }
 
+/// A member has the publisher's frames from `from` on to `to`, or some of them, outside the session,
+/// and has still to confirm them. from < to
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handed {
+    pub(super) publisher: u32,
+    /// The publisher's, as in [`Mark`].
+    pub(super) serial: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
 /// The last `length` of a publisher's first `count` counted frames are the last of the first `at`
 /// that a member gets: it holds them once it has committed so many.
 #[derive(Debug, Clone, Copy)]
@@ -228,6 +246,13 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// The part of it that lies within the first `count` frames that the member gets.
+    pub(super) fn split(&self, count: u64) -> Option<Self> {
+        let left = self.at.saturating_sub(count);
+        let length = self.length.checked_sub(left).filter(|&length| length > 0)?;
+        Some(Self { at: self.at - left, count: self.count - left, length, ..*self })
+    }
+
     /// Takes `next` in where it follows without anything between.
     pub(super) fn extend(&mut self, next: &Self) -> bool {
         let is_next = (self.publisher, self.serial, self.tier)
@@ -274,6 +299,7 @@ impl Peer {
             is_blocked: false,
             is_leaving: false,
             is_known: false,
+            is_own: false,
             acked_ahead: 0,
             announced: 1,
             last_time: NO_TIME,

@@ -143,7 +143,7 @@ impl Session {
         if !peer.rights.may_publish(name) {
             return Err(ErrorCode::Forbidden);
         }
-        let is_full = peer.open_topics.len() >= limit;
+        let is_full = peer.open_topics.len() >= limit && !peer.is_own;
         let known = self.topics.find(name);
         let is_open = known.is_some_and(|id| peer.has_open(id));
         if is_full && !is_open {

@@ -55,7 +55,7 @@ impl Session {
             known.no_local = no_local;
             return Ok(());
         }
-        if peer.cold.subscriptions.as_slice().len() >= limit {
+        if peer.cold.subscriptions.as_slice().len() >= limit && !peer.is_own {
             return Err(ErrorCode::LimitReached);
         }
         let subscription = Subscription::new(filter, no_local);

@@ -105,8 +105,8 @@ impl Session {
         };
         let keepalive_ms = u64::from(peer.cold.keepalive) * 1000;
         let stalled_ms = peer.stalled_ms(now);
-        let is_blocked = peer.is_blocked;
-        if stall_ms > 0 && stalled_ms >= stall_ms {
+        let (is_blocked, peer_is_own) = (peer.is_blocked, peer.is_own);
+        if stall_ms > 0 && stalled_ms >= stall_ms && !peer_is_own {
             return self.say_bye(index, ByeReason::TooSlow, None);
         }
         let silent_ms = now.since(heard);
