@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use super::tap::{Start, Tap};
-use super::{Keep, Part, Store, StoreError};
+use super::{Keep, Part, Position, Store, StoreError};
 use crate::hub::{Hub, Room, Seat};
 
 /// How messages are stored.
@@ -377,16 +377,17 @@ impl Seated {
         let Ok(seat) = hub.attach(session, admission) else { return Ok(None) };
         let mut seated = Self { tap, seat, acknowledged: 0, is_gone: false };
         seated.read(hub, READ_BYTES);
-        let begins_at = seated.tap.position();
-        if begins_at.count != position.count {
+        // more than WELCOME may be read already
+        let count = seated.tap.began_at();
+        if count != position.count {
             warn!(session, "the session began the store's stream anew");
-            store.set_position(session, begins_at)?;
+            store.set_position(session, Position { count, ..position })?;
         }
         seated.seat.make_member(Tier::Durable);
         seated.seat.make_member(Tier::Central);
         if seated.tap.is_resumed() {
             // what was stored when the process ended, and not said
-            seated.acknowledge(begins_at.count);
+            seated.acknowledge(count);
         }
         seated.subscribe();
         Ok(Some(seated))

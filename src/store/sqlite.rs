@@ -58,6 +58,13 @@ impl Sqlite {
     }
 
     fn open_file(&self) -> Result<Opened, StoreError> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| StoreError::Failed {
+                doing: "make the folder of",
+                place: self.place(),
+                error: Box::new(error),
+            })?;
+        }
         let connection = open(&self.path).map_err(|error| self.error("open", error))?;
         let version = version(&connection).map_err(|error| self.error("open", error))?;
         if version > SCHEMAS.len() as i64 {

@@ -114,6 +114,11 @@ impl Tap {
         self.is_resumed
     }
 
+    /// Counted frames of the epoch before what this reads.
+    pub(super) fn began_at(&self) -> u64 {
+        self.began_at
+    }
+
     /// How far the stream was read.
     pub(super) fn position(&self) -> Position {
         self.position

@@ -6,7 +6,7 @@ use fastport_wire::frame::DataFlags;
 
 use super::*;
 use crate::status::Status;
-use crate::store::{Figures, Missing, Position, Trimmed};
+use crate::store::{Figures, Missing, Trimmed};
 
 /// What a store in memory holds, and whether it fails.
 #[derive(Debug, Default)]
