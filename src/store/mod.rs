@@ -6,6 +6,7 @@
 //! session, which holds them, and is tried again. The oldest make room.
 
 mod keeper;
+mod seated;
 mod sqlite;
 mod tap;
 

@@ -1,12 +1,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastport_core::retention::Retention;
-use fastport_core::session::Limits;
+use fastport_core::session::{Admission, Limits};
+use fastport_wire::control::{self, Control, WhenFull, features};
 use fastport_wire::frame::DataFlags;
+use fastport_wire::{Frame, field};
 
+use super::super::seated::admission;
 use super::*;
+use crate::hub::{Room, Seat};
 use crate::status::Status;
-use crate::store::{Figures, Missing, Trimmed};
+use crate::store::{Figures, Missing, Position, Trimmed};
 
 /// What a store in memory holds, and whether it fails.
 #[derive(Debug, Default)]
