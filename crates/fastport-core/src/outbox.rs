@@ -6,6 +6,7 @@
 //! control frames are not dropped. It never writes anything itself.
 
 mod gaps;
+mod journal;
 mod pieces;
 mod resume;
 mod room;
@@ -19,6 +20,7 @@ use fastport_wire::frame::{self, GapCause, Head};
 use fastport_wire::{Frame, TopicId};
 
 use self::gaps::Gaps;
+pub(crate) use self::journal::{RestoreError, count_frames};
 use self::pieces::Pieces;
 pub(crate) use self::pieces::SHARED_BYTES;
 use crate::budget::{Buffers, NoBudget, Span};
@@ -97,6 +99,8 @@ pub struct Outbox {
     is_resumable: bool,
     is_stalled: bool,
     has_overflowed: bool,
+    /// Made from a journal, and its reader has not come back yet.
+    is_restored: bool,
     /// messages from `settled` on
     waiting: u64,
     waiting_counted: u64,
@@ -125,6 +129,7 @@ impl Outbox {
             is_resumable,
             is_stalled: false,
             has_overflowed: false,
+            is_restored: false,
             waiting: 0,
             waiting_counted: 0,
             unacked: 0,

@@ -39,7 +39,7 @@ impl GapCounts {
     }
 
     /// The GAP frames that say it.
-    fn to_frames(self, out: &mut [u8; GAP_FRAMES_MAX]) -> &[u8] {
+    pub(super) fn to_frames(self, out: &mut [u8; GAP_FRAMES_MAX]) -> &[u8] {
         let mut at = 0;
         let causes = GapCause::ALL.into_iter().zip(self.by_cause);
         for (cause, count) in causes.filter(|&(_, count)| count > 0) {

@@ -24,6 +24,10 @@ impl Outbox {
     ) -> Result<(), BadAck> {
         self.own(buffers);
         self.settle(ledger);
+        let is_restored = core::mem::take(&mut self.is_restored);
+        if is_restored && count > self.released + self.unacked {
+            self.catch_up(ledger, count);
+        }
         if count < self.acked || count > self.released + self.unacked {
             return Err(BadAck);
         }
@@ -47,7 +51,7 @@ impl Outbox {
             match head.kind() {
                 kind::DATA => offset >= settled || is_counted,
                 kind::TIME => true,
-                kind::GAP => offset >= settled,
+                kind::GAP => offset >= settled || is_restored,
                 _ => false,
             }
         });

@@ -23,6 +23,11 @@ impl Session {
     /// # Errors
     /// [`AttachError`].
     pub fn attach(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
+        let wants_to_last =
+            admission.own.is_some() || admission.linger.is_some_and(|wish| wish > 0);
+        if wants_to_last && self.is_frozen() {
+            return Err(AttachError::Frozen);
+        }
         let mut lost = 0;
         if let Some(index) = self.find_resumable(&admission) {
             if let Some(key) = self.try_resume(now, index, &admission)? {
@@ -104,6 +109,7 @@ impl Session {
         peer.is_blocked = false;
         peer.forget_acks();
         self.forget_time(index);
+        self.record_resumed(index);
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone
@@ -142,6 +148,7 @@ impl Session {
         let gone: Vec<TopicId> = topics_of.filter(|&id| topics.get(id).is_none()).collect();
         if !gone.is_empty() {
             peer.outbox.drop_topics(ledger, &gone);
+            self.record_state(index);
         }
         self.announce_waiting(index)?;
         self.with_room(index, |peer, buffers, _| peer.outbox.push_front(buffers, &front))
@@ -211,11 +218,12 @@ impl Session {
             self.remove(index, GapCause::Budget);
             return Err(AttachError::NoBudget);
         }
+        self.record_peer(index);
         self.schedule_look(now.mono, index);
         Ok(self.key_of(index))
     }
 
-    fn place(&mut self, mut peer: Box<Peer>, is_resumable: bool) -> u32 {
+    pub(super) fn place(&mut self, mut peer: Box<Peer>, is_resumable: bool) -> u32 {
         self.serials += 1;
         peer.cold.serial = self.serials;
         let index = self.free.pop().unwrap_or_else(|| {
@@ -239,6 +247,8 @@ impl Session {
     pub(super) fn remove(&mut self, index: u32, cause: GapCause) {
         let Some(slot) = self.peers.get_mut(index as usize) else { return };
         let Some(mut peer) = slot.peer.take() else { return };
+        self.record_gone(index, &peer);
+        let Some(slot) = self.peers.get_mut(index as usize) else { return };
         slot.generation = slot.generation.wrapping_add(1);
         match peer.link {
             Link::Lingering { .. } => self.lingering -= 1,

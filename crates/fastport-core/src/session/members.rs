@@ -29,6 +29,7 @@ impl Session {
     pub fn make_member(&mut self, key: PeerKey, tier: Tier) {
         if self.peer_mut(key).is_ok() && !self.members.contains(&(key.index, tier)) {
             self.members.push((key.index, tier));
+            self.record_member(key.index, tier);
         }
     }
 
@@ -52,15 +53,11 @@ impl Session {
             let reads = self.topics.get(id).is_some_and(|topic| topic.is_read_by(member));
             let Some(peer) = self.at_mut(member).filter(|_| reads) else { continue };
             let at = peer.outbox.counted_total();
-            let tiers = peer.tiers_mut();
-            if at != tiers.counted_before + length {
+            if at != peer.tiers_mut().counted_before + length {
                 // not for it, or dropped and booked
                 continue;
             }
-            let mark = Mark { at, length, count, publisher: from, serial, tier };
-            if !tiers.marks.back_mut().is_some_and(|last| last.extend(&mark)) {
-                tiers.marks.push_back(mark);
-            }
+            peer.push_mark(Mark { at, length, count, publisher: from, serial, tier });
         }
     }
 
@@ -81,9 +78,20 @@ impl Session {
     /// of the central instance: it moves the frames to where they outlive the session, acknowledges
     /// them, and says [`Session::confirm`] once they are at the central instance.
     pub fn take_marks(&mut self, key: PeerKey, count: u64) -> Vec<Spooled> {
-        let Ok(peer) = self.peer_mut(key) else { return Vec::new() };
-        let Some(tiers) = &mut peer.tiers else { return Vec::new() };
+        if self.peer_mut(key).is_err() {
+            return Vec::new();
+        }
+        self.record_take(key.index, count);
+        let taken = self.hand_over(key.index, count);
+        taken.iter().filter_map(|mark| self.to_spooled(mark)).collect()
+    }
+
+    /// Takes a member's marks for the central instance up to `count`, and notes that it has them.
+    pub(super) fn hand_over(&mut self, member: u32, count: u64) -> Vec<Mark> {
         let mut taken = Vec::new();
+        let Some(tiers) = self.at_mut(member).and_then(|peer| peer.tiers.as_mut()) else {
+            return taken;
+        };
         tiers.marks.retain_mut(|mark| {
             let Some(part) = mark.split(count).filter(|_| mark.tier == Tier::Central) else {
                 return true;
@@ -93,13 +101,13 @@ impl Session {
             taken.push(part);
             !is_whole
         });
-        self.note_handed(key, &taken);
-        taken.iter().filter_map(|mark| self.to_spooled(mark)).collect()
+        self.note_handed(member, &taken);
+        taken
     }
 
     /// Notes at a member what it was handed: it counts as missing until it is confirmed.
-    fn note_handed(&mut self, key: PeerKey, marks: &[Mark]) {
-        let Ok(peer) = self.peer_mut(key) else { return };
+    fn note_handed(&mut self, member: u32, marks: &[Mark]) {
+        let Some(peer) = self.at_mut(member) else { return };
         let mut handed = core::mem::take(&mut peer.tiers_mut().handed);
         // whose publishers are gone nobody asks for
         let is_here = |publisher: u32, serial: u64| {
@@ -120,7 +128,7 @@ impl Session {
                 }
             }
         }
-        if let Ok(peer) = self.peer_mut(key) {
+        if let Some(peer) = self.at_mut(member) {
             peer.tiers_mut().handed = handed;
         }
     }
@@ -135,12 +143,19 @@ impl Session {
     /// A member says that `tier` holds the publisher's frames up to `count`, as far as they went
     /// through it; see [`Session::take_marks`]. A publisher that is no more is told nothing.
     pub fn confirm(&mut self, key: PeerKey, publisher: &Publisher, tier: Tier, count: u64) {
-        let Some((index, serial)) = self.find_publisher(key, publisher) else { return };
-        let count = count.min(self.at(index).map_or(0, |peer| peer.taken));
-        if tier == Tier::Central
-            && let Ok(peer) = self.peer_mut(key)
-            && let Some(tiers) = &mut peer.tiers
-        {
+        let Some(index) = self.find_publisher(key, publisher) else { return };
+        self.record_confirm(key.index, index, tier, count);
+        if self.confirm_at(key.index, index, tier, count) {
+            self.send_ack(index);
+        }
+    }
+
+    /// As [`Session::confirm`]; whether the publisher is to be told.
+    pub(super) fn confirm_at(&mut self, member: u32, index: u32, tier: Tier, count: u64) -> bool {
+        let Some(publisher) = self.at(index) else { return false };
+        let (serial, count) = (publisher.cold.serial, count.min(publisher.taken));
+        let tiers = self.at_mut(member).and_then(|peer| peer.tiers.as_mut());
+        if let Some(tiers) = tiers.filter(|_| tier == Tier::Central) {
             tiers.handed.retain_mut(|handed| {
                 if (handed.publisher, handed.serial) == (index, serial) {
                     handed.from = handed.from.max(count);
@@ -148,13 +163,11 @@ impl Session {
                 handed.from < handed.to
             });
         }
-        if self.note_held(index, serial, tier, count) {
-            self.send_ack(index);
-        }
+        self.note_held(index, serial, tier, count)
     }
 
     /// Where a publisher is that may come back, or of which the member still holds something.
-    fn find_publisher(&self, key: PeerKey, publisher: &Publisher) -> Option<(u32, u64)> {
+    fn find_publisher(&self, key: PeerKey, publisher: &Publisher) -> Option<u32> {
         let Publisher { identity, name, epoch } = publisher.clone();
         let named = self.by_epoch.get(&(epoch, identity, name));
         let member = self.at(key.index).filter(|_| named.is_none());
@@ -170,8 +183,7 @@ impl Session {
             })?;
             Some(found.publisher)
         });
-        let index = named.copied().or(handed)?;
-        Some((index, self.at(index)?.cold.serial))
+        named.copied().or(handed)
     }
 
     /// Notes that a member holds a publisher's frames up to `held`; whether the publisher is to be
@@ -209,6 +221,14 @@ impl Session {
 }
 
 impl Peer {
+    /// Notes at a member what a commit will mean to a publisher.
+    pub(super) fn push_mark(&mut self, mark: Mark) {
+        let marks = &mut self.tiers_mut().marks;
+        if !marks.back_mut().is_some_and(|last| last.extend(&mark)) {
+            marks.push_back(mark);
+        }
+    }
+
     /// Of a member that has committed `count` frames: the next mark of which it now holds
     /// something, and how far it holds the publisher's frames.
     fn take_mark(&mut self, count: u64) -> Option<(Mark, u64)> {

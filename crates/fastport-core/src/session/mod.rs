@@ -9,6 +9,7 @@
 mod acks;
 mod attach;
 mod holders;
+mod journal;
 mod members;
 mod memory;
 pub(crate) mod own;
@@ -30,6 +31,8 @@ use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Tier, WhenFull
 use fastport_wire::frame::GapCause;
 use hashbrown::HashMap;
 
+use self::journal::Journal;
+pub use self::journal::{BadRecord, Restored, Restoring};
 pub use self::members::Spooled;
 pub use self::own::{Counts, Own, Publisher};
 use self::peer::{Link, Peer};
@@ -148,6 +151,8 @@ pub enum AttachError {
     TooManyPeers,
     /// The memory budget is used up.
     NoBudget,
+    /// What it would be told cannot be made to outlive the process for now.
+    Frozen,
 }
 
 /// A question of a peer that the session cannot answer itself; answer by [`Session::answer`].
@@ -229,6 +234,8 @@ pub struct Session {
     members: Vec<(u32, Tier)>,
     /// states that peers have had
     serials: u64,
+    /// what outlives the process; `None`: nothing does
+    journal: Option<Box<Journal>>,
 }
 
 #[derive(Debug, Default)]
@@ -265,6 +272,7 @@ impl Session {
             trim_at: None,
             members: Vec::new(),
             serials: 0,
+            journal: None,
         }
     }
 
@@ -411,8 +419,9 @@ impl Session {
             if *peer.cold.identity != *identity {
                 continue;
             }
-            peer.is_leaving = true;
-            match peer.link {
+            let link = peer.link;
+            self.note_leaving(index);
+            match link {
                 Link::Attached { .. } => self.say_bye(index, ByeReason::Removed, None),
                 Link::Lingering { .. } => self.remove(index, GapCause::ReaderGone),
                 Link::Closing => {}
@@ -486,8 +495,8 @@ impl Session {
         self.send(index, &control::Error { code, text, retry, ..Default::default() }.into());
         if let Some(peer) = self.at_mut(index) {
             peer.link = Link::Closing;
-            peer.is_leaving = true;
         }
+        self.note_leaving(index);
         // it holds nobody up any more
         self.wake_blocked();
     }
@@ -499,7 +508,9 @@ impl Session {
         let Some(peer) = self.at_mut(index) else { return };
         peer.link = Link::Closing;
         // BYE is its last frame: what comes behind it reaches nobody, unless the peer comes back
-        peer.is_leaving |= peer.cold.linger == 0;
+        if peer.cold.linger == 0 {
+            self.note_leaving(index);
+        }
         self.wake_blocked();
     }
 

@@ -67,6 +67,7 @@ impl Session {
     pub fn set_note(&mut self, key: PeerKey, note: [u64; 2]) {
         if let Ok(peer) = self.peer_mut(key) {
             peer.tiers_mut().note = note;
+            self.record_note(key.index, note);
         }
     }
 

@@ -198,6 +198,11 @@ impl Subscription {
         Self { filter: filter.as_str().into(), is_exact, no_local }
     }
 
+    /// The filter's text.
+    pub(super) fn text(&self) -> &str {
+        &self.filter
+    }
+
     pub(super) fn is_for(&self, filter: &str) -> bool {
         *self.filter == *filter
     }

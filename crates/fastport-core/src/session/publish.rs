@@ -94,8 +94,8 @@ impl Session {
             );
         }
         progress.pauses &= progress.consumed < input.len();
-        if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
-            peer.is_known = true;
+        if progress.consumed > 0 && self.at(key.index).is_some_and(|peer| !peer.is_known) {
+            self.note_known(key.index);
         }
         self.plan_ack(now.mono, key);
         self.plan_trim(now.mono);
@@ -123,7 +123,7 @@ impl Session {
         push_frame(&mut bytes, &Frame::Data { flags, topic: id, payload });
         let is_counted = flags.contains(DataFlags::COUNTED);
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic: id };
-        self.publish(now, None, &run, flags);
+        self.publish_uncounted(now, None, &run, flags);
         Ok(())
     }
 
@@ -143,7 +143,11 @@ impl Session {
         let prefix = body.len() - payload.len();
         let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
         let is_counted = flags.contains(DataFlags::COUNTED);
+        let is_journaled = self.is_journaled();
         if is_counted {
+            if is_journaled && self.is_frozen() {
+                return Taken::Blocked;
+            }
             let room = self
                 .room_at_holders(now, &Coming { from, topic, least: head.total(), wanted: length });
             if room < length {
@@ -158,14 +162,39 @@ impl Session {
         if let Some(peer) = self.at_mut(from).filter(|_| is_counted) {
             peer.take_counted(messages, length);
         }
-        if is_counted && !self.members.is_empty() {
-            self.note_before_run();
-            self.publish(now, Some(from), &run, flags);
-            self.mark_members(from, topic, messages);
+        if is_journaled {
+            self.publish_recorded(now, Some(from), true, &run, flags);
         } else {
-            self.publish(now, Some(from), &run, flags);
+            self.publish_taken(now, from, &run, flags);
         }
         Taken::Some(length, messages)
+    }
+
+    /// Gives a run that is in its publisher's count to its readers, and to members with a mark.
+    #[inline]
+    pub(super) fn publish_taken(&mut self, now: Now, from: u32, run: &Run<'_>, flags: DataFlags) {
+        if run.is_counted && !self.members.is_empty() {
+            self.note_before_run();
+            self.publish(now, Some(from), run, flags);
+            self.mark_members(from, run.topic, run.messages);
+        } else {
+            self.publish(now, Some(from), run, flags);
+        }
+    }
+
+    /// Gives a run that is in nobody's count to its readers.
+    pub(super) fn publish_uncounted(
+        &mut self,
+        now: Now,
+        from: Option<u32>,
+        run: &Run<'_>,
+        flags: DataFlags,
+    ) {
+        if self.is_journaled() {
+            self.publish_recorded(now, from, false, run, flags);
+        } else {
+            self.publish(now, from, run, flags);
+        }
     }
 
     /// Gives a run to every reader of its topic, and to the topic's past.
@@ -239,7 +268,7 @@ impl Session {
             }
         }
         if peer.outbox.has_overflowed() && matches!(peer.link, Link::Attached { .. }) {
-            peer.is_leaving = true;
+            self.note_leaving(reader.peer);
             self.say_bye(reader.peer, ByeReason::TooSlow, None);
         }
         Ok(())
@@ -256,10 +285,15 @@ impl Session {
         if !flags.contains(DataFlags::KEEP) {
             return;
         }
-        let Some((last, has_payload)) = last_frame(run) else { return };
-        let kept = self.change_log(run.topic, |log, buffers| {
-            log.keep(buffers.budget(), now, last, has_payload)
-        });
+        if let Some((last, has_payload)) = last_frame(run) {
+            self.keep_last(run.topic, now, last, has_payload);
+        }
+    }
+
+    /// Makes a frame the last value of its topic.
+    pub(super) fn keep_last(&mut self, id: TopicId, now: Now, last: &[u8], has_payload: bool) {
+        let kept =
+            self.change_log(id, |log, buffers| log.keep(buffers.budget(), now, last, has_payload));
         self.evicted += u64::from(kept.is_err());
         if !has_payload {
             self.topics.note_quieter();
@@ -363,7 +397,11 @@ impl Session {
             return;
         }
         peer.is_asked_for_ack = false;
-        if peer.has_marks() {
+        let has_marks = peer.has_marks();
+        if self.is_journaled() {
+            self.record_ack(index, count);
+        }
+        if has_marks {
             self.commit(index, count);
         }
         self.wake_blocked();
@@ -457,7 +495,7 @@ fn whole_frames(bytes: &[u8]) -> (usize, u32) {
 }
 
 /// The last frame of a run, and whether it has a payload.
-fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
+pub(super) fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     let mut rest = run.bytes;
     for _ in 1..run.messages {
         let head = frame::head(rest, rest.len()).ok()??;

@@ -163,7 +163,57 @@ impl Session {
         if let Some(peer) = self.at_mut(index) {
             peer.note_open(id);
         }
+        self.record_open(index, id);
         Ok(id)
+    }
+
+    /// Opens a topic again that a peer had open, if it still may; whether there was memory.
+    pub(super) fn restore_open(&mut self, index: u32, id: TopicId) -> bool {
+        let Some(topic) = self.topics.get(id) else { return false };
+        let Some(peer) = self.at(index) else { return true };
+        let may = topic.name().is_some_and(|name| peer.rights.may_publish(name));
+        if !may || peer.has_open(id) {
+            return true;
+        }
+        if !self.make_room(size_of::<TopicId>()) {
+            return false;
+        }
+        if let Some(topic) = self.topics.get_mut(id) {
+            topic.publishers += 1;
+        }
+        if let Some(peer) = self.at_mut(index) {
+            peer.note_open(id);
+        }
+        true
+    }
+
+    /// Gives so many ids to topics that are no more, as far as there is memory.
+    pub(super) fn restore_ids(&mut self, count: u32) {
+        while self.topics.ids() < count && self.make_room(topics::HOLE_BYTES) {
+            self.topics.push_hole();
+        }
+    }
+
+    /// Makes a topic with its id, if there is memory.
+    pub(super) fn restore_topic(&mut self, id: TopicId, name: TopicName<'_>, schema: &[u8]) {
+        let known = self.topics.find(name);
+        if known != Some(id) {
+            // topics that nobody used any more went without a word
+            for stale in known.into_iter().chain([id]) {
+                self.topics.remove(stale, &mut self.buffers);
+            }
+            self.restore_ids(id.get());
+            let readers = self.readers_of(name);
+            let charge = topics::charge(name.as_str()) - topics::HOLE_BYTES;
+            let charge = charge + readers.len() * READER_BYTES;
+            if self.topics.ids() < id.get() || !self.make_room(charge) {
+                return;
+            }
+            self.topics.fill(id, name);
+            self.put_readers(id, name, readers);
+        }
+        let schema = (!schema.is_empty()).then_some(schema);
+        self.set_schema(id, schema);
     }
 
     /// Whether some member of that tier reads the topic, or will once there is one.
@@ -214,6 +264,7 @@ impl Session {
             // all readers are told again, before the next message
             topic.readers.iter_mut().for_each(|reader| reader.announced = 0);
         }
+        self.record_topic(id);
         true
     }
 
@@ -232,6 +283,7 @@ impl Session {
     pub(super) fn close_id(&mut self, index: u32, id: TopicId) -> bool {
         let was_open = self.at_mut(index).is_some_and(|peer| peer.note_closed(id));
         if was_open {
+            self.record_close(index, id);
             self.buffers.budget().give_back(size_of::<TopicId>());
             self.topics.close(id);
         }
@@ -278,7 +330,10 @@ impl Session {
                 wanted.map(|(id, _)| id).collect()
             }
         };
-        ids.into_iter().map(|id| self.replay_topic(index, id, past)).sum()
+        let before = self.counted_at_holder(index);
+        let sent = ids.into_iter().map(|id| self.replay_topic(index, id, past)).sum();
+        self.record_pushed(index, before);
+        sent
     }
 
     fn replay_topic(&mut self, index: u32, id: TopicId, past: Past) -> u64 {
@@ -350,11 +405,11 @@ impl Session {
         let is_counted = flags.contains(DataFlags::COUNTED);
         let length = bytes.len();
         let coming = Coming { from: index, topic, least: length, wanted: length };
-        if is_counted && self.room_at_holders(now, &coming) < length {
+        if is_counted && (self.is_frozen() || self.room_at_holders(now, &coming) < length) {
             return false;
         }
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic };
-        self.publish(now, Some(index), &run, flags);
+        self.publish_uncounted(now, Some(index), &run, flags);
         if let Some(request) = emit.request {
             self.send(index, &control::Ok { request, ..Default::default() }.into());
         }
@@ -364,8 +419,8 @@ impl Session {
     /// The peer's last word: unless its reason says that it comes back, its state ends.
     fn leave(&mut self, index: u32, reason: Option<ByeReason>) {
         self.send_ack(index);
-        if let Some(peer) = self.at_mut(index) {
-            peer.is_leaving = matches!(reason, None | Some(ByeReason::Done));
+        if matches!(reason, None | Some(ByeReason::Done)) {
+            self.note_leaving(index);
         }
         self.drop_link(index);
         self.wake_blocked();
@@ -390,25 +445,37 @@ impl Session {
         if is_full || self.topics.is_out_of_ids(self.limits.topics) {
             return None;
         }
-        let mut readers = Vec::new();
-        self.matcher.for_each(name, |index| readers.push(index));
-        readers.sort_unstable();
-        readers.dedup();
-        readers.retain(|&index| self.at(index).is_some_and(|peer| peer.rights.may_read(name)));
+        let readers = self.readers_of(name);
         let charge = topics::charge(name.as_str()) + readers.len() * READER_BYTES;
         let has_room = self.make_room(charge) || (self.sweep_topics() && self.make_room(charge));
         if !has_room {
             return None;
         }
         let id = self.topics.insert(name)?;
+        self.put_readers(id, name, readers);
+        self.record_topic(id);
+        Some(id)
+    }
+
+    /// The peers with a filter that selects the topic, and that may read it.
+    fn readers_of(&self, name: TopicName<'_>) -> Vec<u32> {
+        let mut readers = Vec::new();
+        self.matcher.for_each(name, |index| readers.push(index));
+        readers.sort_unstable();
+        readers.dedup();
+        readers.retain(|&index| self.at(index).is_some_and(|peer| peer.rights.may_read(name)));
+        readers
+    }
+
+    /// Makes peers the readers of a new topic; they are charged already.
+    fn put_readers(&mut self, id: TopicId, name: TopicName<'_>, readers: Vec<u32>) {
         let Self { peers, topics, .. } = self;
-        let topic = topics.get_mut(id)?;
+        let Some(topic) = topics.get_mut(id) else { return };
         for index in readers {
             let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
             let Some(peer) = peer else { continue };
             let no_local = peer.reads_no_local(name).unwrap_or(false);
             topic.put_reader(index, peer.must_not_lose(), no_local);
         }
-        Some(id)
     }
 }

@@ -28,6 +28,7 @@ impl Session {
             self.drop_subscription(index, filter.as_str());
             return Err(code);
         }
+        self.record_subscribe(index, filter.as_str(), no_local);
         let past = Past {
             count: subscribe.count.unwrap_or(if subscribe.age.is_some() { u64::MAX } else { 0 }),
             since: subscribe.age.map_or(0, |age| now.unix_ms.saturating_sub(age)),
@@ -47,15 +48,27 @@ impl Session {
     ) -> Result<(), ErrorCode> {
         let limit = self.limits.subscriptions;
         let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
+        let limit = if peer.is_own { usize::MAX } else { limit };
         if !peer.rights.may_subscribe(filter) {
             return Err(ErrorCode::Forbidden);
         }
+        self.insert_subscription(index, filter, no_local, limit)
+    }
+
+    pub(super) fn insert_subscription(
+        &mut self,
+        index: u32,
+        filter: Filter<'_>,
+        no_local: bool,
+        limit: usize,
+    ) -> Result<(), ErrorCode> {
+        let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
         let mut all = peer.cold.subscriptions.as_mut_slice().iter_mut();
         if let Some(known) = all.find(|known| known.is_for(filter.as_str())) {
             known.no_local = no_local;
             return Ok(());
         }
-        if peer.cold.subscriptions.as_slice().len() >= limit && !peer.is_own {
+        if peer.cold.subscriptions.as_slice().len() >= limit {
             return Err(ErrorCode::LimitReached);
         }
         let subscription = Subscription::new(filter, no_local);
@@ -73,7 +86,11 @@ impl Session {
 
     /// Makes a peer a reader of the topics that a subscription selects. A topic that it names is
     /// made, so that there is a place to note its reader.
-    fn start_reading(&mut self, index: u32, filter: Filter<'_>) -> Result<(), ErrorCode> {
+    pub(super) fn start_reading(
+        &mut self,
+        index: u32,
+        filter: Filter<'_>,
+    ) -> Result<(), ErrorCode> {
         let ids: Vec<TopicId> = match filter.as_topic() {
             Some(name) => [self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?].into(),
             None => {
@@ -110,12 +127,13 @@ impl Session {
     }
 
     /// Ends a subscription as if it had not been.
-    fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
+    pub(super) fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
         let Some(peer) = self.at_mut(index) else { return false };
         let all = peer.cold.subscriptions.as_slice();
         let Some(place) = all.iter().position(|known| known.is_for(filter)) else { return false };
         let mut others = peer.cold.subscriptions.take();
         let subscription = others.swap_remove(place);
+        self.record_unsubscribe(index, filter);
         self.buffers.budget().give_back(subscription.charge());
         self.stop_reading(index, &subscription, &others);
         if let Some(peer) = self.at_mut(index) {
@@ -198,6 +216,7 @@ impl Session {
             subscription.filter().is_some_and(|filter| rights.may_subscribe(filter))
         });
         for subscription in ended {
+            self.record_unsubscribe(index, subscription.text());
             self.buffers.budget().give_back(subscription.charge());
             self.stop_reading(index, &subscription, &kept);
         }

@@ -114,6 +114,11 @@ impl Topics {
         self.by_name.len()
     }
 
+    /// How many ids were given, those of topics included that are no more.
+    pub(super) fn ids(&self) -> u32 {
+        u32::try_from(self.by_id.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn retained(&self) -> u64 {
         self.retained
     }
@@ -164,15 +169,28 @@ impl Topics {
 
     pub(super) fn insert(&mut self, name: TopicName<'_>) -> Option<TopicId> {
         let id = TopicId::new(u32::try_from(self.by_id.len() + 1).ok()?)?;
+        self.by_id.push(None);
+        self.fill(id, name);
+        Some(id)
+    }
+
+    /// Gives an id that no topic will have.
+    pub(super) fn push_hole(&mut self) {
+        self.by_id.push(None);
+    }
+
+    /// Makes a topic in a hole, where there is one of that id.
+    pub(super) fn fill(&mut self, id: TopicId, name: TopicName<'_>) {
         self.may_have_unused = true;
-        self.by_id.push(Some(Box::new(Topic {
+        let Some(hole) = self.by_id.get_mut(id.get() as usize - 1) else { return };
+        *hole = Some(Box::new(Topic {
             name: name.as_str().into(),
             schema: None,
             readers: Vec::new(),
             holders: 0,
             publishers: 0,
             log: None,
-        })));
+        }));
         let Self { by_id, by_name, hasher, .. } = self;
         let hash_of = |&id: &TopicId| {
             let topic = by_id.get(id.get() as usize - 1).and_then(Option::as_deref);
@@ -180,7 +198,6 @@ impl Topics {
             hasher.hash_one(topic.map_or("", |topic| &*topic.name))
         };
         by_name.insert_unique(hash_of(&id), id, hash_of);
-        Some(id)
     }
 
     /// A publisher no longer has the topic open.
@@ -198,23 +215,38 @@ impl Topics {
             return false;
         }
         let mut freed = 0;
-        for (number, place) in (1..).zip(&mut self.by_id) {
-            if let Some(mut topic) = place.take_if(|topic| topic.is_unused()) {
-                let schema = topic.schema.as_ref().map_or(0, |schema| schema.len());
-                // its id is not given again, and the hole in the table stays
-                freed += charge(&topic.name) + schema - HOLE_BYTES;
-                let is_it = |id: &TopicId| id.get() == number;
-                let hash = self.hasher.hash_one(&*topic.name);
-                if let Ok(entry) = self.by_name.find_entry(hash, is_it) {
-                    entry.remove();
-                }
-                if let Some(log) = &mut topic.log {
-                    log.clear(buffers);
-                }
+        for number in (1..).take(self.by_id.len()) {
+            let Some(id) = TopicId::new(number) else { continue };
+            if self.get(id).is_some_and(Topic::is_unused) {
+                freed += self.take_out(id, buffers);
             }
         }
         buffers.budget().give_back(freed);
         freed > 0
+    }
+
+    /// Removes a topic, which nobody reads or publishes.
+    pub(super) fn remove(&mut self, id: TopicId, buffers: &mut Buffers) {
+        let freed = self.take_out(id, buffers);
+        buffers.budget().give_back(freed);
+    }
+
+    /// Removes a topic; returns what its charge was beside the hole that stays.
+    fn take_out(&mut self, id: TopicId, buffers: &mut Buffers) -> usize {
+        let place = self.by_id.get_mut(id.get() as usize - 1);
+        let Some(mut topic) = place.and_then(Option::take) else { return 0 };
+        let hash = self.hasher.hash_one(&*topic.name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |&known| known == id) {
+            entry.remove();
+        }
+        if let Some(log) = &mut topic.log {
+            self.retained -= u64::from(log.messages());
+            log.clear(buffers);
+        }
+        let schema = topic.schema.as_ref().map_or(0, |schema| schema.len());
+        let readers = topic.readers.len() * READER_BYTES;
+        // its id is not given again, and the hole in the table stays
+        charge(&topic.name) + schema + readers - HOLE_BYTES
     }
 
     /// Makes the highest ids free again that no topic has. Only while there is no peer: nobody
@@ -252,7 +284,7 @@ pub(super) const READER_BYTES: usize = 2 * size_of::<Reader>();
 const LEAST_READERS: usize = 4;
 /// What an id costs for as long as it must not be given again: the table may have twice the room it
 /// needs.
-const HOLE_BYTES: usize = 2 * size_of::<Option<Box<Topic>>>();
+pub(super) const HOLE_BYTES: usize = 2 * size_of::<Option<Box<Topic>>>();
 /// A topic's share of the tables.
 const TOPIC_OVERHEAD: usize = 64;
 /// An id is not given twice, so a session's ids can be used up by topics that come and go: this
