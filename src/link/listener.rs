@@ -296,17 +296,17 @@ async fn enter(
     match transport {
         Transport::Plain => go_on(stream::enter(door, io, origin, permit, visit).await),
         Transport::WebSocket(origins) => {
-            go_on(websocket::enter(door, io, origin, permit, visit, origins).await);
+            go_on(Box::pin(websocket::enter(door, io, origin, permit, visit, origins)).await);
         }
         Transport::Tls(source) => {
-            let accepted = tls::accept(&door, io, origin, &source, &permit).await;
+            let accepted = Box::pin(tls::accept(&door, io, origin, &source, &permit)).await;
             let Some((io, origin)) = accepted else { return };
-            go_on(stream::enter(door, io, origin, permit, visit).await);
+            go_on(Box::pin(stream::enter(door, io, origin, permit, visit)).await);
         }
         Transport::WebSocketTls(source, origins) => {
-            let accepted = tls::accept(&door, io, origin, &source, &permit).await;
+            let accepted = Box::pin(tls::accept(&door, io, origin, &source, &permit)).await;
             let Some((io, origin)) = accepted else { return };
-            go_on(websocket::enter(door, io, origin, permit, visit, origins).await);
+            go_on(Box::pin(websocket::enter(door, io, origin, permit, visit, origins)).await);
         }
     }
 }

@@ -537,7 +537,7 @@ impl World {
             let index = self.rig.session.by_epoch.get(&state).copied().expect("it lasts");
             let peer = self.rig.session.at(index).expect("in the table");
             (device.index, device.serial) = (index, peer.cold.serial);
-            assert_eq!(subscriptions(peer), device.filters);
+            assert_eq!(subscriptions(&self.rig.session, peer), device.filters);
         }
         let ledger = self.rig.session.figures().ledger;
         (self.published, self.routed) = (ledger.published, ledger.routed);
@@ -662,7 +662,7 @@ impl World {
             Control::Subscribe(_) | Control::Unsubscribe(_) => {
                 let peer = self.rig.session.at(self.devices[at].index).expect("it has a link");
                 // memory may have been refused
-                self.devices[at].filters = subscriptions(peer);
+                self.devices[at].filters = subscriptions(&self.rig.session, peer);
             }
             Control::Emit(emit) if has_emitted => {
                 let is_counted = emit.flags.is_some_and(|flags| flags & 1 != 0);
@@ -741,19 +741,20 @@ impl World {
         let retained: u64 = session
             .topics
             .iter()
-            .filter_map(|(_, topic)| topic.log.as_ref())
+            .filter_map(|(_, topic)| topic.log())
             .map(|log| u64::from(log.messages()))
             .sum();
         assert_eq!(session.figures().retained, retained);
         for (_, topic) in session.topics.iter() {
-            assert!(topic.readers.is_sorted_by(|a, b| a.peer < b.peer));
-            let holders = topic.readers.iter().filter(|reader| reader.holds).count();
+            let readers = topic.readers.as_slice();
+            assert!(readers.is_sorted_by(|a, b| a.peer < b.peer));
+            let holders = readers.iter().filter(|reader| reader.holds).count();
             assert_eq!(topic.holders as usize, holders);
-            assert!(topic.readers.iter().all(|reader| session.at(reader.peer).is_some()));
+            assert!(readers.iter().all(|reader| session.at(reader.peer).is_some()));
             let id = session.topics.find(topic.name().expect("a name")).expect("in the table");
             let open = peers().filter(|peer| peer.has_open(id)).count();
             assert_eq!(topic.publishers as usize, open);
-            let log = topic.log.as_ref().filter(|log| log.messages() > 0);
+            let log = topic.log().filter(|log| log.messages() > 0);
             assert!(log.is_none() || session.topic_wheel.next_deadline().is_some());
         }
     }
@@ -963,9 +964,10 @@ fn number_in(payload: &[u8]) -> u32 {
     u32::from_le_bytes(*number)
 }
 
-fn subscriptions(peer: &Peer) -> BTreeMap<usize, bool> {
+fn subscriptions(session: &Session, peer: &Peer) -> BTreeMap<usize, bool> {
     let known = peer.cold.subscriptions.as_slice().iter().map(|known| {
-        let filter = FILTERS.iter().position(|filter| known.is_for(filter));
+        let text = known.filter(&session.topics).expect("it has one");
+        let filter = FILTERS.iter().position(|filter| text.as_str() == *filter);
         (filter.expect("one of ours"), known.no_local)
     });
     known.collect()
@@ -973,7 +975,7 @@ fn subscriptions(peer: &Peer) -> BTreeMap<usize, bool> {
 
 /// The last values, by topic.
 fn last_values(session: &Session) -> BTreeMap<Box<str>, Vec<u8>> {
-    let logs = session.topics.iter().filter_map(|(_, topic)| Some((topic, topic.log.as_ref()?)));
+    let logs = session.topics.iter().filter_map(|(_, topic)| Some((topic, topic.log()?)));
     let values = logs.filter_map(|(topic, log)| Some((topic.name.clone(), log.last()?)));
     values.map(|(name, last)| (name, last.frames.to_vec())).collect()
 }
@@ -996,9 +998,9 @@ fn held(session: &Session) -> usize {
         .iter()
         .map(|(_, topic)| {
             topics::charge(&topic.name)
-                + topic.schema.as_ref().map_or(0, |schema| schema.len())
-                + topic.readers.len() * topics::READER_BYTES
-                + topic.log.as_ref().map_or(0, |log| log.charge())
+                + topic.schema().map_or(0, <[u8]>::len)
+                + topic.readers.as_slice().len() * topics::READER_BYTES
+                + topic.log().map_or(0, |log| log.charge())
         })
         .sum();
     of_peers + of_topics + session.topics.holes_charge() + session.buffers.spare_bytes()

@@ -204,12 +204,12 @@ impl Session {
         let mut readers = core::mem::take(&mut topic.readers);
         // a short one goes where the long one before it lies, too
         let is_worth_it = run.bytes.len() >= SHARED_BYTES || self.buffers.is_sharing();
-        let is_shared = readers.len() >= SHARING_READERS && is_worth_it;
+        let all = readers.as_mut_slice();
+        let is_shared = all.len() >= SHARING_READERS && is_worth_it;
         // without memory each has its own copy, or none
         let span = if is_shared { self.buffers.share(run.bytes).ok() } else { None };
-        for reader in
-            readers.iter_mut().filter(|reader| !(reader.no_local && Some(reader.peer) == from))
-        {
+        let is_for = |reader: &&mut Reader| !(reader.no_local && Some(reader.peer) == from);
+        for reader in all.iter_mut().filter(is_for) {
             self.deliver(now, reader, run, span);
         }
         if let Some(span) = span {
@@ -309,7 +309,7 @@ impl Session {
     ) -> Result<(), NoBudget> {
         loop {
             let Some(topic) = self.topics.get_mut(id) else { return Ok(()) };
-            let log = topic.log.get_or_insert_default();
+            let log = topic.log_or_new();
             let before = log.messages();
             let changed = change(log, &mut self.buffers);
             let after = log.messages();

@@ -218,10 +218,11 @@ impl Session {
 
     /// Whether some member of that tier reads the topic, or will once there is one.
     fn is_offered(&self, tier: Tier, name: TopicName<'_>) -> bool {
+        let id = self.topics.find(name);
         let mut members = self.members.iter().filter(|&&(_, offered)| offered == tier);
         members.any(|&(member, _)| {
             self.at(member).is_some_and(|peer| {
-                peer.rights.may_read(name) && peer.reads_no_local(name).is_some()
+                peer.rights.may_read(name) && peer.reads_no_local(id, name).is_some()
             })
         })
     }
@@ -235,7 +236,7 @@ impl Session {
     ) -> Result<(), ErrorCode> {
         let Some(schema) = schema else { return Ok(()) };
         let topic = self.topics.get(id).ok_or(ErrorCode::Unavailable)?;
-        let differs = topic.schema.as_deref().is_some_and(|known| known != schema);
+        let differs = topic.schema().is_some_and(|known| known != schema);
         if differs && topic.publishers > own {
             return Err(ErrorCode::Conflict);
         }
@@ -245,14 +246,14 @@ impl Session {
     /// Gives a topic a schema, if there is one to give; whether there was memory for it. What is
     /// retained under another goes: it would be misread under this one.
     pub(super) fn set_schema(&mut self, id: TopicId, schema: Option<&[u8]>) -> bool {
-        let known = self.topics.get(id).and_then(|topic| topic.schema.as_deref());
+        let known = self.topics.get(id).and_then(|topic| topic.schema());
         let (Some(schema), true) = (schema, known != schema) else { return true };
         let known = known.map_or(0, <[u8]>::len);
         if !self.make_room(schema.len()) {
             return false;
         }
         self.buffers.budget().give_back(known);
-        let log = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut());
+        let log = self.topics.get_mut(id).and_then(|topic| topic.log_mut());
         if let Some(log) = log.filter(|_| known > 0) {
             let before = log.messages();
             log.clear(&mut self.buffers);
@@ -260,9 +261,9 @@ impl Session {
             self.topics.note_retained(before, 0);
         }
         if let Some(topic) = self.topics.get_mut(id) {
-            topic.schema = Some(schema.into());
+            topic.set_schema(schema);
             // all readers are told again, before the next message
-            topic.readers.iter_mut().for_each(|reader| reader.announced = 0);
+            topic.readers.as_mut_slice().iter_mut().for_each(|reader| reader.announced = 0);
         }
         self.record_topic(id);
         true
@@ -321,7 +322,7 @@ impl Session {
             Some(name) if !peer.rights.may_read(name) => return 0,
             Some(name) => self.topics.find(name).into_iter().collect(),
             None => {
-                let with_past = self.topics.iter().filter(|(_, topic)| topic.log.is_some());
+                let with_past = self.topics.iter().filter(|(_, topic)| topic.log().is_some());
                 let wanted = with_past.filter(|(_, topic)| {
                     topic
                         .name()
@@ -341,7 +342,7 @@ impl Session {
         let slot = peers.get_mut(index as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return 0 };
         let Some(topic) = topics.get_mut(id) else { return 0 };
-        let Some(log) = topic.log.take() else { return 0 };
+        let Some(log) = topic.log_mut().map(core::mem::take) else { return 0 };
         let mut entries = Vec::new();
         if past.count > 0 {
             log.replay(past.count, past.since, |entry| entries.push(entry));
@@ -373,7 +374,7 @@ impl Session {
         if let Some(reader) = topic.reader_mut(index) {
             reader.announced = announced;
         }
-        topic.log = Some(log);
+        *topic.log_or_new() = log;
         self.wake(index);
         sent
     }
@@ -474,7 +475,7 @@ impl Session {
         for index in readers {
             let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
             let Some(peer) = peer else { continue };
-            let no_local = peer.reads_no_local(name).unwrap_or(false);
+            let no_local = peer.reads_no_local(Some(id), name).unwrap_or(false);
             topic.put_reader(index, peer.must_not_lose(), no_local);
         }
     }

@@ -535,6 +535,18 @@ fn subscriptions_are_limited_and_the_same_one_counts_once() {
 }
 
 #[test]
+fn a_subscription_whose_topic_cannot_be_made_is_not_left_behind() {
+    let mut rig = Rig::new(Limits { topics: 1, subscriptions: 1, ..limits() });
+    let [publisher, reader] = [1, 2].map(|epoch| rig.attach(admission(epoch)));
+    let id = rig.open(publisher, "a");
+    let seen = rig.subscribe_with(reader, control::Subscribe { topic: "b", ..Default::default() });
+    assert_eq!(refusal(&seen), Some(ErrorCode::LimitReached));
+    rig.subscribe(reader, "a");
+    rig.give_all(publisher, &plain(id, &[1]));
+    assert_eq!(numbers(&rig.take(reader)), [1]);
+}
+
+#[test]
 fn a_filter_that_is_none_is_refused() {
     let mut rig = Rig::new(limits());
     let reader = rig.attach(admission(1));
@@ -1025,7 +1037,7 @@ fn a_full_budget_evicts_the_oldest_first() {
             rig.pass(700);
             let mut held = Vec::new();
             for id in ids {
-                let log = rig.session.topics.get(id).and_then(|topic| topic.log.as_ref());
+                let log = rig.session.topics.get(id).and_then(|topic| topic.log());
                 let Some(log) = log else { continue };
                 log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));
             }
@@ -1050,7 +1062,7 @@ fn what_makes_room_for_its_own_topic_is_counted_once() {
     for number in 0..40 {
         rig.give_all(publisher, &data(id, DataFlags::KEEP, &[number; 1000]));
         rig.pass(1);
-        let log = rig.session.topics.get(id).and_then(|topic| topic.log.as_ref());
+        let log = rig.session.topics.get(id).and_then(|topic| topic.log());
         let mut held = Vec::new();
         if let Some(log) = log {
             log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));

@@ -83,7 +83,7 @@ impl Session {
 
     /// When a topic's oldest message expires; `None`: it has none.
     pub(super) fn expiry(&self, id: TopicId) -> Option<Instant> {
-        let log = self.topics.get(id)?.log.as_ref()?;
+        let log = self.topics.get(id)?.log()?;
         Some(log.oldest()?.after(self.age_ms()))
     }
 
@@ -130,7 +130,7 @@ impl Session {
 
     fn expire_topic(&mut self, now: Instant, id: TopicId) {
         let limit = Instant::from_millis(now.since(Instant::from_millis(self.age_ms() - 1)));
-        let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut()) else {
+        let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log_mut()) else {
             return;
         };
         let before = log.messages();

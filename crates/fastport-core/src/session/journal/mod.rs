@@ -189,7 +189,7 @@ impl Session {
     pub(super) fn record_topic(&mut self, id: TopicId) {
         let Self { topics, journal, .. } = self;
         let (Some(journal), Some(topic)) = (journal, topics.get(id)) else { return };
-        let schema = topic.schema.as_deref().unwrap_or_default();
+        let schema = topic.schema().unwrap_or_default();
         Record::Topic { id, name: &topic.name, schema }.encode(&mut journal.records);
     }
 
@@ -262,7 +262,7 @@ impl Session {
             None => self.publish(now, from, run, flags),
         }
         if run.is_counted {
-            self.record_run(from.filter(|_| counts), run);
+            self.record_run(now, from.filter(|_| counts), run);
         }
         if flags.contains(DataFlags::KEEP) {
             self.record_last(run.topic);
@@ -273,7 +273,7 @@ impl Session {
     fn record_last(&mut self, id: TopicId) {
         let Self { topics, journal, .. } = self;
         let Some(journal) = journal else { return };
-        let last = topics.get(id).and_then(|topic| topic.log.as_ref()?.last());
+        let last = topics.get(id).and_then(|topic| topic.log()?.last());
         if let Some(last) = last {
             let (unix_ms, frame) = (last.unix_ms, last.frames);
             Record::Keep { topic: id, unix_ms, frame }.encode(&mut journal.records);
@@ -290,7 +290,7 @@ impl Session {
         let Some(journal) = journal else { return };
         journal.watched.clear();
         let Some(topic) = topics.get(run.topic).filter(|topic| topic.holders > 0) else { return };
-        let holders = topic.readers.iter().filter(|reader| reader.holds);
+        let holders = topic.readers.as_slice().iter().filter(|reader| reader.holds);
         for reader in holders.filter(|reader| !(reader.no_local && Some(reader.peer) == from)) {
             let peer = peers.get(reader.peer as usize).and_then(|slot| slot.peer.as_ref());
             if let Some(peer) = peer.filter(|peer| peer.is_lasting()) {
@@ -300,7 +300,7 @@ impl Session {
     }
 
     /// Records a run that came from `from`, and who of the watched got it.
-    fn record_run(&mut self, from: Option<u32>, run: &Run<'_>) {
+    fn record_run(&mut self, now: Now, from: Option<u32>, run: &Run<'_>) {
         let from = from.filter(|&from| self.lasts(from));
         let Some(journal) = &mut self.journal else { return };
         let watched = core::mem::take(&mut journal.watched);
@@ -317,9 +317,9 @@ impl Session {
         }
         if from.is_some() || !holders.is_empty() {
             let frames = if holders.is_empty() { &[] } else { run.bytes };
-            let (topic, messages) = (run.topic, run.messages);
+            let (topic, unix_ms, messages) = (run.topic, now.unix_ms, run.messages);
             let holders = Numbers::of(&holders);
-            self.record(&Record::Run { from, topic, messages, holders, frames });
+            self.record(&Record::Run { from, topic, unix_ms, messages, holders, frames });
         }
         if has_missed {
             watched.iter().for_each(|&(peer, before)| self.record_missed(peer, before, run));

@@ -48,8 +48,15 @@ pub(super) enum Record<'a> {
     /// It does no more.
     Unsubscribe { peer: u32, filter: &'a str },
     /// Counted messages: to the account of `from`, and to those `holders` that got all of them.
-    Run { from: Option<u32>, topic: TopicId, messages: u32, holders: Numbers<'a>, frames: &'a [u8] },
-    /// Counted messages and gaps came into one outbox.
+    Run {
+        from: Option<u32>,
+        topic: TopicId,
+        unix_ms: u64,
+        messages: u32,
+        holders: Numbers<'a>,
+        frames: &'a [u8],
+    },
+    /// Counted messages, the clocks they came at, and gaps came into one outbox.
     Pushed { peer: u32, frames: &'a [u8] },
     /// A peer has `count` of `total` counted frames.
     Ack { peer: u32, count: u64, total: u64 },
@@ -229,9 +236,9 @@ impl<'a> Record<'a> {
                 push_number(out, peer.into());
                 push_bytes(out, filter.as_bytes());
             }
-            Self::Run { from, topic, messages, holders, frames } => {
+            Self::Run { from, topic, unix_ms, messages, holders, frames } => {
                 let from = from.map_or(0, |from| u64::from(from) + 1);
-                numbers(out, &[from, topic.get().into(), messages.into()]);
+                numbers(out, &[from, topic.get().into(), unix_ms, messages.into()]);
                 push_bytes(out, holders.0);
                 push_bytes(out, frames);
             }
@@ -291,6 +298,7 @@ impl<'a> Record<'a> {
                     from => Some(u32::try_from(from - 1).ok()?),
                 },
                 topic: fields.topic()?,
+                unix_ms: fields.u64()?,
                 messages: fields.u32()?,
                 holders: fields.numbers()?,
                 frames: fields.bytes()?,
@@ -468,10 +476,18 @@ mod tests {
             Record::Close { peer: 1, id: id(5) },
             Record::Subscribe { peer: 1, no_local: true, filter: "a/#" },
             Record::Unsubscribe { peer: 1, filter: "a/#" },
-            Record::Run { from: Some(0), topic: id(1), messages: 1, holders, frames: &[7; 300] },
+            Record::Run {
+                from: Some(0),
+                topic: id(1),
+                unix_ms: 1 << 41,
+                messages: 1,
+                holders,
+                frames: &[7; 300],
+            },
             Record::Run {
                 from: None,
                 topic: id(1),
+                unix_ms: 0,
                 messages: 9,
                 holders: Numbers::of(&[]),
                 frames: &[],

@@ -23,9 +23,9 @@ impl Session {
         };
         Record::Ids { count: self.topics.ids() }.encode(&mut out);
         for (id, topic) in self.topics.iter() {
-            let schema = topic.schema.as_deref().unwrap_or_default();
+            let schema = topic.schema().unwrap_or_default();
             Record::Topic { id, name: &topic.name, schema }.encode(&mut out);
-            if let Some(last) = topic.log.as_ref().and_then(|log| log.last()) {
+            if let Some(last) = topic.log().and_then(|log| log.last()) {
                 let (unix_ms, frame) = (last.unix_ms, last.frames);
                 Record::Keep { topic: id, unix_ms, frame }.encode(&mut out);
             }
@@ -61,8 +61,10 @@ impl Session {
             Record::Open { peer: index, id }.encode(out);
         }
         for subscription in peer.cold.subscriptions.as_slice() {
-            let (filter, no_local) = (subscription.text(), subscription.no_local);
-            Record::Subscribe { peer: index, no_local, filter }.encode(out);
+            if let Some(filter) = subscription.filter(&self.topics) {
+                let (filter, no_local) = (filter.as_str(), subscription.no_local);
+                Record::Subscribe { peer: index, no_local, filter }.encode(out);
+            }
         }
         for &(_, tier) in self.members.iter().filter(|&&(member, _)| member == index) {
             Record::Member { peer: index, tier }.encode(out);
