@@ -453,7 +453,8 @@ impl Outbox {
         self.drop_pieces(buffers);
         ledger.drop_messages(cause, self.waiting + self.unacked);
         (self.waiting, self.waiting_counted, self.unacked) = (0, 0, 0);
-        (self.gaps, self.exact) = (None, None);
+        self.gaps = None;
+        self.forget_told_gaps();
         self.sent = self.bytes.len();
         self.empty(buffers);
     }

@@ -33,6 +33,13 @@ impl Outbox {
         self.exact.as_ref().is_some_and(|exact| exact.has_told_gaps)
     }
 
+    /// What it holds is of no use any more.
+    pub(super) fn forget_told_gaps(&mut self) {
+        if let Some(exact) = &mut self.exact {
+            **exact = Exact::default();
+        }
+    }
+
     /// GAP frames were put in.
     pub(super) fn note_told_gaps(&mut self) {
         if let Some(exact) = &mut self.exact {

@@ -207,6 +207,9 @@ impl Session {
         peer.cold.epoch = admission.epoch;
         peer.flags = admission.flags;
         peer.is_own = own.is_some();
+        if peer.is_own {
+            peer.outbox.keep_exact();
+        }
         let mut front = Vec::new();
         welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
         let index = self.place(peer, linger > 0);

@@ -361,6 +361,8 @@ impl Session {
                 self.refuse(index, 0, ErrorCode::UnknownId);
             }
             Frame::Time { unix_ms } => self.handle_time(index, unix_ms),
+            // what is not written down would be forgotten
+            Frame::Gap { .. } if self.is_frozen() => return false,
             Frame::Gap { topic, count, cause } => self.handle_gap(index, topic, count, cause),
             _ => self.fail(index, ErrorCode::Unexpected, "this frame goes from relay to peer"),
         }

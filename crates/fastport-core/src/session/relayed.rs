@@ -8,6 +8,7 @@ use fastport_wire::control::ErrorCode;
 use fastport_wire::frame::GapCause;
 use fastport_wire::{Frame, TopicId};
 
+use super::peer::Peer;
 use super::{Session, push_frame};
 use crate::budget::NoBudget;
 use crate::time::Now;
@@ -87,7 +88,10 @@ impl Session {
         };
         match relayed.note(at, Missing { topic, cause, count }) {
             Some(0) => {}
-            Some(fresh) => self.report_missing(index, topic, fresh, cause),
+            Some(fresh) => {
+                self.record_said(index, topic, cause, count);
+                self.report_missing(index, topic, fresh, cause);
+            }
             None => self.fail(index, ErrorCode::LimitReached, "too many GAPs in one place"),
         }
     }
@@ -99,7 +103,7 @@ impl Session {
         let mut announcement = Vec::new();
         topic.announce(id, &mut announcement);
         let mut readers = core::mem::take(&mut topic.readers);
-        for reader in &mut readers {
+        for reader in readers.as_mut_slice() {
             if reader.no_local && reader.peer == from {
                 continue;
             }
@@ -116,6 +120,7 @@ impl Session {
             if let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) {
                 peer.outbox.note_missing(ledger, named, count, cause);
             }
+            self.record_told(reader.peer, id, cause, count);
             self.wake(reader.peer);
         }
         if let Some(topic) = self.topics.get_mut(id) {
@@ -148,6 +153,24 @@ impl Session {
         if let Some(relayed) = tiers.and_then(|tiers| tiers.relayed.as_mut()) {
             relayed.time = None;
         }
+    }
+}
+
+impl Peer {
+    /// What the gateway has said behind what came from it so far: topics, causes, counts.
+    pub(super) fn said(&self) -> impl Iterator<Item = (TopicId, GapCause, u64)> {
+        let relayed = self.tiers.as_ref().and_then(|tiers| tiers.relayed.as_ref());
+        let here = relayed.filter(|relayed| relayed.at == self.taken);
+        let all = here.into_iter().flat_map(|relayed| &relayed.gaps);
+        all.map(|known| (known.topic, known.cause, known.count))
+    }
+
+    /// Notes again what the gateway had said.
+    pub(super) fn note_said(&mut self, topic: TopicId, cause: GapCause, count: u64) {
+        let at = self.taken;
+        let relayed = self.tiers_mut().relayed.get_or_insert_with(Box::default);
+        // what finds no room had found none
+        relayed.note(at, Missing { topic, cause, count }).unwrap_or_default();
     }
 }
 

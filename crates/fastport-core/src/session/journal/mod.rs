@@ -329,6 +329,22 @@ impl Session {
         }
     }
 
+    /// Records what a gateway said.
+    pub(super) fn record_said(&mut self, peer: u32, topic: TopicId, cause: GapCause, count: u64) {
+        if self.lasts(peer) {
+            self.record(&Record::Said { peer, topic, cause, count });
+        }
+    }
+
+    /// Records that a reader that must not lose is told of messages that will not come.
+    pub(super) fn record_told(&mut self, peer: u32, topic: TopicId, cause: GapCause, count: u64) {
+        if self.counted_at_holder(peer).is_some() {
+            let mut frames = Vec::new();
+            push_frame(&mut frames, &Frame::Gap { topic: Some(topic), count, cause });
+            self.record(&Record::Pushed { peer, frames: &frames });
+        }
+    }
+
     /// Records what a reader that must not lose got of a run, and that it did not get the rest.
     #[cold]
     fn record_missed(&mut self, index: u32, before: u64, run: &Run<'_>) {

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use fastport_wire::control::{Tier, WhenFull};
+use fastport_wire::frame::GapCause;
 use fastport_wire::{TopicId, varint};
 
 /// Bytes that are no records, or not the records of one session.
@@ -68,6 +69,8 @@ pub(super) enum Record<'a> {
     Take { peer: u32, count: u64 },
     /// See [`super::super::Session::confirm`].
     Confirm { peer: u32, publisher: u32, tier: Tier, count: u64 },
+    /// A gateway said, behind what came from it so far, that messages will not come.
+    Said { peer: u32, topic: TopicId, cause: GapCause, count: u64 },
     /// A peer's state has ended.
     Gone { peer: u32 },
     /// Only in a snapshot: how far a peer is. What it still gets follows as [`Record::Pushed`].
@@ -202,6 +205,7 @@ impl<'a> Record<'a> {
             Self::Counts(_) => 19,
             Self::Mark { .. } => 20,
             Self::Handed { .. } => 21,
+            Self::Said { .. } => 22,
         }
     }
 
@@ -247,6 +251,9 @@ impl<'a> Record<'a> {
                 push_bytes(out, frames);
             }
             Self::Ack { peer, count, total } => numbers(out, &[peer.into(), count, total]),
+            Self::Said { peer, topic, cause, count } => {
+                numbers(out, &[peer.into(), topic.get().into(), cause as u64, count]);
+            }
             Self::Member { peer, tier } => numbers(out, &[peer.into(), tier.number().into()]),
             Self::Note { peer, note } => numbers(out, &[peer.into(), note[0], note[1]]),
             Self::Take { peer, count } => numbers(out, &[peer.into(), count]),
@@ -335,6 +342,12 @@ impl<'a> Record<'a> {
                 publisher: fields.u32()?,
                 from: fields.u64()?,
                 to: fields.u64()?,
+            },
+            22 => Self::Said {
+                peer: fields.u32()?,
+                topic: fields.topic()?,
+                cause: GapCause::from_number(fields.u8()?),
+                count: fields.u64()?,
             },
             _ => return None,
         })
@@ -502,6 +515,7 @@ mod tests {
             Record::Counts(counts),
             Record::Mark { peer: 1, publisher: 2, tier, at: 3, length: 2, count: 9 },
             Record::Handed { peer: 1, publisher: 2, from: 3, to: 4 },
+            Record::Said { peer: 1, topic: id(2), cause: GapCause::Expired, count: 1 << 33 },
         ]
     }
 

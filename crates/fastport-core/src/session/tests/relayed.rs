@@ -173,3 +173,173 @@ fn a_gateway_cannot_pile_up_gaps_in_one_place() {
     }
     assert_eq!(refused, Some(ErrorCode::LimitReached));
 }
+
+/// A reader that tells by its own count what it has: one of the daemon's own parts.
+fn store(epoch: u64, taken: u64) -> Admission {
+    let own = Some(Own { outbox: 4096 });
+    Admission {
+        identity: "$store".into(),
+        name: "store".into(),
+        own,
+        when_full: Some(WhenFull::Hold),
+        taken,
+        ..with_times(epoch)
+    }
+}
+
+/// What a reader got of messages, gaps and times.
+fn stream(rig: &mut Rig, key: PeerKey) -> Vec<Seen> {
+    let seen = rig.take_until_drained(key).into_iter();
+    seen.filter(|seen| matches!(seen, Seen::Data(..) | Seen::Gap { .. } | Seen::Time(_))).collect()
+}
+
+/// Goes on in another life, from the journal alone.
+fn crash(rig: &mut Rig, journal: &[u8]) {
+    let next = Session::new(*rig.session.limits(), Arc::clone(&rig.budget), rig.now().mono);
+    rig.session = next;
+    let mut rights = |_: &str| Some(Arc::new(Rights::everything().of_gateway()));
+    let (restored, applied) = rig.session.restore(rig.now().mono, journal, &mut rights);
+    assert_eq!((applied, restored.dropped_peers), (Ok(()), 0));
+    rig.session.start_journal();
+}
+
+fn snapshot(rig: &mut Rig) -> Vec<u8> {
+    let mut journal = Vec::new();
+    let write = |records: &[u8]| {
+        journal.extend_from_slice(records);
+        Ok::<_, ()>(())
+    };
+    rig.session.snapshot(write).expect("it is written to memory");
+    journal
+}
+
+/// How the life of the reader, or of the session, ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    OfReader,
+    OfSession,
+    OfSessionAfterSnapshot,
+}
+
+#[test]
+fn gaps_and_times_that_a_store_has_not_stored_come_again_whatever_ends() {
+    for end in [End::OfReader, End::OfSession, End::OfSessionAfterSnapshot] {
+        for acked in 0..=3 {
+            let mut rig = Rig::new(limits());
+            rig.session.start_journal();
+            let (gateway, reader) = (rig.attach(gateway(1)), rig.attach(store(2, 0)));
+            let topic = rig.open(gateway, "a");
+            rig.subscribe(reader, "#");
+            let cause = GapCause::Expired;
+            let said = [
+                time(5000),
+                counted(topic, &[1]),
+                gap(topic, 7, cause),
+                counted(topic, &[2]),
+                time(6000),
+                counted(topic, &[3]),
+                gap(topic, 8, cause),
+            ];
+            rig.give_all(gateway, &said.concat());
+            let (data, gap_of) = (
+                |number: u8| Seen::Data(topic.get(), vec![number]),
+                |count| seen_gap(topic, count, cause),
+            );
+            let all = [
+                Seen::Time(5000),
+                data(1),
+                gap_of(7),
+                data(2),
+                Seen::Time(6000),
+                data(3),
+                gap_of(8),
+            ];
+            assert_eq!(stream(&mut rig, reader), all);
+            if acked > 0 {
+                rig.give_all(reader, &ack(acked));
+            }
+            match end {
+                End::OfReader => rig.session.detach(rig.now().mono, reader),
+                End::OfSession => {
+                    let journal = rig.session.journaled().to_vec();
+                    crash(&mut rig, &journal);
+                }
+                End::OfSessionAfterSnapshot => {
+                    let journal = snapshot(&mut rig);
+                    crash(&mut rig, &journal);
+                }
+            }
+            let now = rig.now();
+            let again = rig.session.attach(now, store(2, acked)).expect("its state is here");
+            let expected = match acked {
+                0 => all.to_vec(),
+                1 => {
+                    vec![gap_of(7), Seen::Time(5000), data(2), Seen::Time(6000), data(3), gap_of(8)]
+                }
+                2 => vec![Seen::Time(6000), data(3), gap_of(8)],
+                _ => vec![gap_of(8)],
+            };
+            let seen = stream(&mut rig, again);
+            let order = |seen: &[Seen]| -> Vec<Seen> {
+                // a TIME may stand on either side of a GAP
+                let mut of_gaps = seen.to_vec();
+                of_gaps.retain(|seen| !matches!(seen, Seen::Time(_)));
+                of_gaps
+            };
+            let times = |seen: &[Seen]| -> Vec<(u64, u8)> {
+                let mut time = 0;
+                let mut times = Vec::new();
+                for seen in seen {
+                    match seen {
+                        Seen::Time(unix_ms) => time = *unix_ms,
+                        Seen::Data(_, payload) => times.push((time, payload[0])),
+                        _ => {}
+                    }
+                }
+                times
+            };
+            assert_eq!(order(&seen), order(&expected), "{end:?} {acked}");
+            assert_eq!(times(&seen), times(&expected), "{end:?} {acked}");
+        }
+    }
+}
+
+#[test]
+fn a_gap_that_is_said_again_after_a_crash_is_counted_once() {
+    for is_snapshot in [false, true] {
+        let mut rig = Rig::new(limits());
+        rig.session.start_journal();
+        let (first, reader) = (rig.attach(gateway(1)), rig.attach(store(2, 0)));
+        let topic = rig.open(first, "a");
+        rig.subscribe(reader, "#");
+        let cause = GapCause::Expired;
+        rig.give_all(first, &[counted(topic, &[1]), gap(topic, 7, cause)].concat());
+        let journal = match is_snapshot {
+            true => snapshot(&mut rig),
+            false => rig.session.journaled().to_vec(),
+        };
+        crash(&mut rig, &journal);
+        let again = rig.attach(gateway(1));
+        let now = rig.now();
+        let reader = rig.session.attach(now, store(2, 0)).expect("its state is here");
+        rig.give_all(again, &[gap(topic, 9, cause), counted(topic, &[2])].concat());
+        assert_eq!(gaps(&rig.take_until_drained(reader)), 9);
+    }
+}
+
+#[test]
+fn gaps_of_an_exact_reader_take_no_more_room_than_topics_and_causes_do() {
+    let mut rig = Rig::new(limits());
+    let (gateway, reader) = (rig.attach(gateway(1)), rig.attach(store(2, 0)));
+    let topic = rig.open(gateway, "a");
+    rig.subscribe(reader, "#");
+    let mut used = 0;
+    for count in 1..1000 {
+        rig.give_all(gateway, &[gap(topic, count, GapCause::Expired), plain(topic, &[])].concat());
+        rig.take_until_drained(reader);
+        if count == 10 {
+            used = rig.budget.used();
+        }
+    }
+    assert!(rig.budget.used() <= used + 64, "{used} became {}", rig.budget.used());
+}
