@@ -212,7 +212,7 @@ impl Hub {
             return Err(full);
         }
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
-            AttachError::TooManyPeers | AttachError::NoBudget => full,
+            AttachError::TooManyPeers | AttachError::NoBudget | AttachError::Frozen => full,
         })?;
         let seat = Seat::new(Arc::clone(&room), key);
         if room.is_closed() {

@@ -47,7 +47,17 @@ impl Seated {
         let missing = store.missing_at(session, position)?;
         let tap = Tap::new(session, position, missing);
         let admission = admission(position.epoch, position.count, outbox);
-        let Ok(seat) = hub.attach(session, admission) else { return Ok(None) };
+        let seat = match hub.attach(session, admission) {
+            Ok(seat) => seat,
+            Err(_) if hub.room(session).is_none() => return Ok(None),
+            Err(refusal) => {
+                return Err(StoreError::Failed {
+                    doing: "read",
+                    place: format!("session {session}"),
+                    error: refusal.code.name().into(),
+                });
+            }
+        };
         let mut seated = Self { tap, seat, acknowledged: 0, is_gone: false };
         seated.read(hub, READ_BYTES);
         // more than WELCOME may be read already
