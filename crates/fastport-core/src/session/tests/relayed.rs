@@ -216,14 +216,14 @@ fn snapshot(rig: &mut Rig) -> Vec<u8> {
 /// How the life of the reader, or of the session, ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
-    OfReader,
-    OfSession,
-    OfSessionAfterSnapshot,
+    Reader,
+    Session,
+    AfterSnapshot,
 }
 
 #[test]
 fn gaps_and_times_that_a_store_has_not_stored_come_again_whatever_ends() {
-    for end in [End::OfReader, End::OfSession, End::OfSessionAfterSnapshot] {
+    for end in [End::Reader, End::Session, End::AfterSnapshot] {
         for acked in 0..=3 {
             let mut rig = Rig::new(limits());
             rig.session.start_journal();
@@ -259,12 +259,12 @@ fn gaps_and_times_that_a_store_has_not_stored_come_again_whatever_ends() {
                 rig.give_all(reader, &ack(acked));
             }
             match end {
-                End::OfReader => rig.session.detach(rig.now().mono, reader),
-                End::OfSession => {
+                End::Reader => rig.session.detach(rig.now().mono, reader),
+                End::Session => {
                     let journal = rig.session.journaled().to_vec();
                     crash(&mut rig, &journal);
                 }
-                End::OfSessionAfterSnapshot => {
+                End::AfterSnapshot => {
                     let journal = snapshot(&mut rig);
                     crash(&mut rig, &journal);
                 }
