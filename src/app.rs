@@ -1,5 +1,6 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
+mod central;
 #[cfg(feature = "faults")]
 mod faults;
 mod listeners;
@@ -29,6 +30,7 @@ use crate::hub::{Hub, Room, RoomError};
 use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
+use crate::store::{Keeper, StoreError};
 use crate::supervise::inherited::Inherited;
 use crate::supervise::tasks::{Panic, Tasks};
 use crate::supervise::turn::{self, Part, Turns};
@@ -89,6 +91,10 @@ pub enum StartError {
     NoSuchGroup(String),
     /// A session cannot be made.
     Session(RoomError),
+    /// A central instance's store cannot be opened.
+    Store(StoreError),
+    /// A central instance has no place for its store.
+    NoPlaceForStore,
     /// Signals cannot be received.
     Signals(std::io::Error),
     /// The uplink cannot be set up.
@@ -106,6 +112,11 @@ impl fmt::Display for StartError {
                 write!(f, "there is no group {group:?}: make it, or name another in listen.group")
             }
             Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::NoPlaceForStore => f.write_str(
+                "a central instance stores messages: name a folder in daemon.state, or a file in \
+                 central.store",
+            ),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
             Self::Uplink(error) => write!(f, "{error}"),
             Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),
@@ -151,6 +162,8 @@ pub struct App {
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     rooms: mpsc::Receiver<Arc<Room>>,
+    /// Of a central instance.
+    keeper: Option<Arc<Keeper>>,
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
     door: Arc<Door>,
@@ -193,6 +206,8 @@ impl App {
                 .map_err(StartError::Session)?;
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        // before anybody can publish
+        let keeper = central::open(&config, &hub)?;
         let uplink = uplink::set_up(&config, &sessions, &hub)?;
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
         let link_limits = LinkLimits {
@@ -222,6 +237,7 @@ impl App {
             hub,
             gate,
             rooms,
+            keeper,
             listeners,
             bound,
             door,
@@ -259,6 +275,13 @@ impl App {
             tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
         }
         uplink::spawn(self.uplink.as_ref(), &mut tasks);
+        if let Some(keeper) = &self.keeper {
+            let keeper = Arc::clone(keeper);
+            tasks.spawn(Part::Store, move || {
+                let keeper = Arc::clone(&keeper);
+                async move { keeper.run().await }
+            });
+        }
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         supervise::tell(Change::Ready);
         let mut is_sound = true;
@@ -266,6 +289,9 @@ impl App {
             tokio::select! {
                 // holds for the daemon's whole life, since the hub holds the sender
                 Some(room) = self.rooms.recv() => {
+                    if let Some(keeper) = &self.keeper {
+                        keeper.note_room();
+                    }
                     tasks.spawn(Part::Timer, move || {
                         let room = Arc::clone(&room);
                         async move { room.run_timer().await }
@@ -299,7 +325,10 @@ impl App {
         supervise::tell(Change::Stopping(self.config.daemon.drain));
         // no receiver is no listener, and then there is nothing to stop
         stop.send(true).unwrap_or_default();
-        self.hub.close_all(ByeReason::ShuttingDown, Some(RETRY_AFTER_RESTART_MS));
+        let gate = &self.gate;
+        self.hub.close_guests(ByeReason::ShuttingDown, RETRY_AFTER_RESTART_MS, |number| {
+            gate.farewell(RETRY_AFTER_RESTART_MS, number)
+        });
         let drained = async {
             while listeners.join_next().await.is_some() {}
             self.door.emptied().await;
@@ -309,6 +338,12 @@ impl App {
                 peers = self.hub.status().peers.get(),
                 "links cut at the end of the grace period"
             );
+        }
+        if let Some(keeper) = &self.keeper
+            && !keeper.stop(self.config.daemon.drain).await
+        {
+            // their publishers were not told that they are stored, and hold them
+            warn!("the last messages are not stored");
         }
         info!("stopped");
         if !is_sound {

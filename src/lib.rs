@@ -9,6 +9,7 @@ pub mod hub;
 pub mod link;
 pub mod log;
 pub mod status;
+pub mod store;
 pub mod supervise;
 pub mod tool;
 pub mod uplink;

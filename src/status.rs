@@ -18,6 +18,11 @@ impl Number {
         self.0.fetch_sub(count, Ordering::Relaxed);
     }
 
+    /// Makes it that much.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// Its value.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -79,18 +84,69 @@ pub struct Status {
     pub reload_errors: Number,
     /// Why the run before this one ended, where it did not end in order.
     pub last_run: Note,
+    /// Of a central instance.
+    pub central: Central,
+}
+
+/// What a central instance does beside relaying.
+#[derive(Debug, Default)]
+pub struct Central {
+    /// 1: this is one.
+    pub is_on: Number,
+    /// Messages stored since the start.
+    pub stored: Number,
+    /// Messages that were noted as missing since the start.
+    pub missing: Number,
+    /// Batches committed.
+    pub batches: Number,
+    /// When the last was, in milliseconds since 1970; 0: none was.
+    pub last_commit_ms: Number,
+    /// Bytes that were read and are not committed yet.
+    pub unstored_bytes: Number,
+    /// Messages in the store.
+    pub held: Number,
+    /// Their bytes.
+    pub held_bytes: Number,
+    /// Messages that made room for newer ones, or grew too old.
+    pub trimmed: Number,
+    /// Times that the store failed.
+    pub store_errors: Number,
+    /// 1: it failed the last time.
+    pub is_failing: Number,
+    /// Gateways that were told to come back at a time of their own.
+    pub paced: Number,
+}
+
+impl Central {
+    /// All figures with their names, as in `fastport status`.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, &Number); 11] {
+        [
+            ("stored", &self.stored),
+            ("missing", &self.missing),
+            ("batches", &self.batches),
+            ("last_commit_ms", &self.last_commit_ms),
+            ("unstored_bytes", &self.unstored_bytes),
+            ("held", &self.held),
+            ("held_bytes", &self.held_bytes),
+            ("trimmed", &self.trimmed),
+            ("store_errors", &self.store_errors),
+            ("is_failing", &self.is_failing),
+            ("paced", &self.paced),
+        ]
+    }
 }
 
 impl Status {
     /// All figures by name.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
-        let last_run = self.last_run.get().map(|why| ("last_run".to_owned(), why.into()));
-        self.all()
-            .into_iter()
-            .map(|(name, number)| (name.to_owned(), number.get().into()))
-            .chain(last_run)
-            .collect()
+        let mut figures = named(&self.all());
+        if self.central.is_on.get() > 0 {
+            figures.insert("central".to_owned(), named(&self.central.all()).into());
+        }
+        figures.extend(self.last_run.get().map(|why| ("last_run".to_owned(), why.into())));
+        figures
     }
 
     /// In a line for the service manager.
@@ -123,4 +179,8 @@ impl Status {
             ("reload_errors", &self.reload_errors),
         ]
     }
+}
+
+fn named(all: &[(&str, &Number)]) -> serde_json::Map<String, serde_json::Value> {
+    all.iter().map(|&(name, number)| (name.to_owned(), number.get().into())).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use fastport_core::budget::Budget;
+use fastport_core::rights::Rights;
 use fastport_core::session::{
     Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Session,
 };
@@ -137,9 +138,13 @@ impl Room {
         }
     }
 
-    /// Tells all peers why their links are closed, and closes them.
-    pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
-        self.with(|session| session.close_all(reason, retry_ms));
+    /// Tells all peers but the daemon's own parts why their links are closed, and closes them.
+    pub fn close_guests(
+        &self,
+        reason: ByeReason,
+        retry_ms: &mut dyn FnMut(&Rights) -> Option<u32>,
+    ) {
+        self.with(|session| session.close_guests(reason, retry_ms));
     }
 
     /// Ends all peers of an identity that is no more.
@@ -151,7 +156,7 @@ impl Room {
     pub(super) fn close(&self, reason: ByeReason) {
         // first: who comes in after the others were told finds it set
         self.is_closed.store(true, Ordering::Relaxed);
-        self.close_all(reason, None);
+        self.with(|session| session.close_all(reason, None));
         self.sooner.notify_one();
     }
 
@@ -266,6 +271,7 @@ impl Room {
             "retained": retained,
             "evicted": evicted,
             "published": ledger.published,
+            "reported": ledger.reported,
             "routed": ledger.routed,
             "delivered": ledger.delivered,
             "queued": ledger.queued(),
