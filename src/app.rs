@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
 mod helpers;
+mod journals;
 mod listeners;
 
 use std::collections::BTreeSet;
@@ -20,11 +21,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use self::helpers::Helpers;
+use self::journals::Journals;
 use self::listeners::Bound;
 use crate::board::Board;
 use crate::config::{self, Config, ConfigError};
 use crate::guard::{Credentials, Gate};
 use crate::hub::{Hub, Room, RoomError};
+use crate::journal::NoKeeper;
 use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
@@ -133,6 +136,7 @@ pub struct App {
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
     door: Arc<Door>,
+    journals: Journals,
     signals: Signals,
 }
 
@@ -169,6 +173,10 @@ impl App {
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
+        let journals = Journals::new(&config, Arc::new(NoKeeper));
+        for session in &sessions {
+            journals.begin(&hub, &gate, session);
+        }
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
@@ -190,6 +198,7 @@ impl App {
             listeners,
             bound,
             door,
+            journals,
             signals,
         })
     }
@@ -216,6 +225,13 @@ impl App {
             tokio::select! {
                 // holds for the daemon's whole life, since the hub holds the sender
                 Some(room) = self.rooms.recv() => {
+                    if let Some(pause) = self.journals.sync().filter(|_| room.has_journal()) {
+                        let room = Arc::clone(&room);
+                        helpers.spawn(move || {
+                            let room = Arc::clone(&room);
+                            async move { room.run_journal(pause).await }
+                        });
+                    }
                     helpers.spawn(move || {
                         let room = Arc::clone(&room);
                         async move { room.run_timer().await }
@@ -254,6 +270,7 @@ impl App {
                 "links cut at the end of the grace period"
             );
         }
+        journals::sync_all(&self.hub).await;
         info!("stopped");
     }
 
@@ -314,6 +331,8 @@ impl App {
                 room.set_limits(limits);
             } else if let Err(error) = self.hub.open_room(name, limits) {
                 error!(session = name, ?error, "session not made");
+            } else {
+                self.journals.begin(&self.hub, &self.gate, session);
             }
         }
         self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
