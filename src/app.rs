@@ -3,6 +3,7 @@
 mod central;
 #[cfg(feature = "faults")]
 mod faults;
+mod journals;
 mod listeners;
 mod uplink;
 
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
+use self::journals::{HeldFiles, Journals};
 use self::listeners::Bound;
 use crate::board::Board;
 use crate::config::{self, Config, ConfigError};
@@ -168,6 +170,7 @@ pub struct App {
     bound: Vec<Bound>,
     door: Arc<Door>,
     uplink: Option<Arc<Uplink>>,
+    journals: Journals,
     signals: Signals,
     probe: Option<Arc<Probe>>,
     traces: Option<PathBuf>,
@@ -206,10 +209,14 @@ impl App {
                 .map_err(StartError::Session)?;
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
+        let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
+        let journals = Journals::new(&config, HeldFiles::new(inherited.take_files()));
+        for session in &sessions {
+            journals.begin(&hub, &gate, session);
+        }
         // before anybody can publish
         let keeper = central::open(&config, &hub)?;
         let uplink = uplink::set_up(&config, &sessions, &hub)?;
-        let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
@@ -242,6 +249,7 @@ impl App {
             bound,
             door,
             uplink,
+            journals,
             signals,
             probe,
             traces,
@@ -291,6 +299,13 @@ impl App {
                 Some(room) = self.rooms.recv() => {
                     if let Some(keeper) = &self.keeper {
                         keeper.note_room();
+                    }
+                    if let Some(pause) = self.journals.sync().filter(|_| room.has_journal()) {
+                        let room = Arc::clone(&room);
+                        tasks.spawn(Part::Timer, move || {
+                            let room = Arc::clone(&room);
+                            async move { room.run_journal(pause).await }
+                        });
                     }
                     tasks.spawn(Part::Timer, move || {
                         let room = Arc::clone(&room);
@@ -345,6 +360,7 @@ impl App {
             // their publishers were not told that they are stored, and hold them
             warn!("the last messages are not stored");
         }
+        journals::sync_all(&self.hub).await;
         info!("stopped");
         if !is_sound {
             return Err(Unsound);
@@ -422,6 +438,8 @@ impl App {
                 room.set_limits(limits);
             } else if let Err(error) = self.hub.open_room(name, limits) {
                 error!(session = name, ?error, "session not made");
+            } else {
+                self.journals.begin(&self.hub, &self.gate, session);
             }
         }
         self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
