@@ -19,7 +19,9 @@ pub(super) fn set_up(
     }
     let first = || sessions.first().map(|session| session.name.clone());
     let Some(session) = config.uplink.session.clone().or_else(first) else { return Ok(None) };
-    let uplink = Uplink::new(&config.uplink, session.as_str(), hub).map_err(StartError::Uplink)?;
+    let state = config.daemon.state.as_deref();
+    let uplink =
+        Uplink::new(&config.uplink, session.as_str(), state, hub).map_err(StartError::Uplink)?;
     let figures: Arc<dyn Show> = Arc::clone(uplink.figures()) as Arc<dyn Show>;
     hub.show_part("uplink", figures);
     Ok(Some(uplink))

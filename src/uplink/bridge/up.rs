@@ -13,6 +13,7 @@ use super::{Ended, Notice, Task, push_notice};
 use crate::config::WaitFor;
 use crate::uplink::figures::LaneFigures;
 use crate::uplink::note::Note;
+use crate::uplink::spool::{Body, Row, Stamp};
 
 /// Where a topic's messages go.
 enum Route {
@@ -26,6 +27,23 @@ enum Route {
     NotOurs,
 }
 
+/// Whose topic an OPEN is for.
+enum Asked {
+    Frame(TopicId),
+    Row(Box<str>),
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::uplink) enum RowStep {
+    /// It is on its way, for so many bytes.
+    Sent(usize),
+    /// It waits for an answer or for room.
+    Waits,
+    /// The central instance does not take it.
+    Refused,
+}
+
 struct Known {
     route: Route,
     /// its name at the central instance
@@ -35,7 +53,9 @@ struct Known {
 
 pub(super) struct Up {
     topics: HashMap<TopicId, Known>,
-    opening: HashMap<u32, TopicId>,
+    opening: HashMap<u32, Asked>,
+    /// of rows, by their names here
+    rows: HashMap<Box<str>, Known>,
     input: Vec<u8>,
     /// Before it all is done with: 0 <= done <= seen <= input.len()
     done: usize,
@@ -67,6 +87,7 @@ impl Up {
         Self {
             topics: HashMap::new(),
             opening: HashMap::new(),
+            rows: HashMap::new(),
             input: Vec::new(),
             done: 0,
             seen: 0,
@@ -86,6 +107,27 @@ impl Up {
 
     pub(super) fn acked(&self) -> u64 {
         self.acked
+    }
+
+    pub(super) fn at_central(&self) -> u64 {
+        self.at_central
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        self.read
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Begins anew behind so many acknowledged frames, on another link of the local session.
+    pub(super) fn restart(&mut self, acked: u64) {
+        self.topics.clear();
+        self.opening.retain(|_, asked| matches!(asked, Asked::Row(_)));
+        self.input.clear();
+        (self.done, self.seen, self.clock) = (0, 0, None);
+        (self.read, self.acked, self.told) = (acked, acked, acked);
     }
 
     /// The central instance holds so many, by its count.
@@ -126,16 +168,105 @@ impl Up {
 
     /// A request succeeded; if it was OPEN, its topic is open.
     pub(super) fn opened(&mut self, request: u32, id: Option<TopicId>) {
-        let Some(topic) = self.opening.remove(&request) else { return };
-        let Some(known) = self.topics.get_mut(&topic) else { return };
+        let Some(known) = self.asked(request) else { return };
         known.route = id.map_or(Route::Refused, Route::Open);
     }
 
     /// A request failed; if it was OPEN, what people should know.
     pub(super) fn refused(&mut self, request: u32, code: Option<ErrorCode>) -> Option<Notice> {
-        let known = self.topics.get_mut(&self.opening.remove(&request)?)?;
+        let known = self.asked(request)?;
         known.route = Route::Refused;
         Some(Notice::TopicRefused { topic: known.name.clone(), code })
+    }
+
+    fn asked(&mut self, request: u32) -> Option<&mut Known> {
+        match self.opening.remove(&request)? {
+            Asked::Frame(topic) => self.topics.get_mut(&topic),
+            Asked::Row(name) => self.rows.get_mut(&name),
+        }
+    }
+
+    pub(super) fn meet_row(&mut self, client: &mut Client, task: &Task, row: &Row) {
+        let topic = match &row.body {
+            Body::Message { topic, .. } => topic,
+            Body::Gap { topic: Some(topic), .. } => topic,
+            Body::Gap { topic: None, .. } => return,
+        };
+        if self.rows.contains_key(&*topic.name) {
+            return;
+        }
+        if self.rows.len() >= MOST_ROW_TOPICS {
+            // asked again where they come again
+            self.rows.retain(|_, known| matches!(known.route, Route::Opening));
+        }
+        self.open_row(client, task, &topic.name, topic.schema.as_deref());
+    }
+
+    fn open_row(&mut self, client: &mut Client, task: &Task, name: &str, schema: Option<&[u8]>) {
+        let carried = Topic::parse(name).ok().and_then(|topic| task.rules.up(topic));
+        // rules may be others than when it was taken; it goes up as it was promised
+        let there = carried.map_or_else(|| task.rules.central_name(name), |carried| carried.name);
+        let route = if Topic::parse(&there).is_ok() {
+            let request = client.open_topic(&there, schema, task.tier());
+            self.opening.insert(request, Asked::Row(name.into()));
+            Route::Opening
+        } else {
+            Route::Refused
+        };
+        let known = Known { route, name: there.into(), schema: schema.map(Box::from) };
+        self.rows.insert(name.into(), known);
+    }
+
+    pub(super) fn carry_row(
+        &mut self,
+        client: &mut Client,
+        task: &Task,
+        figures: &Arc<LaneFigures>,
+        row: &Row,
+    ) -> Result<RowStep, Ended> {
+        let (topic, is_message) = match &row.body {
+            Body::Message { topic, .. } => (topic, true),
+            Body::Gap { topic: Some(topic), .. } => (topic, false),
+            Body::Gap { topic: None, .. } => return Ok(RowStep::Sent(0)),
+        };
+        let known = self.rows.get(&*topic.name);
+        let is_as_before = known.is_some_and(|known| {
+            !is_message || known.schema == topic.schema.as_deref().map(Box::from)
+        });
+        if !is_as_before {
+            self.open_row(client, task, &topic.name, topic.schema.as_deref());
+        }
+        let id = match self.rows.get(&*topic.name).map(|known| &known.route) {
+            Some(Route::Open(id)) => *id,
+            Some(Route::Opening) => return Ok(RowStep::Waits),
+            // what is lost of a topic that cannot be named is in the figures
+            _ if !is_message => return Ok(RowStep::Sent(0)),
+            _ => return Ok(RowStep::Refused),
+        };
+        match &row.body {
+            Body::Gap { count, cause, .. } => {
+                if task.relays {
+                    client.tell_gap(id, *count, *cause);
+                }
+                Ok(RowStep::Sent(FRAME))
+            }
+            Body::Message { flags, stamp, payload, .. } => {
+                let clock = match stamp {
+                    Stamp::Unix(unix_ms) if task.relays => Some(*unix_ms),
+                    _ => None,
+                };
+                match client.publish_on(id, clock, *flags, payload) {
+                    Ok(count) if count != row.central_count => Err(Ended::OtherState),
+                    Ok(_) => {
+                        figures.messages_up.add(1);
+                        figures.payload_up.add(payload.len() as u64);
+                        Ok(RowStep::Sent(payload.len() + FRAME))
+                    }
+                    Err(PublishError::TooLong) => Ok(RowStep::Refused),
+                    Err(PublishError::Full | PublishError::NotOpen) => Ok(RowStep::Waits),
+                }
+            }
+        }
     }
 
     pub(super) fn carry(
@@ -213,11 +344,8 @@ impl Up {
                 (Route::Refused, carried.name.into_boxed_str())
             }
             Some(carried) => {
-                let tier = match task.wait_for {
-                    WaitFor::Central => Some(Tier::Central.number()),
-                    WaitFor::Taken => None,
-                };
-                self.opening.insert(client.open_topic(&carried.name, schema, tier), id);
+                let request = client.open_topic(&carried.name, schema, task.tier());
+                self.opening.insert(request, Asked::Frame(id));
                 (Route::Opening, carried.name.into_boxed_str())
             }
         };
@@ -323,6 +451,16 @@ impl Up {
     }
 }
 
+impl Task {
+    /// What OPEN asks for.
+    fn tier(&self) -> Option<u8> {
+        match self.wait_for {
+            WaitFor::Central => Some(Tier::Central.number()),
+            WaitFor::Taken => None,
+        }
+    }
+}
+
 /// What a step works with.
 struct Hand<'a> {
     client: &'a mut Client,
@@ -334,5 +472,7 @@ struct Hand<'a> {
 
 /// Bytes that are looked ahead for topics.
 const INPUT: usize = 64 * 1024;
+/// Topics of rows that are remembered.
+const MOST_ROW_TOPICS: usize = 4096;
 /// What a frame is beside its payload, about.
 const FRAME: usize = 6;
