@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::StartError;
-use super::helpers::Helpers;
+
 use crate::config::{Config, Session};
 use crate::hub::{Hub, Show};
+use crate::supervise::tasks::Tasks;
+use crate::supervise::turn::Part;
 use crate::uplink::Uplink;
 
 /// The uplink, if there is one to be; before any listener, so that it gets all that comes.
@@ -28,11 +30,11 @@ pub(super) fn set_up(
 }
 
 /// A task for each lane.
-pub(super) fn spawn(uplink: Option<&Arc<Uplink>>, helpers: &mut Helpers) {
+pub(super) fn spawn(uplink: Option<&Arc<Uplink>>, tasks: &mut Tasks) {
     let Some(uplink) = uplink else { return };
     for lane in uplink.lanes() {
         let uplink = Arc::clone(uplink);
-        helpers.spawn(move || {
+        tasks.spawn(Part::Uplink, move || {
             let uplink = Arc::clone(&uplink);
             async move { uplink.run(lane).await }
         });

@@ -23,7 +23,7 @@ mod source;
 pub mod uplink;
 pub mod value;
 
-pub use central::{Central, Journal, JournalPlace};
+pub use central::{Central, Journal, JournalPlace, STORE_FILE};
 pub use daemon::{Board, Daemon, LogFormat, LogLevel};
 pub use error::{ConfigError, Fault, FaultKind, Place};
 pub use limits::{Limits, Rate, SourceLimits};

@@ -3,6 +3,7 @@
 //! It promises: no lock is held across an await, and none but a session's while its frames are
 //! moved; a peer's task is woken when it has something to write, not per message.
 
+mod journal;
 mod room;
 mod seat;
 
@@ -13,11 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastport_core::budget::Budget;
 use fastport_core::handshake::Refusal;
+use fastport_core::rights::Rights;
 use fastport_core::session::{Admission, AttachError, Limits};
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, ErrorCode};
 use tokio::sync::mpsc;
 
+pub use self::journal::{Apply, FindRights, JournalSink, Pieces, Syncing};
 pub use self::room::Room;
 pub use self::seat::{Seat, Taken};
 use crate::status::Status;
@@ -204,6 +207,13 @@ impl Hub {
         self.rooms().values().cloned().collect()
     }
 
+    /// Takes every session's lock once, and lets it go.
+    pub fn touch(&self) {
+        for room in self.all_rooms() {
+            drop(room.lock());
+        }
+    }
+
     /// The most bytes that a payload may have in any session.
     #[must_use]
     pub fn payload_max(&self) -> usize {
@@ -219,7 +229,7 @@ impl Hub {
     /// Lets a peer whose handshake is done into its session.
     ///
     /// # Errors
-    /// [`Refusal`]: no such session, no room, or [`Hub::close_all`] was called.
+    /// [`Refusal`]: no such session, no room, or [`Hub::close_guests`] was called.
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
@@ -241,11 +251,26 @@ impl Hub {
         }
     }
 
-    /// Tells all peers that the daemon stops, and closes their links; no more are let in.
-    pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
-        self.closing.get_or_init(|| retry_ms);
+    /// Tells all peers but the daemon's own parts that it stops, and closes their links; no more are
+    /// let in. They should come back after `least_ms`, but gateways, of which there may be many, when
+    /// `of_gateway` says, by their number.
+    pub fn close_guests(
+        &self,
+        reason: ByeReason,
+        least_ms: u32,
+        of_gateway: impl Fn(usize) -> u32,
+    ) {
+        self.closing.get_or_init(|| Some(least_ms));
+        let mut gateways = 0;
+        let mut retry_ms = |rights: &Rights| {
+            if !rights.is_gateway() {
+                return Some(least_ms);
+            }
+            gateways += 1;
+            Some(of_gateway(gateways - 1))
+        };
         for room in self.all_rooms() {
-            room.close_all(reason, retry_ms);
+            room.close_guests(reason, &mut retry_ms);
         }
     }
 

@@ -291,6 +291,9 @@ pub(super) enum KeyAction {
 pub(super) struct KeyNew {
     /// The file to write; it must not exist
     pub(super) file: PathBuf,
+    /// The identity is a gateway, which passes on what others gave it
+    #[arg(long)]
+    pub(super) gateway: bool,
     #[command(flatten)]
     pub(super) credentials: CredentialsFile,
     #[command(flatten)]

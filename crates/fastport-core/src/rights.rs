@@ -12,6 +12,7 @@ pub struct Rights {
     publish: Vec<Box<str>>,
     /// the first that selects a topic says whether it may be read
     read: Vec<(Box<str>, bool)>,
+    is_gateway: bool,
 }
 
 impl Rights {
@@ -30,6 +31,7 @@ impl Rights {
                 .into_iter()
                 .map(|text| check(text).map(|filter| (filter, true)))
                 .collect::<Result<_, _>>()?,
+            is_gateway: false,
         })
     }
 
@@ -49,12 +51,26 @@ impl Rights {
         Ok(rights)
     }
 
+    /// The same for a gateway: what it publishes it has taken from others, so it may say when that
+    /// was, and what of it will not come.
+    #[must_use]
+    pub fn of_gateway(self) -> Self {
+        Self { is_gateway: true, ..self }
+    }
+
+    /// Whether they are a gateway's.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        self.is_gateway
+    }
+
     /// Everything that a peer can be allowed: all topics, and reading the daemon's own.
     #[must_use]
     pub fn everything() -> Self {
         Self {
             publish: [Box::from("#")].into(),
             read: [(Box::from("#"), true), (Box::from("$board/#"), true)].into(),
+            is_gateway: false,
         }
     }
 

@@ -277,7 +277,7 @@ impl Spool {
             Ok(done)
         })?;
         let confirmed = done.map_err(|most| SpoolError::BeyondSent { lane, count, most })?;
-        self.rest(now)?;
+        self.rest(now);
         Ok(confirmed)
     }
 
@@ -308,7 +308,8 @@ impl Spool {
             work.forget_gaps(lane, through)?;
             work.note_empty(lane)
         })?;
-        self.rest(now)
+        self.rest(now);
+        Ok(())
     }
 
     /// Drops what is too old, a part at a time; how many messages. [`Spool::append`] does so too, and

@@ -34,6 +34,9 @@ pub(super) struct Inner {
     pub(super) state: State,
     pub(super) memory: Memory,
     pub(super) boot: i64,
+    /// commits that were made safe
+    #[cfg(test)]
+    pub(super) syncs: u64,
 }
 
 impl Spool {
@@ -98,7 +101,15 @@ impl Spool {
         let day = now.boot_ms / DAY_MS;
         let memory = Memory { offset, day, ..Memory::new(&state) };
         let opened = Opened { set_aside: None, is_checked, unread };
-        Ok((Inner { sql, state, memory, boot }, opened))
+        let inner = Inner {
+            sql,
+            state,
+            memory,
+            boot,
+            #[cfg(test)]
+            syncs: 0,
+        };
+        Ok((inner, opened))
     }
 
     /// The open file; opens it again, where that failed.
@@ -159,26 +170,36 @@ impl Spool {
         }
     }
 
-    /// When all lanes are empty: what was large becomes small, and names are forgotten.
-    pub(super) fn rest(&mut self, now: Moment) -> Result<(), SpoolError> {
-        let room = self.room;
-        let is_large = self.run(now, "tidy up", |work| {
+    /// When all lanes are empty: what was large becomes small, and names are forgotten. What was asked
+    /// for is done already, so a failure is only noted; what is wrong shows with the next work.
+    pub(super) fn rest(&mut self, now: Moment) {
+        if let Err(error) = self.try_rest(now) {
+            tracing::warn!(%error, "the empty spool stays as large as it is");
+        }
+    }
+
+    fn try_rest(&mut self, now: Moment) -> Result<(), SpoolError> {
+        let is_empty = self.run(now, "tidy up", |work| {
             for lane in LANES {
                 if work.has_rows(lane)? {
                     return Ok(false);
                 }
             }
-            let is_large = database::pages(work.sql)? > LARGE_PAGES
-                || database::log_pages(work.sql)? > room.log_pages() / 2;
-            if is_large {
-                names::tidy(work.sql, work.boot)?;
-                work.memory.names_used = 0;
-            }
-            Ok(is_large)
+            Ok(true)
         })?;
-        if !is_large {
+        let room = self.room;
+        let inner = self.inner(now)?;
+        let is_large = |sql: &Connection| -> rusqlite::Result<bool> {
+            Ok(database::pages(sql)? > LARGE_PAGES
+                || database::log_pages(sql)? > room.log_pages() / 2)
+        };
+        if !is_empty || !is_large(&inner.sql).map_err(|error| self.disk("tidy up", error))? {
             return Ok(());
         }
+        self.run(now, "tidy up", |work| {
+            work.memory.names_used = 0;
+            names::tidy(work.sql, work.boot)
+        })?;
         let meter = Meter::start();
         let inner = self.inner(now)?;
         let done =
@@ -227,6 +248,10 @@ impl Inner {
         }
         step.commit()?;
         self.memory.owes_sync &= !durable;
+        #[cfg(test)]
+        {
+            self.syncs += u64::from(durable);
+        }
         Ok(done)
     }
 

@@ -7,7 +7,7 @@ use fastport_wire::frame::{self, GapCause, Head};
 use fastport_wire::{Frame, TopicId};
 
 use super::gaps::GAP_FRAMES_MAX;
-use super::{Outbox, Run};
+use super::{Outbox, Preface, Run};
 use crate::budget::{Buffers, NoBudget};
 use crate::ledger::Ledger;
 
@@ -46,12 +46,16 @@ impl Outbox {
         self.settle(ledger);
     }
 
-    /// Shows, in order, the counted frames that its reader may still need and the gaps that it was
-    /// not told of, as whole frames. Call [`Outbox::settle_all`] first.
+    /// Shows, in order, the counted frames that its reader may still need, the clocks they came
+    /// at and the gaps that it was not told of, as whole frames. Call [`Outbox::settle_all`] first.
     pub fn visit_kept(&self, mut visit: impl FnMut(&[u8])) {
         let gaps = self.gaps.as_ref().map(|gaps| (gaps.front, gaps.back));
         let mut room = [0; GAP_FRAMES_MAX];
         let mut front = gaps.map(|(front, _)| front);
+        if let Some(time) = self.time_before_kept() {
+            let length = time.encode(&mut room).expect("GAP_FRAMES_MAX is room for a TIME frame");
+            visit(room.get(..length).unwrap_or_default());
+        }
         let boundary = self.boundary();
         for (at, head, _) in self.frames(self.kept) {
             if at >= boundary
@@ -59,8 +63,9 @@ impl Outbox {
             {
                 visit(front.to_frames(&mut room));
             }
-            let is_gap = head.kind() == kind::GAP && (at >= self.settled || self.is_restored);
-            if is_gap || is_counted(head) {
+            let is_untold = at >= self.settled || self.is_restored || self.has_told_gaps();
+            let is_gap = head.kind() == kind::GAP && is_untold;
+            if is_gap || is_counted(head) || head.kind() == kind::TIME {
                 visit(self.bytes.get(at..at + head.total()).unwrap_or_default());
             }
         }
@@ -117,8 +122,14 @@ impl Outbox {
                 Ok(Frame::Data { topic, .. }) if is_counted(head) => {
                     self.restore_run(
                         buffers,
+                        None,
                         &Run { bytes, messages: 1, is_counted: true, topic },
                     )?;
+                }
+                Ok(time @ Frame::Time { .. }) => {
+                    self.push_frame(buffers, &time)?;
+                    self.sent = self.bytes.len();
+                    self.settled = self.sent;
                 }
                 Ok(Frame::Gap { topic, count, cause }) => self.tell_missing(topic, count, cause),
                 _ => return Err(bad),
@@ -127,14 +138,21 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts a run in, as if it were written; its frames were looked at by [`count_frames`].
+    /// Puts a run in, as if it were written, with the clock it came at where its reader was told;
+    /// its frames were looked at by [`count_frames`].
     ///
     /// # Errors
     /// [`NoBudget`].
-    pub fn restore_run(&mut self, buffers: &mut Buffers, run: &Run<'_>) -> Result<(), NoBudget> {
+    pub fn restore_run(
+        &mut self,
+        buffers: &mut Buffers,
+        unix_ms: Option<u64>,
+        run: &Run<'_>,
+    ) -> Result<(), NoBudget> {
         let limit = core::mem::replace(&mut self.limit, usize::MAX / 4);
         let ledger = &mut Ledger::default();
-        let pushed = self.push_run(buffers, ledger, run);
+        let mut preface = Preface { topic: None, unix_ms };
+        let pushed = self.push_run_after(buffers, ledger, &mut preface, run);
         self.limit = limit;
         pushed?;
         let unsent = self.unsent();

@@ -9,6 +9,7 @@ use fastport_wire::control::{Tier, WhenFull};
 use fastport_wire::{Filter, Topic as TopicName, TopicId};
 
 use super::own::Note;
+use super::relayed::Relayed;
 use super::topics::Topics;
 use crate::outbox::Outbox;
 use crate::rights::Rights;
@@ -85,6 +86,8 @@ pub(super) struct Tiers {
     pub(super) marks: VecDeque<Mark>,
     /// Of a member: `counted_total` of its outbox before the run at hand.
     pub(super) counted_before: u64,
+    /// Of a gateway: what it said of the messages it passes on.
+    pub(super) relayed: Option<Box<Relayed>>,
     /// Of a member: what it was handed to hold elsewhere and has not confirmed, sorted by
     /// publisher.
     pub(super) handed: Vec<Handed>,

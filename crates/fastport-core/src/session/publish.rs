@@ -50,6 +50,7 @@ impl Session {
             return Ok(Progress { consumed: input.len(), ..Progress::default() });
         }
         peer.link = Link::attached(now.mono);
+        let mut stamped = self.stamped(now, key.index);
         let mut progress = Progress::default();
         while progress.consumed < input.len() && !progress.is_blocked && !progress.pauses {
             let rest = input.get(progress.consumed..).unwrap_or_default();
@@ -63,7 +64,7 @@ impl Session {
                 }
             };
             if head.kind() == kind::DATA {
-                match self.handle_run(now, key.index, rest, head, body) {
+                match self.handle_run(stamped, key.index, rest, head, body) {
                     Taken::Some(bytes, messages) => {
                         progress.consumed += bytes;
                         progress.messages += messages;
@@ -73,6 +74,7 @@ impl Session {
                 }
             } else if self.handle_frame(now, key, head, body) {
                 progress.consumed += head.total();
+                stamped = self.stamped(now, key.index);
             } else {
                 progress.is_blocked = true;
             }
@@ -370,6 +372,10 @@ impl Session {
             Frame::Chunk { .. } | Frame::Credit { .. } => {
                 self.refuse(index, 0, ErrorCode::UnknownId);
             }
+            Frame::Time { unix_ms } => self.handle_time(index, unix_ms),
+            // what is not written down would be forgotten
+            Frame::Gap { .. } if self.is_frozen() => return false,
+            Frame::Gap { topic, count, cause } => self.handle_gap(index, topic, count, cause),
             _ => self.fail(index, ErrorCode::Unexpected, "this frame goes from relay to peer"),
         }
         true

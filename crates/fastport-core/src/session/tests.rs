@@ -1,5 +1,7 @@
 //! The relay's promises, one test each, by hand-moved time.
 
+mod relayed;
+
 use std::borrow::ToOwned;
 use std::string::String;
 use std::vec;

@@ -262,7 +262,7 @@ impl Session {
             None => self.publish(now, from, run, flags),
         }
         if run.is_counted {
-            self.record_run(from.filter(|_| counts), run);
+            self.record_run(now, from.filter(|_| counts), run);
         }
         if flags.contains(DataFlags::KEEP) {
             self.record_last(run.topic);
@@ -300,7 +300,7 @@ impl Session {
     }
 
     /// Records a run that came from `from`, and who of the watched got it.
-    fn record_run(&mut self, from: Option<u32>, run: &Run<'_>) {
+    fn record_run(&mut self, now: Now, from: Option<u32>, run: &Run<'_>) {
         let from = from.filter(|&from| self.lasts(from));
         let Some(journal) = &mut self.journal else { return };
         let watched = core::mem::take(&mut journal.watched);
@@ -317,15 +317,31 @@ impl Session {
         }
         if from.is_some() || !holders.is_empty() {
             let frames = if holders.is_empty() { &[] } else { run.bytes };
-            let (topic, messages) = (run.topic, run.messages);
+            let (topic, unix_ms, messages) = (run.topic, now.unix_ms, run.messages);
             let holders = Numbers::of(&holders);
-            self.record(&Record::Run { from, topic, messages, holders, frames });
+            self.record(&Record::Run { from, topic, unix_ms, messages, holders, frames });
         }
         if has_missed {
             watched.iter().for_each(|&(peer, before)| self.record_missed(peer, before, run));
         }
         if let Some(journal) = &mut self.journal {
             (journal.watched, journal.holders) = (watched, holders);
+        }
+    }
+
+    /// Records what a gateway said.
+    pub(super) fn record_said(&mut self, peer: u32, topic: TopicId, cause: GapCause, count: u64) {
+        if self.lasts(peer) {
+            self.record(&Record::Said { peer, topic, cause, count });
+        }
+    }
+
+    /// Records that a reader that must not lose is told of messages that will not come.
+    pub(super) fn record_told(&mut self, peer: u32, topic: TopicId, cause: GapCause, count: u64) {
+        if self.counted_at_holder(peer).is_some() {
+            let mut frames = Vec::new();
+            push_frame(&mut frames, &Frame::Gap { topic: Some(topic), count, cause });
+            self.record(&Record::Pushed { peer, frames: &frames });
         }
     }
 

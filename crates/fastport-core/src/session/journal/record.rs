@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use fastport_wire::control::{Tier, WhenFull};
+use fastport_wire::frame::GapCause;
 use fastport_wire::{TopicId, varint};
 
 use crate::session::Note;
@@ -50,8 +51,15 @@ pub(super) enum Record<'a> {
     /// It does no more.
     Unsubscribe { peer: u32, filter: &'a str },
     /// Counted messages: to the account of `from`, and to those `holders` that got all of them.
-    Run { from: Option<u32>, topic: TopicId, messages: u32, holders: Numbers<'a>, frames: &'a [u8] },
-    /// Counted messages and gaps came into one outbox.
+    Run {
+        from: Option<u32>,
+        topic: TopicId,
+        unix_ms: u64,
+        messages: u32,
+        holders: Numbers<'a>,
+        frames: &'a [u8],
+    },
+    /// Counted messages, the clocks they came at, and gaps came into one outbox.
     Pushed { peer: u32, frames: &'a [u8] },
     /// A peer has `count` of `total` counted frames.
     Ack { peer: u32, count: u64, total: u64 },
@@ -63,6 +71,8 @@ pub(super) enum Record<'a> {
     Take { peer: u32, count: u64 },
     /// See [`super::super::Session::confirm`].
     Confirm { peer: u32, publisher: u32, tier: Tier, count: u64 },
+    /// A gateway said, behind what came from it so far, that messages will not come.
+    Said { peer: u32, topic: TopicId, cause: GapCause, count: u64 },
     /// A peer's state has ended.
     Gone { peer: u32 },
     /// Only in a snapshot: how far a peer is. What it still gets follows as [`Record::Pushed`].
@@ -197,6 +207,7 @@ impl<'a> Record<'a> {
             Self::Counts(_) => 19,
             Self::Mark { .. } => 20,
             Self::Handed { .. } => 21,
+            Self::Said { .. } => 22,
         }
     }
 
@@ -231,9 +242,9 @@ impl<'a> Record<'a> {
                 push_number(out, peer.into());
                 push_bytes(out, filter.as_bytes());
             }
-            Self::Run { from, topic, messages, holders, frames } => {
+            Self::Run { from, topic, unix_ms, messages, holders, frames } => {
                 let from = from.map_or(0, |from| u64::from(from) + 1);
-                numbers(out, &[from, topic.get().into(), messages.into()]);
+                numbers(out, &[from, topic.get().into(), unix_ms, messages.into()]);
                 push_bytes(out, holders.0);
                 push_bytes(out, frames);
             }
@@ -242,6 +253,9 @@ impl<'a> Record<'a> {
                 push_bytes(out, frames);
             }
             Self::Ack { peer, count, total } => numbers(out, &[peer.into(), count, total]),
+            Self::Said { peer, topic, cause, count } => {
+                numbers(out, &[peer.into(), topic.get().into(), cause as u64, count]);
+            }
             Self::Member { peer, tier } => numbers(out, &[peer.into(), tier.number().into()]),
             Self::Note { peer, note: [a, b, c, d] } => numbers(out, &[peer.into(), a, b, c, d]),
             Self::Take { peer, count } => numbers(out, &[peer.into(), count]),
@@ -293,6 +307,7 @@ impl<'a> Record<'a> {
                     from => Some(u32::try_from(from - 1).ok()?),
                 },
                 topic: fields.topic()?,
+                unix_ms: fields.u64()?,
                 messages: fields.u32()?,
                 holders: fields.numbers()?,
                 frames: fields.bytes()?,
@@ -332,6 +347,12 @@ impl<'a> Record<'a> {
                 publisher: fields.u32()?,
                 from: fields.u64()?,
                 to: fields.u64()?,
+            },
+            22 => Self::Said {
+                peer: fields.u32()?,
+                topic: fields.topic()?,
+                cause: GapCause::from_number(fields.u8()?),
+                count: fields.u64()?,
             },
             _ => return None,
         })
@@ -473,10 +494,18 @@ mod tests {
             Record::Close { peer: 1, id: id(5) },
             Record::Subscribe { peer: 1, no_local: true, filter: "a/#" },
             Record::Unsubscribe { peer: 1, filter: "a/#" },
-            Record::Run { from: Some(0), topic: id(1), messages: 1, holders, frames: &[7; 300] },
+            Record::Run {
+                from: Some(0),
+                topic: id(1),
+                unix_ms: 1 << 41,
+                messages: 1,
+                holders,
+                frames: &[7; 300],
+            },
             Record::Run {
                 from: None,
                 topic: id(1),
+                unix_ms: 0,
                 messages: 9,
                 holders: Numbers::of(&[]),
                 frames: &[],
@@ -491,6 +520,7 @@ mod tests {
             Record::Counts(counts),
             Record::Mark { peer: 1, publisher: 2, tier, at: 3, length: 2, count: 9 },
             Record::Handed { peer: 1, publisher: 2, from: 3, to: 4 },
+            Record::Said { peer: 1, topic: id(2), cause: GapCause::Expired, count: 1 << 33 },
         ]
     }
 

@@ -15,7 +15,7 @@ use crate::rights::Rights;
 use crate::session::attach::peer_charge;
 use crate::session::own::Own;
 use crate::session::peer::{Handed, Held, Link, Mark, Peer};
-use crate::session::{PeerKey, Session};
+use crate::session::{PeerKey, Session, wants_time};
 use crate::time::{Instant, Now};
 
 /// What came of a journal.
@@ -143,8 +143,9 @@ impl<'a> Restoring<'a> {
                     self.session.drop_subscription(index, filter);
                 }
             }
-            Record::Run { from, topic, messages, holders, frames } => {
-                self.run(from, topic, messages, holders, frames)?;
+            Record::Run { from, topic, unix_ms, messages, holders, frames } => {
+                let run = Run { bytes: frames, messages, is_counted: true, topic };
+                self.run(from, unix_ms, &run, holders)?;
             }
             Record::Pushed { peer, frames } => self.push(peer, frames)?,
             Record::Ack { peer, count, total } => self.acknowledge(peer, count, total)?,
@@ -154,6 +155,9 @@ impl<'a> Restoring<'a> {
                 }
             }
             Record::Counts(counts) => self.counts(&counts),
+            Record::Said { peer, topic, cause, count } => {
+                self.with(peer, |peer| peer.note_said(topic, cause, count));
+            }
             _ => self.apply_to_member(record)?,
         }
         Some(())
@@ -257,6 +261,9 @@ impl<'a> Restoring<'a> {
         // one that is 0 would not be in a journal
         (state.cold.linger, state.cold.keepalive) = (record.linger.max(1), record.keepalive);
         (state.flags, state.is_own) = (flags, own.is_some());
+        if state.is_own {
+            state.outbox.keep_exact();
+        }
         let until = self.now.after(u64::from(state.cold.linger) * 1000);
         state.link = Link::Lingering { until };
         let index = session.place(state, true);
@@ -338,26 +345,23 @@ impl<'a> Restoring<'a> {
     fn run(
         &mut self,
         from: Option<u32>,
-        topic: TopicId,
-        messages: u32,
+        unix_ms: u64,
+        run: &Run<'_>,
         holders: Numbers<'_>,
-        frames: &[u8],
     ) -> Option<()> {
-        let count = u64::from(messages);
+        let count = u64::from(run.messages);
         if let Some(from) = from {
-            let taken = |peer: &mut Peer| peer.taken = peer.taken.saturating_add(count);
-            self.with(from, taken);
+            self.with(from, |peer| peer.taken = peer.taken.saturating_add(count));
         }
-        if !holders.is_empty() && count_frames(frames, topic)? != messages {
+        if !holders.is_empty() && count_frames(run.bytes, run.topic)? != run.messages {
             return None;
         }
-        let run = Run { bytes: frames, messages, is_counted: true, topic };
         for holder in holders.iter() {
-            self.push_run(holder, &run, from);
+            self.push_run(holder, unix_ms, run, from);
         }
         // what others were to get, as far as it can be known
         let Session { topics, peers, .. } = &mut *self.session;
-        let readers = topics.get(topic).map(|topic| topic.readers.as_slice());
+        let readers = topics.get(run.topic).map(|topic| topic.readers.as_slice());
         for reader in readers.unwrap_or_default().iter().filter(|reader| !reader.holds) {
             let slot = peers.get_mut(reader.peer as usize);
             if let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) {
@@ -367,10 +371,14 @@ impl<'a> Restoring<'a> {
         Some(())
     }
 
-    fn push_run(&mut self, holder: u32, run: &Run<'_>, from: Option<u32>) {
+    fn push_run(&mut self, holder: u32, unix_ms: u64, run: &Run<'_>, from: Option<u32>) {
         let Some(index) = self.index_of(holder) else { return };
-        let push =
-            |peer: &mut Peer, buffers: &mut _, _: &mut _| peer.outbox.restore_run(buffers, run);
+        let push = |peer: &mut Peer, buffers: &mut _, _: &mut _| {
+            let is_later = wants_time(peer.flags) && peer.last_time != unix_ms;
+            peer.outbox.restore_run(buffers, is_later.then_some(unix_ms), run)?;
+            peer.last_time = unix_ms;
+            Ok(())
+        };
         if self.session.with_room(index, push).is_err() {
             self.give_up(holder);
             return;

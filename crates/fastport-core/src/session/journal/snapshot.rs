@@ -78,6 +78,9 @@ impl Session {
         let Some(peer) = peer else { return };
         peer.outbox.settle_all(buffers, ledger);
         Record::Counts(peer.to_counts(index)).encode(out);
+        for (topic, cause, count) in peer.said() {
+            Record::Said { peer: index, topic, cause, count }.encode(out);
+        }
         if !peer.must_not_lose() {
             return;
         }
