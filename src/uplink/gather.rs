@@ -51,6 +51,8 @@ impl Carrier<'_> {
         let (max_age, rules) = (self.uplink.max_age(), Arc::clone(self.uplink.rules()));
         let mut filler = Filler::new(rules, max_age, counts.acked);
         let mut acked = counts.acked;
+        // their place is on the disk now
+        self.gaps.clear();
         loop {
             while filler.bytes() < MOST_BATCH {
                 let fetched = seat.write_with(|output| {

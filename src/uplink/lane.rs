@@ -11,9 +11,10 @@ use fastport_core::client::{Options, Secret};
 use fastport_core::handshake::Refusal;
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::{ByeReason, ErrorCode, WhenFull, features};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::bridge::{Backlog, Bridge, Task};
+use super::bridge::{Backlog, Bridge, Gaps, Task};
 use super::ceiling::Ceiling;
 use super::drain::Drain;
 use super::figures::{Failure, Figures, LaneFigures, LinkState};
@@ -37,6 +38,11 @@ pub struct Uplink {
     ceiling: Ceiling,
     figures: Arc<Figures>,
     store: Option<Arc<Store>>,
+    /// at the end what waits in memory goes to the disk
+    flushes: bool,
+    stop: watch::Sender<bool>,
+    /// lanes that have not ended
+    left: watch::Sender<usize>,
 }
 
 /// An uplink cannot be set up: the operator's to mend.
@@ -71,15 +77,16 @@ impl fmt::Display for UplinkError {
 impl std::error::Error for UplinkError {}
 
 impl Uplink {
-    /// An uplink of a session of the hub; `state` is the daemon's directory. From here on the session
-    /// keeps for it what its rules select. It waits for the disk.
+    /// An uplink of a session of the hub; `state` is the daemon's directory, to which what waits
+    /// in memory goes at the end where `flushes` says so. From here on the session keeps for it what
+    /// its rules select. It waits for the disk.
     ///
     /// # Errors
     /// [`UplinkError`].
     pub fn new(
         config: &config::Uplink,
         session: &str,
-        state: Option<&Path>,
+        (state, flushes): (Option<&Path>, bool),
         hub: &Arc<Hub>,
     ) -> Result<Arc<Self>, UplinkError> {
         for url in &config.central {
@@ -105,6 +112,9 @@ impl Uplink {
             central_session,
             figures: Arc::new(Figures::new(&rules.lanes(), store.clone())),
             store,
+            flushes,
+            stop: watch::Sender::new(false),
+            left: watch::Sender::new(places.len()),
             rules,
             places,
             ceiling: Ceiling::new(config.bytes_per_second.0, Instant::now()),
@@ -139,7 +149,28 @@ impl Uplink {
         counts.into_iter().all(|counts| counts.acked == counts.total)
     }
 
-    /// Carries a lane, until it is dropped.
+    /// Has the lanes end: what they have is sent, as far as that goes within the time; what is left
+    /// goes to the disk where nothing else outlives the process. Whether all of it was done in time.
+    pub async fn end(&self, within: Duration) -> bool {
+        let until = tokio::time::Instant::now() + within;
+        while !self.is_drained() && self.is_linked() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(LOOK / 10).await;
+        }
+        self.stop.send_replace(true);
+        let mut left = self.left.subscribe();
+        let ended =
+            tokio::time::timeout_at(until.max(tokio::time::Instant::now() + FLUSH), async {
+                // an error means that the lanes are gone
+                left.wait_for(|left| *left == 0).await.map(|_| ()).unwrap_or_default();
+            });
+        ended.await.is_ok()
+    }
+
+    fn is_linked(&self) -> bool {
+        self.places.iter().any(|(lane, _)| self.figures.of(*lane).state().link == LinkState::Ready)
+    }
+
+    /// Carries a lane, until it is dropped or the uplink ends.
     ///
     /// Cancel-safe: what a lane has to remember is in the local session.
     pub async fn run(&self, lane: Lane) {
@@ -163,10 +194,16 @@ impl Uplink {
             told: None,
             store,
             maybe_sent,
+            gaps: Gaps::default(),
             log: DiskLog::default(),
         };
         carrier.reconcile().await;
-        carrier.run().await;
+        let mut stop = self.stop.subscribe();
+        carrier.run(&mut stop).await;
+        if self.flushes {
+            carrier.gather(true).await;
+        }
+        self.left.send_modify(|left| *left = left.saturating_sub(1));
     }
 }
 
@@ -191,19 +228,27 @@ pub(super) struct Carrier<'a> {
     pub(super) store: Option<Arc<Store>>,
     /// counted frames of the local session up to here may be at the central instance
     pub(super) maybe_sent: u64,
+    /// what the last links may not have told
+    pub(super) gaps: Gaps,
     pub(super) log: DiskLog,
 }
 
 impl Carrier<'_> {
-    async fn run(&mut self) {
-        loop {
+    async fn run(&mut self, stop: &mut watch::Receiver<bool>) {
+        while !*stop.borrow() {
             let (why, held) = self.attempt().await;
+            if matches!(why, Why::Stop) {
+                return;
+            }
             let (failure, cause) = self.judge(&why);
             self.report(&why, failure, held);
             self.retry.note_link(held.unwrap_or_default());
             let wait = self.choose_next(&why, cause, held.is_some());
             self.show(LinkState::Waiting);
-            self.look_while_waiting(wait).await;
+            tokio::select! {
+                () = self.look_while_waiting(wait) => {}
+                () = stopped(stop) => return,
+            }
         }
     }
 
@@ -259,8 +304,13 @@ impl Carrier<'_> {
         let link = connected.link;
         let mut run =
             Run::new(lane, parts, rules, disk, times, bridge, link, probe, &mut on_ready, random);
-        let why = Box::pin(run.until_end(nonce)).await;
-        let (read, drain) = run.into_rest();
+        let mut stop = self.uplink.stop.subscribe();
+        let why = tokio::select! {
+            why = Box::pin(run.until_end(nonce)) => why,
+            () = stopped(&mut stop) => Why::Stop,
+        };
+        let (read, gaps, drain) = run.into_rest();
+        self.gaps = gaps;
         self.maybe_sent = self.maybe_sent.max(read);
         if let Some(drain) = drain {
             drain.end().await;
@@ -272,8 +322,10 @@ impl Carrier<'_> {
     async fn connect(&mut self, way: &Way, times: Times) -> Result<Connected, ConnectError> {
         let mut connecting =
             Box::pin(tokio::time::timeout_at(times.welcome_by, way.connector.connect()));
+        let mut stop = self.uplink.stop.subscribe();
         loop {
             tokio::select! {
+                () = stopped(&mut stop) => return Err(ConnectError::Closed),
                 connected = &mut connecting => {
                     let late = ConnectError::TimedOut(times.connect_timeout);
                     return connected.unwrap_or(Err(late));
@@ -346,6 +398,7 @@ impl Carrier<'_> {
             outbox: flow::MOST.max(payload_limit.saturating_add(FRAME_ROOM)),
         };
         let bridge = Bridge::new(task, options, (local, note), Arc::clone(&self.figures));
+        let bridge = bridge.with_gaps(std::mem::take(&mut self.gaps));
         let Some((backlog, store)) = backlog.zip(self.store.clone()) else {
             return Ok((bridge, None));
         };
@@ -395,7 +448,7 @@ impl Carrier<'_> {
             }
             Why::NoStore => (Failure::Refused, Cause::Trouble),
             Why::Here(_) => (Failure::Here, Cause::Trouble),
-            Why::Return | Why::Spill => (Failure::Bye, Cause::Switch),
+            Why::Return | Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
         }
     }
 
@@ -529,6 +582,12 @@ impl Carrier<'_> {
     }
 }
 
+/// Waits until the uplink is to end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // an error means that it is gone
+    stop.wait_for(|is_over| *is_over).await.map(|_| ()).unwrap_or_default();
+}
+
 fn describe(why: &Why) -> String {
     match why {
         Why::Connect(error) => error.to_string(),
@@ -540,6 +599,7 @@ fn describe(why: &Why) -> String {
         Why::Here(text) => (*text).to_owned(),
         Why::Return => "another is there".to_owned(),
         Why::Spill => "more comes than goes".to_owned(),
+        Why::Stop => "the daemon ends".to_owned(),
     }
 }
 
@@ -554,5 +614,7 @@ const FRAME_ROOM: usize = 1024;
 const LEAST_WAIT: Duration = Duration::from_millis(50);
 /// Between lines in the log about other kinds of one outage.
 const QUIET: Duration = Duration::from_secs(60);
+/// For what is to go to the disk at the end.
+const FLUSH: Duration = Duration::from_secs(10);
 /// Between looks at what waits.
 const LOOK: Duration = Duration::from_millis(500);

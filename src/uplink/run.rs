@@ -18,7 +18,7 @@ use fastport_core::time::Instant;
 use fastport_wire::{Frame, TopicId};
 use tracing::warn;
 
-use super::bridge::{Bridge, Coming, Ended, Message, Notice, ToLocal};
+use super::bridge::{Bridge, Coming, Ended, Gaps, Message, Notice, ToLocal};
 use super::ceiling::Ceiling;
 use super::drain::Drain;
 use super::figures::LaneFigures;
@@ -46,6 +46,8 @@ pub(super) enum Why {
     Return,
     /// More comes than goes: it is to be put on disk.
     Spill,
+    /// The daemon ends.
+    Stop,
 }
 
 impl From<Ended> for Why {
@@ -162,9 +164,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The lane's state as the link leaves it: counted frames that may be at the central instance.
-    pub(super) fn into_rest(self) -> (u64, Option<Drain>) {
-        (self.bridge.read(), self.drain)
+    /// What the link leaves: counted frames that may be at the central instance, what it may not
+    /// have told, and its work on the disk.
+    pub(super) fn into_rest(self) -> (u64, Gaps, Option<Drain>) {
+        (self.bridge.read(), self.bridge.into_gaps(), self.drain)
     }
 
     /// Runs the link until it is over.

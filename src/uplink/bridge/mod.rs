@@ -7,6 +7,8 @@
 //! a crash it begins again from [`Local`] and [`Note`].
 
 mod down;
+mod gaps;
+mod rows;
 mod up;
 
 use std::collections::VecDeque;
@@ -19,7 +21,8 @@ use fastport_wire::control::{ErrorCode, options};
 
 use self::down::Down;
 pub(super) use self::down::{Coming, Message};
-pub(super) use self::up::RowStep;
+pub(super) use self::gaps::Gaps;
+pub(super) use self::rows::RowStep;
 use self::up::Up;
 use super::figures::LaneFigures;
 use super::note::{Local, Note};
@@ -56,6 +59,7 @@ pub(super) struct Bridge {
     /// rows of the disk go first
     is_draining: bool,
     up: Up,
+    gaps: Gaps,
     down: Down,
     notices: VecDeque<Notice>,
 }
@@ -142,6 +146,7 @@ impl Bridge {
             backlog: None,
             is_draining: false,
             up: Up::new(local.acked),
+            gaps: Gaps::default(),
             down: Down::default(),
             notices: VecDeque::new(),
         }
@@ -153,6 +158,19 @@ impl Bridge {
     pub(super) fn behind(mut self, backlog: Backlog) -> Self {
         self.backlog = Some(backlog);
         self
+    }
+
+    /// As [`Bridge::new`], with what earlier links may not have told.
+    #[must_use]
+    pub(super) fn with_gaps(mut self, gaps: Gaps) -> Self {
+        self.gaps = gaps;
+        self
+    }
+
+    /// What the next link has to tell, perhaps.
+    #[must_use]
+    pub(super) fn into_gaps(self) -> Gaps {
+        self.gaps
     }
 
     /// The link is there: begins the handshake. `nonce` is fresh random bytes.
@@ -286,9 +304,9 @@ impl Bridge {
     /// # Errors
     /// [`Ended`].
     pub(super) fn carry_up(&mut self, allowance: usize) -> Result<usize, Ended> {
-        let Self { task, client, up, note, figures, notices, .. } = self;
+        let Self { task, client, up, note, figures, gaps, notices, .. } = self;
         let before = note.up;
-        let carried = up.carry(client, task, note, figures, notices, allowance);
+        let carried = up.carry(client, task, note, (figures, gaps), notices, allowance);
         self.is_note_due |= self.note.up != before;
         self.settle();
         carried
@@ -365,7 +383,10 @@ impl Bridge {
             self.note = self.note.restarted(&self.local);
             self.is_note_due = true;
         }
-        self.up.begin(if resumed { taken } else { 0 });
+        let taken = if resumed { taken } else { 0 };
+        self.up.begin(taken);
+        self.gaps.begin(self.note.up_here(taken));
+        self.up.ask_again(&mut self.client, &self.task, &self.gaps);
         // what is kept there is news to a gateway that has never had anything from there
         let last = if is_new && !resumed { 0 } else { options::NO_LAST };
         for filter in self.task.rules.down_filters(self.task.lane) {
@@ -401,6 +422,7 @@ impl Bridge {
     fn settle(&mut self) {
         if self.is_ready && !self.is_draining {
             self.up.settle(&self.note);
+            self.gaps.forget(self.up.acked());
         }
     }
 }

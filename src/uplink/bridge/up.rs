@@ -9,14 +9,15 @@ use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags};
 use fastport_wire::{Frame, Topic, TopicId};
 
+use super::gaps::Gaps;
 use super::{Ended, Notice, Task, push_notice};
 use crate::config::WaitFor;
 use crate::uplink::figures::LaneFigures;
 use crate::uplink::note::Note;
-use crate::uplink::spool::{Body, Row, Stamp};
+use crate::uplink::store::CLOCK_FLOOR_MS;
 
 /// Where a topic's messages go.
-enum Route {
+pub(super) enum Route {
     /// The answer to OPEN is not here yet.
     Opening,
     /// To that topic at the central instance.
@@ -28,34 +29,26 @@ enum Route {
 }
 
 /// Whose topic an OPEN is for.
-enum Asked {
+pub(super) enum Asked {
     Frame(TopicId),
     Row(Box<str>),
+    Again(Box<str>),
 }
 
-/// What became of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::uplink) enum RowStep {
-    /// It is on its way, for so many bytes.
-    Sent(usize),
-    /// It waits for an answer or for room.
-    Waits,
-    /// The central instance does not take it.
-    Refused,
-}
-
-struct Known {
-    route: Route,
+pub(super) struct Known {
+    pub(super) route: Route,
     /// its name at the central instance
-    name: Box<str>,
-    schema: Option<Box<[u8]>>,
+    pub(super) name: Box<str>,
+    pub(super) schema: Option<Box<[u8]>>,
 }
 
 pub(super) struct Up {
     topics: HashMap<TopicId, Known>,
-    opening: HashMap<u32, Asked>,
+    pub(super) opening: HashMap<u32, Asked>,
     /// of rows, by their names here
-    rows: HashMap<Box<str>, Known>,
+    pub(super) rows: HashMap<Box<str>, Known>,
+    /// of gaps that are told again, by their names there
+    again: HashMap<Box<str>, Route>,
     input: Vec<u8>,
     /// Before it all is done with: 0 <= done <= seen <= input.len()
     done: usize,
@@ -88,6 +81,7 @@ impl Up {
             topics: HashMap::new(),
             opening: HashMap::new(),
             rows: HashMap::new(),
+            again: HashMap::new(),
             input: Vec::new(),
             done: 0,
             seen: 0,
@@ -168,105 +162,49 @@ impl Up {
 
     /// A request succeeded; if it was OPEN, its topic is open.
     pub(super) fn opened(&mut self, request: u32, id: Option<TopicId>) {
-        let Some(known) = self.asked(request) else { return };
-        known.route = id.map_or(Route::Refused, Route::Open);
+        if let Some((route, _)) = self.asked(request) {
+            *route = id.map_or(Route::Refused, Route::Open);
+        }
     }
 
     /// A request failed; if it was OPEN, what people should know.
     pub(super) fn refused(&mut self, request: u32, code: Option<ErrorCode>) -> Option<Notice> {
-        let known = self.asked(request)?;
-        known.route = Route::Refused;
-        Some(Notice::TopicRefused { topic: known.name.clone(), code })
+        let (route, topic) = self.asked(request)?;
+        *route = Route::Refused;
+        Some(Notice::TopicRefused { topic, code })
     }
 
-    fn asked(&mut self, request: u32) -> Option<&mut Known> {
-        match self.opening.remove(&request)? {
-            Asked::Frame(topic) => self.topics.get_mut(&topic),
-            Asked::Row(name) => self.rows.get_mut(&name),
-        }
+    fn asked(&mut self, request: u32) -> Option<(&mut Route, Box<str>)> {
+        let known = match self.opening.remove(&request)? {
+            Asked::Frame(topic) => self.topics.get_mut(&topic)?,
+            Asked::Row(name) => self.rows.get_mut(&name)?,
+            Asked::Again(name) => return Some((self.again.get_mut(&name)?, name)),
+        };
+        Some((&mut known.route, known.name.clone()))
     }
 
-    pub(super) fn meet_row(&mut self, client: &mut Client, task: &Task, row: &Row) {
-        let topic = match &row.body {
-            Body::Message { topic, .. } => topic,
-            Body::Gap { topic: Some(topic), .. } => topic,
-            Body::Gap { topic: None, .. } => return,
-        };
-        if self.rows.contains_key(&*topic.name) {
-            return;
-        }
-        if self.rows.len() >= MOST_ROW_TOPICS {
-            // asked again where they come again
-            self.rows.retain(|_, known| matches!(known.route, Route::Opening));
-        }
-        self.open_row(client, task, &topic.name, topic.schema.as_deref());
-    }
-
-    fn open_row(&mut self, client: &mut Client, task: &Task, name: &str, schema: Option<&[u8]>) {
-        let carried = Topic::parse(name).ok().and_then(|topic| task.rules.up(topic));
-        // rules may be others than when it was taken; it goes up as it was promised
-        let there = carried.map_or_else(|| task.rules.central_name(name), |carried| carried.name);
-        let route = if Topic::parse(&there).is_ok() {
-            let request = client.open_topic(&there, schema, task.tier());
-            self.opening.insert(request, Asked::Row(name.into()));
-            Route::Opening
-        } else {
-            Route::Refused
-        };
-        let known = Known { route, name: there.into(), schema: schema.map(Box::from) };
-        self.rows.insert(name.into(), known);
-    }
-
-    pub(super) fn carry_row(
-        &mut self,
-        client: &mut Client,
-        task: &Task,
-        figures: &Arc<LaneFigures>,
-        row: &Row,
-    ) -> Result<RowStep, Ended> {
-        let (topic, is_message) = match &row.body {
-            Body::Message { topic, .. } => (topic, true),
-            Body::Gap { topic: Some(topic), .. } => (topic, false),
-            Body::Gap { topic: None, .. } => return Ok(RowStep::Sent(0)),
-        };
-        let known = self.rows.get(&*topic.name);
-        let is_as_before = known.is_some_and(|known| {
-            !is_message || known.schema == topic.schema.as_deref().map(Box::from)
-        });
-        if !is_as_before {
-            self.open_row(client, task, &topic.name, topic.schema.as_deref());
-        }
-        let id = match self.rows.get(&*topic.name).map(|known| &known.route) {
-            Some(Route::Open(id)) => *id,
-            Some(Route::Opening) => return Ok(RowStep::Waits),
-            // what is lost of a topic that cannot be named is in the figures
-            _ if !is_message => return Ok(RowStep::Sent(0)),
-            _ => return Ok(RowStep::Refused),
-        };
-        match &row.body {
-            Body::Gap { count, cause, .. } => {
-                if task.relays {
-                    client.tell_gap(id, *count, *cause);
-                }
-                Ok(RowStep::Sent(FRAME))
-            }
-            Body::Message { flags, stamp, payload, .. } => {
-                let clock = match stamp {
-                    Stamp::Unix(unix_ms) if task.relays => Some(*unix_ms),
-                    _ => None,
-                };
-                match client.publish_on(id, clock, *flags, payload) {
-                    Ok(count) if count != row.central_count => Err(Ended::OtherState),
-                    Ok(_) => {
-                        figures.messages_up.add(1);
-                        figures.payload_up.add(payload.len() as u64);
-                        Ok(RowStep::Sent(payload.len() + FRAME))
-                    }
-                    Err(PublishError::TooLong) => Ok(RowStep::Refused),
-                    Err(PublishError::Full | PublishError::NotOpen) => Ok(RowStep::Waits),
-                }
+    /// Asks for the topics of gaps that the last link may not have brought.
+    pub(super) fn ask_again(&mut self, client: &mut Client, task: &Task, gaps: &Gaps) {
+        for topic in gaps.topics() {
+            if task.relays && !self.again.contains_key(topic) {
+                let request = client.open_topic(topic, None, None);
+                self.opening.insert(request, Asked::Again(topic.into()));
+                self.again.insert(topic.into(), Route::Opening);
             }
         }
+    }
+
+    /// Tells again what stands here; whether all of it is told.
+    fn tell_again(&mut self, hand: &mut Hand<'_>) -> bool {
+        while let Some(told) = hand.gaps.next(self.read) {
+            match self.again.get(&told.topic) {
+                Some(Route::Opening) => return false,
+                Some(Route::Open(id)) => hand.client.tell_gap(*id, told.count, told.cause),
+                _ => {}
+            }
+            hand.gaps.done();
+        }
+        true
     }
 
     pub(super) fn carry(
@@ -274,18 +212,22 @@ impl Up {
         client: &mut Client,
         task: &Task,
         note: &mut Note,
-        figures: &Arc<LaneFigures>,
+        (figures, gaps): (&Arc<LaneFigures>, &mut Gaps),
         notices: &mut VecDeque<Notice>,
         allowance: usize,
     ) -> Result<usize, Ended> {
         self.look_ahead(client, task);
+        let is_told = self.tell_again(&mut Hand { client, task, note, figures, gaps, notices });
+        if !is_told {
+            return Ok(0);
+        }
         let mut carried = 0;
         let input = std::mem::take(&mut self.input);
         let mut done = Ok(());
         while carried < allowance {
             let rest = input.get(self.done..).unwrap_or_default();
             let Ok(Some((head, body))) = frame::split(rest, MAX_BODY) else { break };
-            let mut hand = Hand { client, task, note, figures, notices };
+            let mut hand = Hand { client, task, note, figures, gaps, notices };
             let step = match head.kind() {
                 kind::PADDING => Ok(Step::Done(0)),
                 _ => match Frame::from_parts(head, body) {
@@ -364,10 +306,13 @@ impl Up {
             }
             Frame::Gap { topic, count, cause } => {
                 let known = topic.and_then(|topic| self.topics.get(&topic));
-                match known.map(|known| &known.route) {
-                    Some(Route::Opening) => return Ok(Step::Waits),
-                    Some(Route::Open(id)) if hand.task.relays => {
-                        hand.client.tell_gap(*id, count, cause);
+                match known.map(|known| (&known.route, &known.name)) {
+                    Some((Route::Opening, _)) => return Ok(Step::Waits),
+                    Some((Route::Open(id), name)) if hand.task.relays => {
+                        let sum = hand.gaps.add(self.read, name, cause, count);
+                        if let Some(sum) = sum {
+                            hand.client.tell_gap(*id, sum, cause);
+                        }
                     }
                     _ => {}
                 }
@@ -391,6 +336,9 @@ impl Up {
         payload: &[u8],
     ) -> Result<Step, Ended> {
         let is_counted = flags.contains(DataFlags::COUNTED);
+        if !self.tell_again(hand) {
+            return Ok(Step::Waits);
+        }
         let number = self.read + u64::from(is_counted);
         let there = hand.note.up_there(number);
         // the numbers wrap
@@ -405,7 +353,8 @@ impl Up {
             Route::Refused | Route::NotOurs => return Ok(self.skip(hand, is_counted)),
             Route::Open(id) => id,
         };
-        let clock = self.clock.filter(|_| hand.task.relays);
+        // a clock that was not set says nothing there
+        let clock = self.clock.filter(|&ms| hand.task.relays && ms >= CLOCK_FLOOR_MS);
         match hand.client.publish_on(id, clock, flags, payload) {
             Ok(count) if is_counted && count != there => Err(Ended::OtherState),
             Ok(_) => {
@@ -453,7 +402,7 @@ impl Up {
 
 impl Task {
     /// What OPEN asks for.
-    fn tier(&self) -> Option<u8> {
+    pub(super) fn tier(&self) -> Option<u8> {
         match self.wait_for {
             WaitFor::Central => Some(Tier::Central.number()),
             WaitFor::Taken => None,
@@ -467,12 +416,11 @@ struct Hand<'a> {
     task: &'a Task,
     note: &'a mut Note,
     figures: &'a Arc<LaneFigures>,
+    gaps: &'a mut Gaps,
     notices: &'a mut VecDeque<Notice>,
 }
 
 /// Bytes that are looked ahead for topics.
 const INPUT: usize = 64 * 1024;
-/// Topics of rows that are remembered.
-const MOST_ROW_TOPICS: usize = 4096;
 /// What a frame is beside its payload, about.
-const FRAME: usize = 6;
+pub(super) const FRAME: usize = 6;
