@@ -210,13 +210,15 @@ impl App {
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
-        let journals = Journals::new(&config, HeldFiles::new(inherited.take_files()));
+        let held = HeldFiles::new(inherited.take_files());
+        let holds_files = held.is_kept();
+        let journals = Journals::new(&config, held);
         for session in &sessions {
             journals.begin(&hub, &gate, session);
         }
         // before anybody can publish
         let keeper = central::open(&config, &hub)?;
-        let uplink = uplink::set_up(&config, &sessions, &hub)?;
+        let uplink = uplink::set_up(&config, &sessions, &hub, holds_files)?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
@@ -353,6 +355,11 @@ impl App {
                 peers = self.hub.status().peers.get(),
                 "links cut at the end of the grace period"
             );
+        }
+        if let Some(uplink) = &self.uplink
+            && !uplink.end(self.config.daemon.drain).await
+        {
+            warn!("what waits for the central instance is not all kept");
         }
         if let Some(keeper) = &self.keeper
             && !keeper.stop(self.config.daemon.drain).await

@@ -23,6 +23,11 @@ impl HeldFiles {
     pub(super) fn new(held: Vec<(String, OwnedFd)>) -> Arc<Self> {
         Arc::new(Self(Store::new(held)))
     }
+
+    /// Whether anybody holds them while the process is away.
+    pub(super) fn is_kept(&self) -> bool {
+        self.0.is_there()
+    }
 }
 
 impl FdKeeper for HeldFiles {

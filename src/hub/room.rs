@@ -7,7 +7,7 @@ use std::task::Waker;
 use fastport_core::budget::Budget;
 use fastport_core::rights::Rights;
 use fastport_core::session::{
-    Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Session,
+    Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Publisher, Session,
 };
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, Tier};
@@ -204,6 +204,22 @@ impl Room {
     #[must_use]
     pub fn counts(&self, identity: &str, name: &str) -> Option<Counts> {
         self.lock().session.counts(identity, name)
+    }
+
+    /// Says for a member, with a link or without, that `tier` holds a publisher's frames up to
+    /// `count`; see [`Session::confirm`].
+    pub fn confirm(
+        &self,
+        (identity, name): (&str, &str),
+        publisher: &Publisher,
+        tier: Tier,
+        count: u64,
+    ) {
+        self.with(|session| {
+            if let Some(key) = session.key(identity, name) {
+                session.confirm(key, publisher, tier, count);
+            }
+        });
     }
 
     pub(super) fn make_member(&self, key: PeerKey, tier: Tier) {
