@@ -7,6 +7,7 @@ mod listeners;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::hub::{Hub, Room, RoomError};
 use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
+use crate::supervise::fds::Store;
 use crate::supervise::inherited::Inherited;
 use crate::supervise::tasks::{Panic, Tasks};
 use crate::supervise::turn::{self, Part, Turns};
@@ -152,6 +154,8 @@ pub struct App {
     signals: Signals,
     probe: Option<Arc<Probe>>,
     traces: Option<PathBuf>,
+    /// what the service manager holds beside sockets
+    held: Store,
 }
 
 struct Signals {
@@ -195,6 +199,7 @@ impl App {
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
         let bind = |listen| listeners::bind(listen, &mut inherited);
         let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let held = Store::new(inherited.take_files());
         inherited.report_unused();
         let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
         let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
@@ -221,6 +226,7 @@ impl App {
             signals,
             probe,
             traces,
+            held,
         })
     }
 
@@ -234,7 +240,12 @@ impl App {
     ///
     /// # Errors
     /// [`Unsound`].
-    pub async fn run(mut self) -> Result<(), Unsound> {
+    pub async fn run(self) -> Result<(), Unsound> {
+        let run = pin!(self.serve());
+        Turns::new(Part::App, run).await
+    }
+
+    async fn serve(mut self) -> Result<(), Unsound> {
         let (stop, stopped) = watch::channel(false);
         let mut listeners = JoinSet::new();
         for listener in std::mem::take(&mut self.listeners) {
@@ -247,9 +258,11 @@ impl App {
         let mut board = self.spawn_board(&mut tasks);
         #[cfg(feature = "faults")]
         if let Some(file) = faults::file() {
+            faults::hold(&self.held);
             let hub = Arc::clone(&self.hub);
             tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
         }
+        self.held.report_unused();
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         supervise::tell(Change::Ready);
         let mut is_sound = true;
@@ -271,6 +284,13 @@ impl App {
                         break;
                     }
                     error!(part, %error, ?again, "panicked and is started again; the others go on");
+                }
+                // none ends before it is told to
+                Some(Err(error)) = listeners.join_next() => {
+                    self.hub.status().panics.add(1);
+                    error!(%error, "a listener panicked: the daemon ends");
+                    is_sound = false;
+                    break;
                 }
                 _ = self.signals.hangup.recv() => {
                     let before = self.config.board.clone();
