@@ -2,6 +2,7 @@
 
 mod central;
 mod helpers;
+mod journals;
 mod listeners;
 
 use std::collections::BTreeSet;
@@ -21,11 +22,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use self::helpers::Helpers;
+use self::journals::Journals;
 use self::listeners::Bound;
 use crate::board::Board;
 use crate::config::{self, Config, ConfigError};
 use crate::guard::{Credentials, Gate};
 use crate::hub::{Hub, Room, RoomError};
+use crate::journal::NoKeeper;
 use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
@@ -146,6 +149,7 @@ pub struct App {
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
     door: Arc<Door>,
+    journals: Journals,
     signals: Signals,
 }
 
@@ -181,9 +185,13 @@ impl App {
                 .map_err(StartError::Session)?;
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
-        // before anybody can publish
-        let keeper = central::open(&config, &hub)?;
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
+        let journals = Journals::new(&config, Arc::new(NoKeeper));
+        for session in &sessions {
+            journals.begin(&hub, &gate, session);
+        }
+        // before anybody can publish, and after what was published before is there again
+        let keeper = central::open(&config, &hub)?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
@@ -206,6 +214,7 @@ impl App {
             listeners,
             bound,
             door,
+            journals,
             signals,
         })
     }
@@ -241,6 +250,13 @@ impl App {
                 Some(room) = self.rooms.recv() => {
                     if let Some(keeper) = &self.keeper {
                         keeper.note_room();
+                    }
+                    if let Some(pause) = self.journals.sync().filter(|_| room.has_journal()) {
+                        let room = Arc::clone(&room);
+                        helpers.spawn(move || {
+                            let room = Arc::clone(&room);
+                            async move { room.run_journal(pause).await }
+                        });
                     }
                     helpers.spawn(move || {
                         let room = Arc::clone(&room);
@@ -289,6 +305,7 @@ impl App {
             // their publishers were not told that they are stored, and hold them
             warn!("the last messages are not stored");
         }
+        journals::sync_all(&self.hub).await;
         info!("stopped");
     }
 
@@ -349,6 +366,8 @@ impl App {
                 room.set_limits(limits);
             } else if let Err(error) = self.hub.open_room(name, limits) {
                 error!(session = name, ?error, "session not made");
+            } else {
+                self.journals.begin(&self.hub, &self.gate, session);
             }
         }
         self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));

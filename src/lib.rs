@@ -6,6 +6,7 @@ pub mod board;
 pub mod config;
 pub mod guard;
 pub mod hub;
+pub mod journal;
 pub mod link;
 pub mod log;
 pub mod status;

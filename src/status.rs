@@ -64,6 +64,14 @@ pub struct Status {
     pub reloads: Number,
     /// Reloads that were refused; the old configuration stayed.
     pub reload_errors: Number,
+    /// Bytes of records written to journals.
+    pub journal_bytes: Number,
+    /// Times that a journal could not be written or synced.
+    pub journal_errors: Number,
+    /// Journals that were written anew, since they had grown long.
+    pub journal_rewrites: Number,
+    /// Journals that were found damaged, and set aside.
+    pub journals_damaged: Number,
     /// Of a central instance.
     pub central: Central,
 }
@@ -130,7 +138,7 @@ impl Status {
 
     /// All figures with their names, as in `fastport status`.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, &Number); 16] {
+    pub fn all(&self) -> [(&'static str, &Number); 20] {
         [
             ("peers", &self.peers),
             ("accepted", &self.accepted),
@@ -148,6 +156,10 @@ impl Status {
             ("sensor_errors", &self.sensor_errors),
             ("reloads", &self.reloads),
             ("reload_errors", &self.reload_errors),
+            ("journal_bytes", &self.journal_bytes),
+            ("journal_errors", &self.journal_errors),
+            ("journal_rewrites", &self.journal_rewrites),
+            ("journals_damaged", &self.journals_damaged),
         ]
     }
 }

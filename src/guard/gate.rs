@@ -220,6 +220,17 @@ impl Gate {
         self.pacer.lock().unwrap_or_else(PoisonError::into_inner).farewell(least_ms, number)
     }
 
+    /// What an identity may do, whose proof was looked at in an earlier life of the daemon; empty:
+    /// who needs none in an open session. `None`: it is no more.
+    #[must_use]
+    pub fn rights_of(&self, session: &str, identity: &str) -> Option<Arc<Rights>> {
+        let rules = self.rules();
+        if identity == NOBODY {
+            return rules.open.get(session).map(|open| Arc::clone(&open.rights));
+        }
+        rules.credentials.identity(session, identity).map(rights_of)
+    }
+
     /// Whether a link may begin its handshake: `None` when its address opens them too fast, or has too
     /// many and a few more that are being told so.
     #[must_use]

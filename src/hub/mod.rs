@@ -3,6 +3,7 @@
 //! It promises: no lock is held across an await, and none but a session's while its frames are
 //! moved; a peer's task is woken when it has something to write, not per message.
 
+mod journal;
 mod room;
 mod seat;
 
@@ -19,6 +20,7 @@ use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, ErrorCode};
 use tokio::sync::mpsc;
 
+pub use self::journal::{Apply, FindRights, JournalSink, Pieces, Syncing};
 pub use self::room::Room;
 pub use self::seat::{Seat, Taken};
 use crate::status::Status;

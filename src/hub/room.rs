@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::Clock;
+use super::journal::Journal;
 use crate::status::Status;
 
 /// A session.
@@ -40,6 +41,7 @@ pub(super) struct Inner {
     wakers: Vec<Option<(PeerKey, Waker)>>,
     /// when the timer's task wakes up by itself
     armed: Option<Instant>,
+    pub(super) journal: Option<Journal>,
 }
 
 impl Room {
@@ -51,7 +53,7 @@ impl Room {
         status: Arc<Status>,
     ) -> Arc<Self> {
         let session = Session::new(limits, budget, clock.mono());
-        let inner = Inner { session, wakers: Vec::new(), armed: None };
+        let inner = Inner { session, wakers: Vec::new(), armed: None, journal: None };
         Arc::new(Self {
             name: name.into(),
             inner: Mutex::new(inner),
@@ -121,7 +123,8 @@ impl Room {
         while !self.is_closed.load(Ordering::Relaxed) {
             let next = {
                 let mut inner = self.lock();
-                let next = inner.session.next_timeout();
+                let retry = Self::journal_retry(&inner);
+                let next = inner.session.next_timeout().into_iter().chain(retry).min();
                 inner.armed = next;
                 next
             };
@@ -132,7 +135,10 @@ impl Room {
                 }
             };
             tokio::select! {
-                () = due => self.with(|session| session.handle_timeout(self.clock.mono())),
+                () = due => {
+                    self.with(|session| session.handle_timeout(self.clock.mono()));
+                    self.retry_journal();
+                }
                 () = self.sooner.notified() => {}
             }
         }
@@ -157,6 +163,12 @@ impl Room {
         // first: who comes in after the others were told finds it set
         self.is_closed.store(true, Ordering::Relaxed);
         self.with(|session| session.close_all(reason, None));
+        self.end_journal();
+        self.sooner.notify_one();
+    }
+
+    /// Has the timer's task look when to wake up.
+    pub(super) fn wake_timer(&self) {
         self.sooner.notify_one();
     }
 
@@ -229,6 +241,9 @@ impl Room {
 
     /// Wakes the peers that have something to do, but for the one that is `awake` and looks anyhow.
     pub(super) fn settle(&self, inner: &mut Inner, awake: Option<PeerKey>) {
+        if inner.journal.is_some() {
+            self.write_journal(inner);
+        }
         let awake = awake.map(PeerKey::index);
         while let Some(index) = inner.session.poll_wake() {
             if Some(index) == awake {

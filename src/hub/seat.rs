@@ -65,6 +65,14 @@ impl Seat {
         self.room.with(|session| session.confirm(self.key, publisher, tier, count));
     }
 
+    /// Makes safe from a loss of power what the session has acknowledged; see [`Room::sync_journal`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn sync_journal(&self) -> std::io::Result<()> {
+        self.room.sync_journal().await
+    }
+
     /// Notes whom to wake when there is something to write.
     pub fn register(&self, waker: &Waker) {
         self.room.register(self.key, waker);
@@ -95,7 +103,11 @@ impl Seat {
     /// [`Gone`].
     pub fn write_with<T>(&self, write: impl FnOnce(Output<'_>) -> (usize, T)) -> Result<T, Gone> {
         let mut inner = self.room.lock();
-        let output = inner.session.output(self.key)?;
+        let is_withheld = inner.session.is_withheld(self.key);
+        let mut output = inner.session.output(self.key)?;
+        if is_withheld {
+            output = Output { bytes: &[], is_last: false };
+        }
         let was_empty = output.bytes.is_empty();
         let (written, more) = write(output);
         if !was_empty {
