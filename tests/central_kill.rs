@@ -124,7 +124,7 @@ impl Publisher {
                 return Some(());
             }
             if !is_last && self.held.len() < 2000 {
-                if self.next % 60 == 0 {
+                if self.next.is_multiple_of(60) {
                     let count = 1 + self.next % 7;
                     self.gaps.push_back((self.next, count));
                     self.dropped += count;
