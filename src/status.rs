@@ -1,5 +1,6 @@
 //! Plain counters and gauges that every part writes, and status and metrics read.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that many tasks change.
@@ -26,6 +27,23 @@ impl Number {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A text that is set once, if at all.
+#[derive(Debug, Default)]
+pub struct Note(OnceLock<String>);
+
+impl Note {
+    /// Sets it, if it is not.
+    pub fn set(&self, text: String) {
+        self.0.get_or_init(|| text);
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
     }
 }
 
@@ -74,6 +92,8 @@ pub struct Status {
     pub journals_damaged: Number,
     /// Of a central instance.
     pub central: Central,
+    /// Why the run before this one ended, where it did not end in order.
+    pub last_run: Note,
 }
 
 /// What a central instance does beside relaying.
@@ -133,7 +153,18 @@ impl Status {
         if self.central.is_on.get() > 0 {
             figures.insert("central".to_owned(), named(&self.central.all()).into());
         }
+        if let Some(why) = self.last_run.get() {
+            figures.insert("last_run".to_owned(), why.into());
+        }
         figures
+    }
+
+    /// In a line for the service manager.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let [peers, accepted, bytes_in, bytes_out] =
+            [&self.peers, &self.accepted, &self.bytes_in, &self.bytes_out].map(Number::get);
+        format!("{peers} peers, {accepted} links accepted, {bytes_in} bytes in, {bytes_out} out")
     }
 
     /// All figures with their names, as in `fastport status`.

@@ -190,6 +190,13 @@ impl Hub {
         self.rooms().values().cloned().collect()
     }
 
+    /// Takes every session's lock once, and lets it go.
+    pub fn touch(&self) {
+        for room in self.all_rooms() {
+            drop(room.lock());
+        }
+    }
+
     /// The most bytes that a payload may have in any session.
     #[must_use]
     pub fn payload_max(&self) -> usize {

@@ -234,6 +234,15 @@ impl Room {
         done
     }
 
+    /// Takes the session's lock and keeps it: what a deadlock comes to.
+    #[cfg(feature = "faults")]
+    pub fn hold_for_ever(&self) {
+        let _held = self.lock();
+        loop {
+            std::thread::park();
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // a panic in core is a bug, but the session's tables are whole between its steps
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
