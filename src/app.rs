@@ -219,7 +219,7 @@ impl App {
         for session in &sessions {
             journals.begin(&hub, &gate, session);
         }
-        // before anybody can publish
+        // before anybody can publish, and after what was published before is there again
         let keeper = central::open(&config, &hub)?;
         let uplink = uplink::set_up(&config, &sessions, &hub, held.is_there())?;
         let link_limits = LinkLimits {
