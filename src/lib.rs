@@ -10,5 +10,7 @@ pub mod journal;
 pub mod link;
 pub mod log;
 pub mod status;
+pub mod store;
 pub mod supervise;
 pub mod tool;
+pub mod uplink;

@@ -1,5 +1,6 @@
 //! Which sessions have a journal, and what they find in it when the daemon starts.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,32 @@ use crate::config::{self, Config, JournalPlace, Promise};
 use crate::guard::Gate;
 use crate::hub::{Hub, Room};
 use crate::journal::{self, FdKeeper, Found, Opened, Place};
+use crate::supervise::fds::Store;
+
+/// The files that the service manager holds for journals in memory.
+#[derive(Debug)]
+pub(super) struct HeldFiles(Store);
+
+impl HeldFiles {
+    /// With those that it held when the process started.
+    pub(super) fn new(held: Vec<(String, OwnedFd)>) -> Arc<Self> {
+        Arc::new(Self(Store::new(held)))
+    }
+}
+
+impl FdKeeper for HeldFiles {
+    fn store(&self, name: &str, file: BorrowedFd<'_>) {
+        self.0.store(name, file);
+    }
+
+    fn take(&self, name: &str) -> Option<OwnedFd> {
+        self.0.take(name)
+    }
+
+    fn remove(&self, name: &str) {
+        self.0.remove(name);
+    }
+}
 
 /// See the module's text.
 pub(super) struct Journals {

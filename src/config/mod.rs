@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+mod carry;
 pub mod central;
 pub mod daemon;
 mod error;
@@ -22,7 +23,7 @@ mod source;
 pub mod uplink;
 pub mod value;
 
-pub use central::{Central, Journal, JournalPlace};
+pub use central::{Central, Journal, JournalPlace, STORE_FILE};
 pub use daemon::{Board, Daemon, LogFormat, LogLevel};
 pub use error::{ConfigError, Fault, FaultKind, Place};
 pub use limits::{Limits, Rate, SourceLimits};
@@ -31,7 +32,7 @@ pub use origin::Origins;
 pub use reload::{Change, Changes};
 pub use schema::Reload;
 pub use session::{Access, OpenFrom, Promise, Retention, Session};
-pub use uplink::{Direction, Lane, Rule, Spool, Uplink, WhenSpoolFull};
+pub use uplink::{Direction, Lane, Rule, Spool, Uplink, WaitFor, WhenSpoolFull};
 pub use value::{Bytes, Mode, Seconds, SessionName, TopicFilter};
 
 use listen::ListenTable;

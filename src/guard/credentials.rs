@@ -305,6 +305,8 @@ pub struct IdentityRecord {
     pub publish: Vec<FilterTemplate>,
     /// What it may read.
     pub subscribe: Vec<FilterTemplate>,
+    /// Whether it is a gateway, which passes on what others gave it.
+    pub gateway: bool,
 }
 
 /// The file as it is written.
@@ -364,6 +366,7 @@ pub(crate) struct IdentityTable {
     certificate_name: Option<String>,
     publish: Option<Vec<FilterTemplate>>,
     subscribe: Option<Vec<FilterTemplate>>,
+    gateway: Option<bool>,
 }
 
 impl Fields for IdentityTable {
@@ -376,6 +379,7 @@ impl Fields for IdentityTable {
         visit.key("certificate_name", Reload::Live, &mut self.certificate_name);
         visit.key("publish", Reload::Live, &mut self.publish);
         visit.key("subscribe", Reload::Live, &mut self.subscribe);
+        visit.key("gateway", Reload::Live, &mut self.gateway);
     }
 }
 
@@ -386,6 +390,7 @@ impl From<&IdentityRecord> for IdentityTable {
             id: Some(record.id.clone()),
             publish: Some(record.publish.clone()),
             subscribe: Some(record.subscribe.clone()),
+            gateway: record.gateway.then_some(true),
             ..Self::default()
         };
         match record.credential.clone() {
@@ -481,7 +486,9 @@ impl IdentityTable {
             findings.report(at, FaultKind::Conflict(text));
             return;
         }
-        let rights = Arc::new(rights(&publish, &subscribe));
+        let rights = rights(&publish, &subscribe);
+        let is_gateway = self.gateway == Some(true);
+        let rights = Arc::new(if is_gateway { rights.of_gateway() } else { rights });
         identities.insert(id.clone(), Identity { id, credential, rights });
     }
 
@@ -737,7 +744,7 @@ mod tests {
         }
         let (_, example) = REFERENCE.split_once("```toml\n").expect("an example");
         let (example, _) = example.split_once("```").expect("its end");
-        assert_eq!(parse(example).expect("the example loads").identities().count(), 4);
+        assert_eq!(parse(example).expect("the example loads").identities().count(), 5);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use fastport_core::budget::Budget;
+use fastport_core::rights::Rights;
 use fastport_core::session::{
     Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Session,
 };
@@ -143,9 +144,13 @@ impl Room {
         }
     }
 
-    /// Tells all peers why their links are closed, and closes them.
-    pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
-        self.with(|session| session.close_all(reason, retry_ms));
+    /// Tells all peers but the daemon's own parts why their links are closed, and closes them.
+    pub fn close_guests(
+        &self,
+        reason: ByeReason,
+        retry_ms: &mut dyn FnMut(&Rights) -> Option<u32>,
+    ) {
+        self.with(|session| session.close_guests(reason, retry_ms));
     }
 
     /// Ends all peers of an identity that is no more.
@@ -157,7 +162,7 @@ impl Room {
     pub(super) fn close(&self, reason: ByeReason) {
         // first: who comes in after the others were told finds it set
         self.is_closed.store(true, Ordering::Relaxed);
-        self.close_all(reason, None);
+        self.with(|session| session.close_all(reason, None));
         self.end_journal();
         self.sooner.notify_one();
     }
@@ -171,7 +176,9 @@ impl Room {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn payload_max(&self) -> usize {
+    /// The most bytes that a payload may have.
+    #[must_use]
+    pub fn payload_max(&self) -> usize {
         self.lock().session.limits().payload
     }
 
@@ -229,6 +236,15 @@ impl Room {
         done
     }
 
+    /// Takes the session's lock and keeps it: what a deadlock comes to.
+    #[cfg(feature = "faults")]
+    pub fn hold_for_ever(&self) {
+        let _held = self.lock();
+        loop {
+            std::thread::park();
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // a panic in core is a bug, but the session's tables are whole between its steps
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -270,6 +286,7 @@ impl Room {
             "retained": retained,
             "evicted": evicted,
             "published": ledger.published,
+            "reported": ledger.reported,
             "routed": ledger.routed,
             "delivered": ledger.delivered,
             "queued": ledger.queued(),

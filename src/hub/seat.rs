@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use fastport_core::session::{Ask, Counts, Gone, Output, PeerKey, Progress, Publisher, Spooled};
+use fastport_core::session::{
+    Ask, Counts, Gone, Note, Output, PeerKey, Progress, Publisher, Spooled,
+};
+use fastport_wire::TopicId;
 use fastport_wire::control::{ErrorCode, Tier};
 
 use super::Room;
@@ -47,8 +50,16 @@ impl Seat {
         self.room.lock().session.counts_of(self.key)
     }
 
-    /// Has two numbers remembered with the peer's state.
-    pub fn set_note(&self, note: [u64; 2]) {
+    /// Lets the peer publish on a topic, as OPEN does, and tells its id at once.
+    ///
+    /// # Errors
+    /// As OPEN is refused.
+    pub fn open(&self, topic: &str, schema: Option<&[u8]>) -> Result<TopicId, ErrorCode> {
+        self.room.with(|session| session.open_on(self.key, topic, schema))
+    }
+
+    /// Has some numbers remembered with the peer's state.
+    pub fn set_note(&self, note: Note) {
         self.room.with(|session| session.set_note(self.key, note));
     }
 

@@ -126,12 +126,41 @@ pub fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<Listener, B
         TcpListener::from_std(socket.into())
     };
     match bind() {
-        Ok(socket) => {
-            let transport = TransportHandle::new(transport);
-            Ok(Listener { socket: Socket::Tcp(socket), transport })
-        }
+        Ok(socket) => Ok(Listener::on_tcp(socket, transport)),
         Err(error) => Err(BindError { place: format!("{}://{address}", transport.name()), error }),
     }
+}
+
+/// Uses a TCP socket that listens already. Call it in the runtime.
+///
+/// # Errors
+/// [`BindError`].
+pub fn adopt_tcp(
+    socket: std::net::TcpListener,
+    transport: Transport,
+) -> Result<Listener, BindError> {
+    match TcpListener::from_std(socket) {
+        Ok(socket) => Ok(Listener::on_tcp(socket, transport)),
+        Err(error) => {
+            Err(BindError { place: format!("an inherited {} socket", transport.name()), error })
+        }
+    }
+}
+
+/// Uses a Unix socket that listens already; its permissions are whoever's made it. Call it in the
+/// runtime.
+///
+/// # Errors
+/// [`BindError`].
+pub fn adopt_unix(
+    socket: std::os::unix::net::UnixListener,
+    path: &Path,
+) -> Result<Listener, BindError> {
+    let adopted = UnixListener::from_std(socket);
+    adopted.map(|socket| Listener::on_unix(socket, path)).map_err(|error| BindError {
+        place: format!("the inherited unix:{}", path.display()),
+        error,
+    })
 }
 
 /// Binds a Unix socket with `mode`, and `group` where given; a socket that nobody listens on any
@@ -150,10 +179,7 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Listener,
         Ok(socket)
     };
     match bind() {
-        Ok(socket) => {
-            let socket = Socket::Unix(socket, path.to_owned());
-            Ok(Listener { socket, transport: TransportHandle::new(Transport::Plain) })
-        }
+        Ok(socket) => Ok(Listener::on_unix(socket, path)),
         Err(error) => Err(BindError { place: format!("unix:{}", path.display()), error }),
     }
 }
@@ -170,6 +196,15 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl Listener {
+    fn on_tcp(socket: TcpListener, transport: Transport) -> Self {
+        Self { socket: Socket::Tcp(socket), transport: TransportHandle::new(transport) }
+    }
+
+    fn on_unix(socket: UnixListener, path: &Path) -> Self {
+        let socket = Socket::Unix(socket, path.to_owned());
+        Self { socket, transport: TransportHandle::new(Transport::Plain) }
+    }
+
     /// Where it listens, as a URL.
     #[must_use]
     pub fn url(&self) -> String {

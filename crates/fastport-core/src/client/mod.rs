@@ -5,6 +5,7 @@
 //! asked for again. The caller brings bytes, time and randomness in, writes what
 //! [`Client::output`] gives, and gets [`Event`]s.
 
+mod relaying;
 mod requests;
 mod types;
 
@@ -20,7 +21,7 @@ use hashbrown::HashMap;
 
 use crate::budget::{Budget, Buffers};
 use crate::ledger::Ledger;
-use crate::outbox::{Outbox, Run};
+use crate::outbox::{Outbox, Preface, Run};
 use crate::proof::{self, NONCE_BYTES, Side, Transcript};
 use crate::session::{push_control, push_frame};
 use crate::time::Instant;
@@ -44,6 +45,10 @@ pub struct Client {
     is_asked: bool,
     /// counted frames of the epoch that came from the relay
     taken: u64,
+    /// of them, those that the relay may be told of: <= taken
+    confirmed: u64,
+    /// the clock of the last TIME that was sent on this link
+    told_clock: Option<u64>,
     /// when the relay is to be told of them; `None`: it was
     ack_due: Option<Instant>,
     /// what the relay was not told of, in bytes and [`MESSAGE_WEIGHT`]s
@@ -114,6 +119,8 @@ impl Client {
             heard: Instant::default(),
             is_asked: false,
             taken: options.continues.unwrap_or(0),
+            confirmed: options.continues.unwrap_or(0),
+            told_clock: None,
             ack_due: None,
             unacked_weight: 0,
             asked_at: 0,
@@ -137,8 +144,10 @@ impl Client {
         if core::mem::take(&mut self.is_epoch_lost) {
             // those that are still here are published again, in another
             self.options.epoch = epoch_from(&nonce);
-            self.taken = 0;
+            (self.taken, self.confirmed) = (0, 0);
         }
+        // what was not confirmed comes again
+        self.taken = self.reported();
         let options = &self.options;
         let some = |text: &'_ str| (!text.is_empty()).then(|| Box::<str>::from(text));
         let (identity, name) = (some(&options.identity), some(&options.name));
@@ -166,6 +175,7 @@ impl Client {
         push_control(&mut self.prologue, &hello.into());
         self.phase = Phase::ExpectWelcome { nonce, relay_nonce: None };
         (self.heard, self.is_asked, self.clock) = (now, false, None);
+        self.told_clock = None;
         // HELLO said what was taken
         (self.ack_due, self.unacked_weight, self.asked_at) = (None, 0, 0);
         // a relay that says nothing is found out by the caller's deadline for connecting
@@ -256,7 +266,7 @@ impl Client {
         if !self.orphans.is_empty() {
             return Err(PublishError::NotOpen);
         }
-        self.put_message(id, flags, payload)
+        self.put_message(id, flags, payload, None)
     }
 
     /// How many counted messages the relay does not have yet, and how many others are not written.
@@ -321,19 +331,22 @@ impl Client {
         topic: TopicId,
         flags: DataFlags,
         payload: &[u8],
+        clock: Option<u64>,
     ) -> Result<u64, PublishError> {
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic, payload });
+        let mut preface = Preface { topic: None, unix_ms: clock };
         let room = self.outbox.room(&mut self.ledger);
-        if room < bytes.len() {
+        if room < bytes.len() + preface.encoded_len() {
             self.ask_for_ack();
             return Err(PublishError::Full);
         }
         let is_counted = flags.contains(DataFlags::COUNTED);
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic };
         self.outbox
-            .push_run(&mut self.buffers, &mut self.ledger, &run)
+            .push_run_after(&mut self.buffers, &mut self.ledger, &mut preface, &run)
             .map_err(|_| PublishError::Full)?;
+        self.told_clock = clock.or(self.told_clock);
         self.published += u64::from(is_counted);
         let has_answer = self.before_epoch + self.outbox.figures().acked >= self.asked_at;
         if room < self.options.outbox / 2 && has_answer {
@@ -345,7 +358,8 @@ impl Client {
 
     fn send_ack(&mut self) {
         (self.ack_due, self.unacked_weight) = (None, 0);
-        let ack = Frame::Ack { taken: self.taken, durable: None, central: None, repeat: false };
+        let taken = self.reported();
+        let ack = Frame::Ack { taken, durable: None, central: None, repeat: false };
         self.push(&ack);
     }
 
@@ -387,6 +401,7 @@ impl Client {
                 }
                 self.push(&Frame::Pong { token });
             }
+            Frame::Pong { token } => tell(Event::Pong { token }),
             Frame::Topic { id, name, schema } => {
                 let schema = schema.map(Box::from);
                 self.names.insert(id, Name { name: name.into(), schema });
@@ -410,7 +425,9 @@ impl Client {
         let Some(topic) = self.names.get(&id) else { return Err(Fault::Unexpected) };
         if flags.contains(DataFlags::COUNTED) {
             self.taken += 1;
-            self.unacked_weight += payload.len() + MESSAGE_WEIGHT;
+            if !self.options.confirms {
+                self.unacked_weight += payload.len() + MESSAGE_WEIGHT;
+            }
         }
         tell(Event::Message(Message {
             topic: &topic.name,
@@ -545,7 +562,8 @@ impl Client {
             self.start_over();
         }
         let resumed = welcome.resumed;
-        tell(Event::Welcome { resumed, payload_limit: welcome.payload_limit });
+        let (taken, payload_limit) = (welcome.taken, welcome.payload_limit);
+        tell(Event::Welcome { resumed, taken, payload_limit });
         if welcome.resumed {
             let taken = self.before_epoch + welcome.taken;
             tell(Event::Acked { taken, durable: self.before_epoch, central: self.before_epoch });
@@ -576,7 +594,7 @@ impl Client {
         self.orphans.extend(orphans);
         self.published -= counted;
         self.before_epoch = self.published;
-        self.taken = 0;
+        (self.taken, self.confirmed) = (0, 0);
         self.names.clear();
         for open in self.open.values_mut() {
             (open.id, open.has_failed) = (None, false);

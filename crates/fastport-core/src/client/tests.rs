@@ -29,12 +29,13 @@ const LIMITS: Limits = Limits {
 
 fn options(epoch: u64, name: &str) -> Options {
     Options {
-        continues: None,
         session: "demo".into(),
         identity: "".into(),
         name: name.into(),
         secret: Secret::None,
         epoch,
+        continues: None,
+        confirms: false,
         when_full: Some(WhenFull::Hold),
         keepalive: None,
         linger: 30,

@@ -107,6 +107,7 @@ impl Outbox {
                 front.topic = Some(None);
             }
             self.insert(buffers, at, front.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+            self.note_told_gaps();
             if let Some(gaps) = &mut self.gaps {
                 gaps.front = GapCounts::default();
             }
@@ -128,6 +129,7 @@ impl Outbox {
             return Ok(());
         }
         self.insert(buffers, self.bytes.len(), back.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+        self.note_told_gaps();
         if let Some(gaps) = &mut self.gaps {
             gaps.back = GapCounts::default();
         }

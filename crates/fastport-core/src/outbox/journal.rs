@@ -52,6 +52,10 @@ impl Outbox {
         let gaps = self.gaps.as_ref().map(|gaps| (gaps.front, gaps.back));
         let mut room = [0; GAP_FRAMES_MAX];
         let mut front = gaps.map(|(front, _)| front);
+        if let Some(time) = self.time_before_kept() {
+            let length = time.encode(&mut room).expect("GAP_FRAMES_MAX is room for a TIME frame");
+            visit(room.get(..length).unwrap_or_default());
+        }
         let boundary = self.boundary();
         for (at, head, _) in self.frames(self.kept) {
             if at >= boundary
@@ -59,7 +63,8 @@ impl Outbox {
             {
                 visit(front.to_frames(&mut room));
             }
-            let is_gap = head.kind() == kind::GAP && (at >= self.settled || self.is_restored);
+            let is_untold = at >= self.settled || self.is_restored || self.has_told_gaps();
+            let is_gap = head.kind() == kind::GAP && is_untold;
             if is_gap || is_counted(head) || head.kind() == kind::TIME {
                 visit(self.bytes.get(at..at + head.total()).unwrap_or_default());
             }

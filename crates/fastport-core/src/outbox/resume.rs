@@ -40,10 +40,10 @@ impl Outbox {
             let newly = count - self.released;
             ledger.delivered += newly;
             self.unacked -= newly;
-            self.kept = self.start_of_counted(newly);
+            self.move_kept(self.start_of_counted(newly));
         }
         (self.released, self.acked) = (count, count);
-        let settled = self.settled;
+        let (settled, keeps_gaps) = (self.settled, self.has_told_gaps());
         self.sent = self.kept;
         self.settled = self.kept;
         self.retain_frames(self.kept, |offset, head, _| {
@@ -51,7 +51,7 @@ impl Outbox {
             match head.kind() {
                 kind::DATA => offset >= settled || is_counted,
                 kind::TIME => true,
-                kind::GAP => offset >= settled || is_restored,
+                kind::GAP => offset >= settled || is_restored || keeps_gaps,
                 _ => false,
             }
         });
@@ -60,6 +60,8 @@ impl Outbox {
         self.unacked = 0;
         self.is_stalled = false;
         self.compact();
+        // without memory for it the time is that of the link
+        self.restore_time(buffers).unwrap_or_default();
         Ok(())
     }
 

@@ -108,6 +108,7 @@ impl Session {
         (peer.last_time, peer.acked_ahead) = (NO_TIME, 0);
         peer.is_blocked = false;
         peer.forget_acks();
+        self.forget_time(index);
         self.record_resumed(index);
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
@@ -206,6 +207,9 @@ impl Session {
         peer.cold.epoch = admission.epoch;
         peer.flags = admission.flags;
         peer.is_own = own.is_some();
+        if peer.is_own {
+            peer.outbox.keep_exact();
+        }
         let mut front = Vec::new();
         welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
         let index = self.place(peer, linger > 0);

@@ -15,6 +15,7 @@ mod memory;
 pub(crate) mod own;
 mod peer;
 mod publish;
+mod relayed;
 mod requests;
 mod subscriptions;
 mod timers;
@@ -33,7 +34,7 @@ use hashbrown::HashMap;
 use self::journal::Journal;
 pub use self::journal::{BadRecord, Restored, Restoring};
 pub use self::members::Spooled;
-pub use self::own::{Counts, Own, Publisher};
+pub use self::own::{Counts, Note, Own, Publisher};
 use self::peer::{Link, Peer};
 pub use self::publish::PublishError;
 use self::topics::Topics;
@@ -386,6 +387,24 @@ impl Session {
             let is_attached =
                 self.at(index).is_some_and(|peer| matches!(peer.link, Link::Attached { .. }));
             if is_attached {
+                self.say_bye(index, reason, retry_ms);
+            }
+        }
+    }
+
+    /// Closes the links of all peers but the daemon's own parts, each of which has its own end;
+    /// `retry_ms` says after what time a peer of those rights should come back.
+    pub fn close_guests(
+        &mut self,
+        reason: ByeReason,
+        retry_ms: &mut dyn FnMut(&Rights) -> Option<u32>,
+    ) {
+        for index in 0..self.peers.len() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let guest = self
+                .at(index)
+                .filter(|peer| matches!(peer.link, Link::Attached { .. }) && !peer.is_own);
+            if let Some(retry_ms) = guest.map(|peer| retry_ms(&peer.rights)) {
                 self.say_bye(index, reason, retry_ms);
             }
         }

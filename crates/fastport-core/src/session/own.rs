@@ -3,6 +3,9 @@
 
 use alloc::boxed::Box;
 
+use fastport_wire::control::ErrorCode;
+use fastport_wire::{Schema, Topic as TopicName, TopicId};
+
 use super::{Limits, PeerKey, Session};
 
 /// What one of the daemon's own parts is allowed beyond what peers are: it may be away for ever, is
@@ -44,8 +47,11 @@ pub struct Counts {
     /// Frames from the peer.
     pub taken: u64,
     /// What it noted with [`Session::set_note`].
-    pub note: [u64; 2],
+    pub note: Note,
 }
+
+/// What one of the daemon's own parts wants to find again; zeros at first.
+pub type Note = [u64; 4];
 
 impl Session {
     /// How far the peer of that identity and name is, with a link or without; a peer without a name
@@ -63,12 +69,30 @@ impl Session {
         self.counts_at(key.index).filter(|_| slot.generation == key.generation)
     }
 
-    /// Has the session remember two numbers for as long as the peer's state is there.
-    pub fn set_note(&mut self, key: PeerKey, note: [u64; 2]) {
+    /// Has the session remember some numbers for as long as the peer's state is there.
+    pub fn set_note(&mut self, key: PeerKey, note: Note) {
         if let Ok(peer) = self.peer_mut(key) {
             peer.tiers_mut().note = note;
             self.record_note(key.index, note);
         }
+    }
+
+    /// Lets the peer publish on a topic, as OPEN does, and tells its id at once.
+    ///
+    /// # Errors
+    /// As OPEN is refused.
+    pub fn open_on(
+        &mut self,
+        key: PeerKey,
+        name: &str,
+        schema: Option<&[u8]>,
+    ) -> Result<TopicId, ErrorCode> {
+        let name = TopicName::parse(name).map_err(|_| ErrorCode::BadTopic)?;
+        if schema.is_some_and(|schema| Schema::decode(schema).is_err()) {
+            return Err(ErrorCode::BadReadings);
+        }
+        self.peer_mut(key).map_err(|_| ErrorCode::Unavailable)?;
+        self.open_topic(key.index, name, schema)
     }
 
     fn counts_at(&self, index: u32) -> Option<Counts> {
@@ -78,7 +102,7 @@ impl Session {
             acked: peer.outbox.figures().acked,
             total: peer.outbox.counted_total(),
             taken: peer.taken,
-            note: peer.tiers.as_ref().map_or([0; 2], |tiers| tiers.note),
+            note: peer.tiers.as_ref().map_or_else(Note::default, |tiers| tiers.note),
         })
     }
 }

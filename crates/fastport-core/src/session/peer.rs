@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use fastport_wire::control::{Tier, WhenFull};
 use fastport_wire::{Filter, Topic as TopicName, TopicId};
 
+use super::own::Note;
+use super::relayed::Relayed;
 use super::topics::Topics;
 use crate::outbox::Outbox;
 use crate::rights::Rights;
@@ -84,11 +86,13 @@ pub(super) struct Tiers {
     pub(super) marks: VecDeque<Mark>,
     /// Of a member: `counted_total` of its outbox before the run at hand.
     pub(super) counted_before: u64,
+    /// Of a gateway: what it said of the messages it passes on.
+    pub(super) relayed: Option<Box<Relayed>>,
     /// Of a member: what it was handed to hold elsewhere and has not confirmed, sorted by
     /// publisher.
     pub(super) handed: Vec<Handed>,
     /// Of one of the daemon's own parts: what it wants to find again.
-    pub(super) note: [u64; 2],
+    pub(super) note: Note,
 }
 
 impl Tiers {

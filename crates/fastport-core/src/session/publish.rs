@@ -50,6 +50,7 @@ impl Session {
             return Ok(Progress { consumed: input.len(), ..Progress::default() });
         }
         peer.link = Link::attached(now.mono);
+        let mut stamped = self.stamped(now, key.index);
         let mut progress = Progress::default();
         while progress.consumed < input.len() && !progress.is_blocked && !progress.pauses {
             let rest = input.get(progress.consumed..).unwrap_or_default();
@@ -63,7 +64,7 @@ impl Session {
                 }
             };
             if head.kind() == kind::DATA {
-                match self.handle_run(now, key.index, rest, head, body) {
+                match self.handle_run(stamped, key.index, rest, head, body) {
                     Taken::Some(bytes, messages) => {
                         progress.consumed += bytes;
                         progress.messages += messages;
@@ -73,6 +74,7 @@ impl Session {
                 }
             } else if self.handle_frame(now, key, head, body) {
                 progress.consumed += head.total();
+                stamped = self.stamped(now, key.index);
             } else {
                 progress.is_blocked = true;
             }
@@ -221,23 +223,35 @@ impl Session {
     fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>, span: Option<Span>) {
         let messages = u64::from(run.messages);
         self.ledger.routed += messages;
-        if self.at(reader.peer).is_none_or(|peer| peer.is_leaving) {
-            self.ledger.drop_messages(GapCause::ReaderGone, messages);
-            return;
+        match self.at(reader.peer).filter(|peer| !peer.is_leaving) {
+            None => {
+                self.ledger.drop_messages(GapCause::ReaderGone, messages);
+                return;
+            }
+            // what waits for it is what must not be lost
+            Some(peer) if !run.is_counted && peer.is_own && peer.is_away() => {
+                return self.pass_by(now, reader, run, GapCause::LinkLost);
+            }
+            Some(_) => {}
         }
         while let Err(NoBudget) = self.try_deliver(now, reader, run, span) {
             if self.evict_oldest() {
                 continue;
             }
-            let Self { peers, topics, ledger, .. } = self;
-            let slot = peers.get_mut(reader.peer as usize);
-            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-            let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
-            let preface = peer.preface(reader.announced, announcement, now.unix_ms);
-            peer.outbox.skip_run_after(ledger, &preface, run, GapCause::Budget);
+            self.pass_by(now, reader, run, GapCause::Budget);
             break;
         }
         self.wake(reader.peer);
+    }
+
+    /// A reader does not get a run: it is booked, and the reader told when it reads on.
+    fn pass_by(&mut self, now: Now, reader: &Reader, run: &Run<'_>, cause: GapCause) {
+        let Self { peers, topics, ledger, .. } = self;
+        let slot = peers.get_mut(reader.peer as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
+        let preface = peer.preface(reader.announced, announcement, now.unix_ms);
+        peer.outbox.skip_run_after(ledger, &preface, run, cause);
     }
 
     #[inline]
@@ -357,6 +371,10 @@ impl Session {
             Frame::Chunk { .. } | Frame::Credit { .. } => {
                 self.refuse(index, 0, ErrorCode::UnknownId);
             }
+            Frame::Time { unix_ms } => self.handle_time(index, unix_ms),
+            // what is not written down would be forgotten
+            Frame::Gap { .. } if self.is_frozen() => return false,
+            Frame::Gap { topic, count, cause } => self.handle_gap(index, topic, count, cause),
             _ => self.fail(index, ErrorCode::Unexpected, "this frame goes from relay to peer"),
         }
         true
@@ -426,6 +444,11 @@ impl Session {
 }
 
 impl Peer {
+    /// Whether it has no link, and may come back.
+    fn is_away(&self) -> bool {
+        matches!(self.link, Link::Lingering { .. })
+    }
+
     /// Whether counted messages wait for it, rather than being dropped.
     pub(super) fn must_not_lose(&self) -> bool {
         self.outbox.when_full() == WhenFull::Hold

@@ -132,7 +132,7 @@ impl Session {
     }
 
     /// Finds or makes a topic and lets a peer publish on it.
-    fn open_topic(
+    pub(super) fn open_topic(
         &mut self,
         index: u32,
         name: TopicName<'_>,

@@ -1,5 +1,7 @@
 //! The relay's promises, one test each, by hand-moved time.
 
+mod relayed;
+
 use std::borrow::ToOwned;
 use std::string::String;
 use std::vec;
@@ -2119,12 +2121,12 @@ fn the_daemons_own_parts_are_waited_for_and_not_limited() {
 fn a_note_is_found_again() {
     let mut rig = Rig::new(limits());
     let lane = rig.attach(own(9, "bulk"));
-    rig.session.set_note(lane, [7, u64::MAX]);
+    rig.session.set_note(lane, [7, u64::MAX, 0, 1]);
     let now = rig.now().mono;
     rig.session.detach(now, lane);
     assert_eq!(
         rig.session.counts("$uplink", "bulk").map(|counts| counts.note),
-        Some([7, u64::MAX])
+        Some([7, u64::MAX, 0, 1])
     );
     assert_eq!(rig.session.counts("$uplink", "alarm"), None);
     assert_eq!(rig.session.counts_of(lane), None, "that link is gone");

@@ -21,7 +21,7 @@ pub use self::record::BadRecord;
 use self::record::{CountsRecord, Numbers, PeerRecord, Record, push_number};
 pub use self::restore::{Restored, Restoring};
 use super::peer::{Held, Peer};
-use super::{PeerKey, Session, push_frame};
+use super::{Note, PeerKey, Session, push_frame};
 use crate::outbox::Run;
 use crate::time::Now;
 
@@ -226,7 +226,7 @@ impl Session {
         }
     }
 
-    pub(super) fn record_note(&mut self, index: u32, note: [u64; 2]) {
+    pub(super) fn record_note(&mut self, index: u32, note: Note) {
         if self.lasts(index) {
             self.record(&Record::Note { peer: index, note });
         }
@@ -328,6 +328,22 @@ impl Session {
         }
         if let Some(journal) = &mut self.journal {
             (journal.watched, journal.holders) = (watched, holders);
+        }
+    }
+
+    /// Records what a gateway said.
+    pub(super) fn record_said(&mut self, peer: u32, topic: TopicId, cause: GapCause, count: u64) {
+        if self.lasts(peer) {
+            self.record(&Record::Said { peer, topic, cause, count });
+        }
+    }
+
+    /// Records that a reader that must not lose is told of messages that will not come.
+    pub(super) fn record_told(&mut self, peer: u32, topic: TopicId, cause: GapCause, count: u64) {
+        if self.counted_at_holder(peer).is_some() {
+            let mut frames = Vec::new();
+            push_frame(&mut frames, &Frame::Gap { topic: Some(topic), count, cause });
+            self.record(&Record::Pushed { peer, frames: &frames });
         }
     }
 

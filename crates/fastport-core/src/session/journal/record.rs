@@ -7,7 +7,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use fastport_wire::control::{Tier, WhenFull};
+use fastport_wire::frame::GapCause;
 use fastport_wire::{TopicId, varint};
+
+use crate::session::Note;
 
 /// Bytes that are no records, or not the records of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +66,13 @@ pub(super) enum Record<'a> {
     /// A peer's ACKs speak for a tier.
     Member { peer: u32, tier: Tier },
     /// See [`super::super::Session::set_note`].
-    Note { peer: u32, note: [u64; 2] },
+    Note { peer: u32, note: Note },
     /// See [`super::super::Session::take_marks`].
     Take { peer: u32, count: u64 },
     /// See [`super::super::Session::confirm`].
     Confirm { peer: u32, publisher: u32, tier: Tier, count: u64 },
+    /// A gateway said, behind what came from it so far, that messages will not come.
+    Said { peer: u32, topic: TopicId, cause: GapCause, count: u64 },
     /// A peer's state has ended.
     Gone { peer: u32 },
     /// Only in a snapshot: how far a peer is. What it still gets follows as [`Record::Pushed`].
@@ -202,6 +207,7 @@ impl<'a> Record<'a> {
             Self::Counts(_) => 19,
             Self::Mark { .. } => 20,
             Self::Handed { .. } => 21,
+            Self::Said { .. } => 22,
         }
     }
 
@@ -247,8 +253,11 @@ impl<'a> Record<'a> {
                 push_bytes(out, frames);
             }
             Self::Ack { peer, count, total } => numbers(out, &[peer.into(), count, total]),
+            Self::Said { peer, topic, cause, count } => {
+                numbers(out, &[peer.into(), topic.get().into(), cause as u64, count]);
+            }
             Self::Member { peer, tier } => numbers(out, &[peer.into(), tier.number().into()]),
-            Self::Note { peer, note } => numbers(out, &[peer.into(), note[0], note[1]]),
+            Self::Note { peer, note: [a, b, c, d] } => numbers(out, &[peer.into(), a, b, c, d]),
             Self::Take { peer, count } => numbers(out, &[peer.into(), count]),
             Self::Confirm { peer, publisher, tier, count } => {
                 numbers(out, &[peer.into(), publisher.into(), tier.number().into(), count]);
@@ -306,7 +315,10 @@ impl<'a> Record<'a> {
             12 => Self::Pushed { peer: fields.u32()?, frames: fields.bytes()? },
             13 => Self::Ack { peer: fields.u32()?, count: fields.u64()?, total: fields.u64()? },
             14 => Self::Member { peer: fields.u32()?, tier: fields.tier()? },
-            15 => Self::Note { peer: fields.u32()?, note: [fields.u64()?, fields.u64()?] },
+            15 => Self::Note {
+                peer: fields.u32()?,
+                note: [fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?],
+            },
             16 => Self::Take { peer: fields.u32()?, count: fields.u64()? },
             17 => Self::Confirm {
                 peer: fields.u32()?,
@@ -335,6 +347,12 @@ impl<'a> Record<'a> {
                 publisher: fields.u32()?,
                 from: fields.u64()?,
                 to: fields.u64()?,
+            },
+            22 => Self::Said {
+                peer: fields.u32()?,
+                topic: fields.topic()?,
+                cause: GapCause::from_number(fields.u8()?),
+                count: fields.u64()?,
             },
             _ => return None,
         })
@@ -462,7 +480,7 @@ mod tests {
         };
         let counts =
             CountsRecord { peer: 0, taken: 1, acked: 2, released: 300, held: [1, 2, 3, u64::MAX] };
-        let (tier, note) = (Tier::Central, [u64::MAX, 0]);
+        let (tier, note) = (Tier::Central, [u64::MAX, 0, 1, 2]);
         let holders = Numbers::of(&[1, 0x80, 1]);
         vec![
             Record::Ids { count: 9 },
@@ -502,6 +520,7 @@ mod tests {
             Record::Counts(counts),
             Record::Mark { peer: 1, publisher: 2, tier, at: 3, length: 2, count: 9 },
             Record::Handed { peer: 1, publisher: 2, from: 3, to: 4 },
+            Record::Said { peer: 1, topic: id(2), cause: GapCause::Expired, count: 1 << 33 },
         ]
     }
 

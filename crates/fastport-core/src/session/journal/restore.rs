@@ -155,6 +155,9 @@ impl<'a> Restoring<'a> {
                 }
             }
             Record::Counts(counts) => self.counts(&counts),
+            Record::Said { peer, topic, cause, count } => {
+                self.with(peer, |peer| peer.note_said(topic, cause, count));
+            }
             _ => self.apply_to_member(record)?,
         }
         Some(())
@@ -258,6 +261,9 @@ impl<'a> Restoring<'a> {
         // one that is 0 would not be in a journal
         (state.cold.linger, state.cold.keepalive) = (record.linger.max(1), record.keepalive);
         (state.flags, state.is_own) = (flags, own.is_some());
+        if state.is_own {
+            state.outbox.keep_exact();
+        }
         let until = self.now.after(u64::from(state.cold.linger) * 1000);
         state.link = Link::Lingering { until };
         let index = session.place(state, true);

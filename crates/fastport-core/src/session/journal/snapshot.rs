@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use super::record::Record;
-use crate::session::Session;
 use crate::session::peer::Peer;
+use crate::session::{Note, Session};
 
 impl Session {
     /// Writes all that the journal is about, in pieces of some 64 KiB; they make sense together only.
@@ -54,7 +54,7 @@ impl Session {
         if peer.is_known {
             Record::Known { peer: index }.encode(out);
         }
-        if let Some(tiers) = peer.tiers.as_ref().filter(|tiers| tiers.note != [0; 2]) {
+        if let Some(tiers) = peer.tiers.as_ref().filter(|tiers| tiers.note != Note::default()) {
             Record::Note { peer: index, note: tiers.note }.encode(out);
         }
         for &id in &peer.open_topics {
@@ -78,6 +78,9 @@ impl Session {
         let Some(peer) = peer else { return };
         peer.outbox.settle_all(buffers, ledger);
         Record::Counts(peer.to_counts(index)).encode(out);
+        for (topic, cause, count) in peer.said() {
+            Record::Said { peer: index, topic, cause, count }.encode(out);
+        }
         if !peer.must_not_lose() {
             return;
         }

@@ -1,0 +1,338 @@
+//! What the local session has for the central instance: its frames, in their order.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use fastport_core::client::{Client, PublishError};
+use fastport_wire::control::{ErrorCode, Tier};
+use fastport_wire::field::{MAX_BODY, kind};
+use fastport_wire::frame::{self, DataFlags};
+use fastport_wire::{Frame, Topic, TopicId};
+
+use super::{Ended, Notice, Task, push_notice};
+use crate::config::WaitFor;
+use crate::uplink::figures::LaneFigures;
+use crate::uplink::note::Note;
+
+/// Where a topic's messages go.
+enum Route {
+    /// The answer to OPEN is not here yet.
+    Opening,
+    /// To that topic at the central instance.
+    Open(TopicId),
+    /// The central instance does not want them.
+    Refused,
+    /// No rule carries them on this lane.
+    NotOurs,
+}
+
+struct Known {
+    route: Route,
+    /// its name at the central instance
+    name: Box<str>,
+    schema: Option<Box<[u8]>>,
+}
+
+pub(super) struct Up {
+    topics: HashMap<TopicId, Known>,
+    opening: HashMap<u32, TopicId>,
+    input: Vec<u8>,
+    /// Before it all is done with: 0 <= done <= seen <= input.len()
+    done: usize,
+    /// Before it every TOPIC was looked at.
+    seen: usize,
+    clock: Option<u64>,
+    /// Counted frames of the local epoch that were carried, or need not be.
+    read: u64,
+    /// Counted frames that are acknowledged here: <= read
+    acked: u64,
+    told: u64,
+    /// Counted frames that the central instance had when the link began, by its count.
+    at_central: u64,
+    /// Counted frames that are where they have to be, by the central instance's count.
+    held: u64,
+    words: Vec<u8>,
+}
+
+/// What became of the first frame of the input.
+enum Step {
+    /// It is done with, for so many bytes.
+    Done(usize),
+    /// It waits: for an answer, for an acknowledgement, for room.
+    Waits,
+}
+
+impl Up {
+    pub(super) fn new(acked: u64) -> Self {
+        Self {
+            topics: HashMap::new(),
+            opening: HashMap::new(),
+            input: Vec::new(),
+            done: 0,
+            seen: 0,
+            clock: None,
+            read: acked,
+            acked,
+            told: acked,
+            at_central: 0,
+            held: 0,
+            words: Vec::new(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, at_central: u64) {
+        self.at_central = at_central;
+    }
+
+    pub(super) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// The central instance holds so many, by its count.
+    pub(super) fn note_held(&mut self, held: u64) {
+        self.held = self.held.max(held);
+    }
+
+    /// Acknowledges what is where it has to be, as far as it was read.
+    pub(super) fn settle(&mut self, note: &Note) {
+        // the numbers wrap; a count of before the link began lies behind what is acknowledged
+        let newly = note.up_here(self.held).wrapping_sub(self.acked);
+        if newly <= u64::MAX / 2 {
+            self.acked = self.read.min(self.acked.saturating_add(newly));
+        }
+    }
+
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        let rest = self.input.get(self.done..).unwrap_or_default();
+        let first = frame::head(rest, MAX_BODY).ok().flatten().map_or(0, |head| head.total());
+        let room = INPUT.max(first).saturating_sub(rest.len()).min(bytes.len());
+        if room > 0 {
+            self.input.drain(..self.done);
+            (self.seen, self.done) = (self.seen - self.done, 0);
+            self.input.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        }
+        room
+    }
+
+    /// Frames for the local session.
+    pub(super) fn poll_words(&mut self) -> Option<Vec<u8>> {
+        if self.told < self.acked {
+            self.told = self.acked;
+            let taken = self.acked;
+            self.say(&Frame::Ack { taken, durable: None, central: None, repeat: false });
+        }
+        (!self.words.is_empty()).then(|| std::mem::take(&mut self.words))
+    }
+
+    /// A request succeeded; if it was OPEN, its topic is open.
+    pub(super) fn opened(&mut self, request: u32, id: Option<TopicId>) {
+        let Some(topic) = self.opening.remove(&request) else { return };
+        let Some(known) = self.topics.get_mut(&topic) else { return };
+        known.route = id.map_or(Route::Refused, Route::Open);
+    }
+
+    /// A request failed; if it was OPEN, what people should know.
+    pub(super) fn refused(&mut self, request: u32, code: Option<ErrorCode>) -> Option<Notice> {
+        let known = self.topics.get_mut(&self.opening.remove(&request)?)?;
+        known.route = Route::Refused;
+        Some(Notice::TopicRefused { topic: known.name.clone(), code })
+    }
+
+    pub(super) fn carry(
+        &mut self,
+        client: &mut Client,
+        task: &Task,
+        note: &mut Note,
+        figures: &Arc<LaneFigures>,
+        notices: &mut VecDeque<Notice>,
+        allowance: usize,
+    ) -> Result<usize, Ended> {
+        self.look_ahead(client, task);
+        let mut carried = 0;
+        let input = std::mem::take(&mut self.input);
+        let mut done = Ok(());
+        while carried < allowance {
+            let rest = input.get(self.done..).unwrap_or_default();
+            let Ok(Some((head, body))) = frame::split(rest, MAX_BODY) else { break };
+            let mut hand = Hand { client, task, note, figures, notices };
+            let step = match head.kind() {
+                kind::PADDING => Ok(Step::Done(0)),
+                _ => match Frame::from_parts(head, body) {
+                    Ok(frame) => self.step(&mut hand, &frame),
+                    // the local session is this very program
+                    Err(_) => Ok(Step::Done(0)),
+                },
+            };
+            match step {
+                Ok(Step::Done(bytes)) => carried += bytes,
+                Ok(Step::Waits) => break,
+                Err(error) => {
+                    done = Err(error);
+                    break;
+                }
+            }
+            self.done += head.total();
+            self.seen = self.seen.max(self.done);
+        }
+        self.input = input;
+        done.map(|()| carried)
+    }
+
+    /// Asks for every topic that is announced in the input before its first message has its turn:
+    /// a thousand new topics cost one round trip.
+    fn look_ahead(&mut self, client: &mut Client, task: &Task) {
+        let input = std::mem::take(&mut self.input);
+        while let Some(rest) = input.get(self.seen..) {
+            let Ok(Some((head, body))) = frame::split(rest, MAX_BODY) else { break };
+            if head.kind() == kind::TOPIC
+                && let Ok(Frame::Topic { id, name, schema }) = Frame::from_parts(head, body)
+                // one that changes has its turn after the messages before it
+                && !self.topics.contains_key(&id)
+            {
+                self.meet(client, task, id, name, schema);
+            }
+            self.seen += head.total();
+        }
+        self.input = input;
+    }
+
+    fn meet(
+        &mut self,
+        client: &mut Client,
+        task: &Task,
+        id: TopicId,
+        name: &str,
+        schema: Option<&[u8]>,
+    ) {
+        let topic = Topic::parse(name).ok();
+        let carried = topic.and_then(|topic| task.rules.up(topic));
+        let carried = carried.filter(|carried| carried.rule.lane == task.lane);
+        let (route, name) = match carried {
+            None => (Route::NotOurs, name.into()),
+            Some(carried) if Topic::parse(&carried.name).is_err() => {
+                (Route::Refused, carried.name.into_boxed_str())
+            }
+            Some(carried) => {
+                let tier = match task.wait_for {
+                    WaitFor::Central => Some(Tier::Central.number()),
+                    WaitFor::Taken => None,
+                };
+                self.opening.insert(client.open_topic(&carried.name, schema, tier), id);
+                (Route::Opening, carried.name.into_boxed_str())
+            }
+        };
+        self.topics.insert(id, Known { route, name, schema: schema.map(Box::from) });
+    }
+
+    fn step(&mut self, hand: &mut Hand<'_>, frame: &Frame<'_>) -> Result<Step, Ended> {
+        match *frame {
+            Frame::Data { flags, topic, payload } => return self.data(hand, flags, topic, payload),
+            Frame::Time { unix_ms } => self.clock = Some(unix_ms),
+            Frame::Topic { id, name, schema } => {
+                let known = self.topics.get(&id);
+                if known.is_none_or(|known| known.schema.as_deref() != schema) {
+                    self.meet(hand.client, hand.task, id, name, schema);
+                }
+            }
+            Frame::Gap { topic, count, cause } => {
+                let known = topic.and_then(|topic| self.topics.get(&topic));
+                match known.map(|known| &known.route) {
+                    Some(Route::Opening) => return Ok(Step::Waits),
+                    Some(Route::Open(id)) if hand.task.relays => {
+                        hand.client.tell_gap(*id, count, cause);
+                    }
+                    _ => {}
+                }
+                hand.figures.note_dropped(cause, count);
+            }
+            Frame::Ping { token } => {
+                // the session asks since it waits for room
+                self.say(&Frame::Pong { token });
+            }
+            // WELCOME, answers to SUBSCRIBE, BYE: the seat says the same
+            _ => {}
+        }
+        Ok(Step::Done(0))
+    }
+
+    fn data(
+        &mut self,
+        hand: &mut Hand<'_>,
+        flags: DataFlags,
+        topic: TopicId,
+        payload: &[u8],
+    ) -> Result<Step, Ended> {
+        let is_counted = flags.contains(DataFlags::COUNTED);
+        let number = self.read + u64::from(is_counted);
+        let there = hand.note.up_there(number);
+        // the numbers wrap
+        if is_counted && self.at_central.wrapping_sub(there) <= u64::MAX / 2 {
+            // it is there since an earlier link
+            self.read = number;
+            return Ok(Step::Done(0));
+        }
+        let Some(known) = self.topics.get(&topic) else { return Ok(self.skip(hand, is_counted)) };
+        let id = match known.route {
+            Route::Opening => return Ok(Step::Waits),
+            Route::Refused | Route::NotOurs => return Ok(self.skip(hand, is_counted)),
+            Route::Open(id) => id,
+        };
+        let clock = self.clock.filter(|_| hand.task.relays);
+        match hand.client.publish_on(id, clock, flags, payload) {
+            Ok(count) if is_counted && count != there => Err(Ended::OtherState),
+            Ok(_) => {
+                self.read = number;
+                hand.figures.messages_up.add(1);
+                hand.figures.payload_up.add(payload.len() as u64);
+                Ok(Step::Done(payload.len() + FRAME))
+            }
+            Err(PublishError::TooLong) => {
+                let (topic, bytes) = (known.name.clone(), payload.len());
+                if !hand.figures.note_too_long() {
+                    push_notice(hand.notices, Some(Notice::TooLong { topic, bytes }));
+                }
+                Ok(self.skip(hand, is_counted))
+            }
+            Err(PublishError::Full | PublishError::NotOpen) => Ok(Step::Waits),
+        }
+    }
+
+    /// A message is not carried. A counted one leaves a hole in the count, which is closed when all
+    /// before it is where it has to be: then either side's count says the same, whatever is lost.
+    fn skip(&mut self, hand: &mut Hand<'_>, is_counted: bool) -> Step {
+        if is_counted {
+            if self.acked < self.read {
+                hand.client.ask_for_ack();
+                return Step::Waits;
+            }
+            self.read += 1;
+            self.acked = self.read;
+            hand.note.up = hand.note.up.wrapping_sub(1);
+        }
+        hand.figures.refused_up.add(1);
+        Step::Done(0)
+    }
+
+    fn say(&mut self, frame: &Frame<'_>) {
+        let at = self.words.len();
+        self.words.resize(at + frame.encoded_len(), 0);
+        let room = self.words.get_mut(at..).unwrap_or_default();
+        // room was just made
+        let length = frame.encode(room).unwrap_or_default();
+        self.words.truncate(at + length);
+    }
+}
+
+/// What a step works with.
+struct Hand<'a> {
+    client: &'a mut Client,
+    task: &'a Task,
+    note: &'a mut Note,
+    figures: &'a Arc<LaneFigures>,
+    notices: &'a mut VecDeque<Notice>,
+}
+
+/// Bytes that are looked ahead for topics.
+const INPUT: usize = 64 * 1024;
+/// What a frame is beside its payload, about.
+const FRAME: usize = 6;

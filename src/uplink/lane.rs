@@ -1,0 +1,468 @@
+//! The task of a lane: links one after another, to the first central instance that takes it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastport_client::{ConnectError, Fault, Proxy, ProxyError, Target, TargetError};
+use fastport_core::client::{Options, Secret};
+use fastport_core::handshake::Refusal;
+use fastport_core::proof::NONCE_BYTES;
+use fastport_wire::control::{ByeReason, ErrorCode, WhenFull, features};
+use tracing::{debug, info, warn};
+
+use super::bridge::{Bridge, Task};
+use super::ceiling::Ceiling;
+use super::figures::{Failure, Figures, LaneFigures, LinkState};
+use super::flow;
+use super::local::Place;
+use super::note::Note;
+use super::retry::{Cause, Retry};
+use super::rules::Rules;
+use super::run::{Probe, Run, Times, Why, local};
+use super::way::Way;
+use crate::config::{self, Lane};
+use crate::hub::Hub;
+
+/// An uplink; see the module `uplink`.
+pub struct Uplink {
+    config: config::Uplink,
+    central_session: Box<str>,
+    rules: Arc<Rules>,
+    places: Vec<(Lane, Place)>,
+    ceiling: Ceiling,
+    figures: Arc<Figures>,
+}
+
+/// An uplink cannot be set up: the operator's to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UplinkError {
+    /// A URL of a central instance.
+    Central(String, TargetError),
+    /// The proxy's URL.
+    Proxy(String, ProxyError),
+    /// The local session does not take a lane.
+    NoPlace(&'static str, Refusal),
+}
+
+impl fmt::Display for UplinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Central(url, error) => write!(f, "uplink.central: {url:?}: {error}"),
+            Self::Proxy(url, error) => write!(f, "uplink.proxy: {url:?}: {error}"),
+            Self::NoPlace(lane, refusal) => write!(
+                f,
+                "uplink: no place for lane {lane} in the session ({}): raise limits.memory",
+                refusal.code
+            ),
+        }
+    }
+}
+
+impl std::error::Error for UplinkError {}
+
+impl Uplink {
+    /// An uplink of a session of the hub. From here on the session keeps for it what its rules select.
+    ///
+    /// # Errors
+    /// [`UplinkError`].
+    pub fn new(
+        config: &config::Uplink,
+        session: &str,
+        hub: &Arc<Hub>,
+    ) -> Result<Arc<Self>, UplinkError> {
+        for url in &config.central {
+            Target::parse(url).map_err(|error| UplinkError::Central(url.clone(), error))?;
+        }
+        if let Some(url) = &config.proxy {
+            Proxy::parse(url).map_err(|error| UplinkError::Proxy(url.clone(), error))?;
+        }
+        let rules = Arc::new(Rules::new(config));
+        let outbox = config.spool.memory.as_usize();
+        let place = |lane| Place::new(Arc::clone(hub), session, &rules, lane, outbox);
+        let places: Vec<_> = rules.lanes().into_iter().map(|lane| (lane, place(lane))).collect();
+        for (lane, place) in &places {
+            place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
+        }
+        let central_session = config.central_session.as_ref();
+        let central_session = central_session.map_or(session, |session| session.as_str()).into();
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            central_session,
+            figures: Arc::new(Figures::new(&rules.lanes())),
+            rules,
+            places,
+            ceiling: Ceiling::new(config.bytes_per_second.0, Instant::now()),
+        }))
+    }
+
+    /// The lanes that some rule names.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<Lane> {
+        self.rules.lanes()
+    }
+
+    /// What it counts and shows.
+    #[must_use]
+    pub fn figures(&self) -> &Arc<Figures> {
+        &self.figures
+    }
+
+    /// Whether everything counted is where it has to be.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let counts = self.places.iter().filter_map(|(_, place)| place.counts());
+        counts.into_iter().all(|counts| counts.acked == counts.total)
+    }
+
+    /// Carries a lane, until it is dropped.
+    ///
+    /// Cancel-safe: what a lane has to remember is in the local session.
+    pub async fn run(&self, lane: Lane) {
+        let Some((_, place)) = self.places.iter().find(|(known, _)| *known == lane) else { return };
+        let figures = self.figures.of(lane);
+        let retry = Retry::new(self.config.retry_first, self.config.retry_most);
+        let mut carrier = Carrier {
+            uplink: self,
+            lane,
+            place,
+            figures,
+            ways: self.config.central.iter().map(|_| None).collect(),
+            at: 0,
+            retry,
+            relays: true,
+            renews: false,
+            returns_failed: 0,
+            told: None,
+        };
+        carrier.run().await;
+    }
+}
+
+/// What a lane knows from link to link.
+struct Carrier<'a> {
+    uplink: &'a Uplink,
+    lane: Lane,
+    place: &'a Place,
+    figures: Arc<LaneFigures>,
+    ways: Vec<Option<Arc<Way>>>,
+    /// which of the central instances is next
+    at: usize,
+    retry: Retry,
+    /// the central instance takes TIME and GAP, as far as is known
+    relays: bool,
+    /// its state is not this lane's: the next link begins an epoch
+    renews: bool,
+    /// returns to the favourite that came to nothing
+    returns_failed: u32,
+    /// the failure that people were told of last, until there is a link
+    told: Option<(Failure, Instant)>,
+}
+
+impl Carrier<'_> {
+    async fn run(&mut self) {
+        loop {
+            let (why, held) = self.attempt().await;
+            let (failure, cause) = self.judge(&why);
+            self.report(&why, failure, held);
+            self.retry.note_link(held.unwrap_or_default());
+            let wait = self.choose_next(&why, cause, held.is_some());
+            self.show(LinkState::Waiting);
+            self.look_while_waiting(wait).await;
+        }
+    }
+
+    /// Makes one link and runs it; why it is over, and for how long there was one.
+    async fn attempt(&mut self) -> (Why, Option<Duration>) {
+        let config = &self.uplink.config;
+        let Some(url) = config.central.get(self.at).cloned() else {
+            return (Why::Here("there is no central instance"), None);
+        };
+        self.figures.attempts.add(1);
+        self.figures.state().url.clone_from(&url);
+        self.show(LinkState::Connecting);
+        let times = Times {
+            welcome_by: tokio::time::Instant::now() + config.connect_timeout,
+            connect_timeout: config.connect_timeout,
+            dead_after: config.dead_after,
+        };
+        let way = match self.way(&url).await {
+            Ok(way) => way,
+            Err(error) => return (Why::Connect(error), None),
+        };
+        let connecting = tokio::time::timeout_at(times.welcome_by, way.connector.connect());
+        let connected = match connecting.await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return (Why::Connect(error), None),
+            Err(_) => return (Why::Connect(ConnectError::TimedOut(times.connect_timeout)), None),
+        };
+        self.figures.state().address = Some(connected.peer.clone());
+        let mut nonce = [0; NONCE_BYTES];
+        if getrandom::fill(&mut nonce).is_err() {
+            return (Why::Here("no randomness from the kernel"), None);
+        }
+        let Some(bridge) = self.bridge(&url, &way.secret) else {
+            return (Why::Here("the local session has no place for the lane"), None);
+        };
+        let probe = self.probe();
+        let (lane, figures, told) = (self.lane, Arc::clone(&self.figures), &mut self.told);
+        let mut ready_at = None;
+        let peer = connected.peer;
+        let mut on_ready = |resumed: bool| {
+            ready_at = Some(Instant::now());
+            *told = None;
+            figures.connects.add(1);
+            let mut state = figures.state();
+            (state.link, state.error) = (LinkState::Ready, None);
+            state.since = ready_at;
+            drop(state);
+            info!(lane = lane.name(), %url, address = %peer, resumed, "uplink ready");
+        };
+        let parts = (self.place, &self.figures, &self.uplink.ceiling);
+        let random = random();
+        let mut run =
+            Run::new(lane, parts, times, bridge, connected.link, probe, &mut on_ready, random);
+        let why = Box::pin(run.until_end(nonce)).await;
+        drop(run);
+        (why, ready_at.map(|since| since.elapsed()))
+    }
+
+    /// The bridge for a link to that central instance; `None`: the lane has no place.
+    fn bridge(&mut self, url: &str, secret: &Secret) -> Option<Bridge> {
+        let Some(counts) = self.place.counts() else {
+            // the session was made anew
+            self.place.settle(random()).ok()?;
+            return None;
+        };
+        let local = local(&counts);
+        let known = Note::from_words(counts.note);
+        let renews = std::mem::take(&mut self.renews) || !known.is_of(url);
+        let note = if renews { Note::begin(url, random(), &local) } else { known };
+        let payload_limit = self.place.payload_limit();
+        let uplink = self.uplink;
+        let task = Task {
+            rules: Arc::clone(&uplink.rules),
+            lane: self.lane,
+            wait_for: uplink.config.wait_for,
+            relays: self.relays,
+            payload_limit,
+        };
+        let identity = uplink.config.identity.as_deref().unwrap_or_default();
+        // without a credential all gateways are one identity, and a name would be one for all
+        let name = if matches!(secret, Secret::None) { "" } else { self.lane.name() };
+        let dead_after = u32::try_from(uplink.config.dead_after.as_secs()).unwrap_or(u32::MAX);
+        let options = Options {
+            session: uplink.central_session.clone(),
+            identity: identity.into(),
+            name: name.into(),
+            secret: secret.clone(),
+            epoch: 0,
+            continues: None,
+            confirms: true,
+            when_full: Some(WhenFull::Hold),
+            keepalive: Some((dead_after / 2).max(1)),
+            linger: u32::MAX,
+            flags: features::ACK_CENTRAL,
+            outbox: flow::MOST.max(payload_limit.saturating_add(FRAME_ROOM)),
+        };
+        Some(Bridge::new(task, options, (local, note), Arc::clone(&self.figures)))
+    }
+
+    /// The way to a central instance. Its files are read when it is needed first, and again when
+    /// nothing else would help.
+    async fn way(&mut self, url: &str) -> Result<Arc<Way>, ConnectError> {
+        if let Some(Some(way)) = self.ways.get(self.at) {
+            return Ok(Arc::clone(way));
+        }
+        let (config, url) = (self.uplink.config.clone(), url.to_owned());
+        let found = tokio::task::spawn_blocking(move || Way::find(&config, &url)).await;
+        let way = Arc::new(found.map_err(|_| ConnectError::Internal)??);
+        if let Some(place) = self.ways.get_mut(self.at) {
+            *place = Some(Arc::clone(&way));
+        }
+        Ok(way)
+    }
+
+    /// While another than the favourite serves: ends when that one takes connections again.
+    fn probe(&mut self) -> Option<Probe> {
+        let favourite = self.ways.first()?.clone().filter(|_| self.at > 0)?;
+        let pause = self.uplink.config.look_back;
+        let pause = pause.saturating_mul(1 << self.returns_failed.min(8));
+        let after = self.uplink.config.connect_timeout;
+        Some(Box::pin(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                if let Ok(Ok(())) = tokio::time::timeout(after, favourite.connector.probe()).await {
+                    return;
+                }
+            }
+        }))
+    }
+
+    /// What a failure is, and what it means for the next attempt.
+    fn judge(&mut self, why: &Why) -> (Failure, Cause) {
+        match why {
+            Why::Connect(error) => self.judge_error(error),
+            Why::Silent(_) => (Failure::Silent, Cause::Network),
+            Why::OtherState => {
+                self.renews = true;
+                (Failure::Refused, Cause::Trouble)
+            }
+            Why::NoStore => (Failure::Refused, Cause::Trouble),
+            Why::Here(_) => (Failure::Here, Cause::Trouble),
+            Why::Return => (Failure::Bye, Cause::Switch),
+        }
+    }
+
+    fn judge_error(&mut self, error: &ConnectError) -> (Failure, Cause) {
+        let failure = match error {
+            ConnectError::Resolve { .. } => Failure::Name,
+            ConnectError::Unreachable(_) => Failure::Unreachable,
+            ConnectError::TimedOut(_) => Failure::TimedOut,
+            ConnectError::Tls { .. }
+            | ConnectError::WebSocket { .. }
+            | ConnectError::Proxy { .. } => Failure::Transport,
+            ConnectError::Fault(Fault::Bye { .. }) => Failure::Bye,
+            ConnectError::Fault(_) | ConnectError::PasswordInClear(_) => Failure::Refused,
+            ConnectError::Lost(_) | ConnectError::Hangup => Failure::Lost,
+            _ => Failure::Here,
+        };
+        if let ConnectError::Fault(Fault::Refused { code: Some(ErrorCode::Unexpected), .. }) = error
+            && std::mem::take(&mut self.relays)
+        {
+            warn!(
+                lane = self.lane.name(),
+                "the central instance takes no times and gaps from this gateway: it goes on without"
+            );
+            return (failure, Cause::Switch);
+        }
+        if let ConnectError::Fault(Fault::Refused { code: Some(ErrorCode::BadAck), .. }) = error {
+            self.renews = true;
+        }
+        let is_network = match error {
+            ConnectError::Fault(Fault::Bye { reason, .. }) => {
+                !matches!(reason, Some(ByeReason::Removed | ByeReason::Replaced))
+            }
+            ConnectError::Fault(_) => false,
+            ConnectError::Internal => false,
+            error => !error.is_fatal(),
+        };
+        let cause = match error.retry_after() {
+            Some(hint) => Cause::Asked(hint),
+            None if error.is_fatal() => {
+                // its files may be others by then
+                if let Some(way) = self.ways.get_mut(self.at) {
+                    *way = None;
+                }
+                Cause::Fatal
+            }
+            None if is_network => Cause::Network,
+            None => Cause::Trouble,
+        };
+        (failure, cause)
+    }
+
+    /// Which central instance is next, and how long to wait before it.
+    fn choose_next(&mut self, why: &Why, cause: Cause, was_ready: bool) -> Duration {
+        let (now, random) = (Instant::now(), random());
+        if matches!(why, Why::Return) {
+            self.at = 0;
+            self.returns_failed += 1;
+            return Duration::ZERO;
+        }
+        if was_ready && self.at == 0 {
+            self.returns_failed = 0;
+        }
+        let has_others = self.uplink.config.central.len() > 1;
+        if was_ready || cause == Cause::Switch {
+            // the favourite first
+            self.at = if cause == Cause::Switch { self.at } else { 0 };
+            return if has_others { LEAST_WAIT } else { self.retry.next(now, random, cause) };
+        }
+        self.at = (self.at + 1) % self.uplink.config.central.len().max(1);
+        if self.at > 0 { LEAST_WAIT } else { self.retry.next(now, random, cause) }
+    }
+
+    /// Tells people once of each kind of trouble; what goes on is counted.
+    fn report(&mut self, why: &Why, failure: Failure, held: Option<Duration>) {
+        if matches!(why, Why::Return) {
+            info!(lane = self.lane.name(), "the favourite central instance is back");
+            return;
+        }
+        self.figures.note_failure(failure);
+        let error = describe(why);
+        let now = Instant::now();
+        let is_news = held.is_some()
+            || self.told.is_none_or(|(told, at)| told != failure && now - at >= QUIET);
+        let url = {
+            let mut state = self.figures.state();
+            state.error = Some(error.clone());
+            if is_news {
+                state.since = Some(now);
+            }
+            state.url.clone()
+        };
+        let lane = self.lane.name();
+        if !is_news {
+            debug!(lane, %url, %error, "no uplink");
+            return;
+        }
+        self.told = Some((failure, now));
+        match held {
+            Some(held) => warn!(lane, %url, %error, seconds = held.as_secs(), "uplink lost"),
+            None => warn!(lane, %url, %error, "no uplink; trying again"),
+        }
+    }
+
+    fn show(&self, link: LinkState) {
+        let mut state = self.figures.state();
+        state.link = link;
+        if link != LinkState::Ready {
+            (state.round_trip_ms, state.drain_rate) = (None, 0);
+        }
+    }
+
+    /// Waits, and sees meanwhile what gathers.
+    async fn look_while_waiting(&self, wait: Duration) {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            if let Some(counts) = self.place.counts() {
+                self.figures.state().look(Instant::now(), counts.acked, counts.total);
+            }
+            let next = tokio::time::Instant::now() + LOOK;
+            if next >= until {
+                tokio::time::sleep_until(until).await;
+                return;
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+}
+
+fn describe(why: &Why) -> String {
+    match why {
+        Why::Connect(error) => error.to_string(),
+        Why::Silent(after) => format!("nothing came for {} s", after.as_secs_f32()),
+        Why::OtherState => "it has another state of this lane; a new epoch begins".to_owned(),
+        Why::NoStore => "it stores nothing (central.enabled there, or uplink.wait_for = \"taken\" \
+                         here)"
+            .to_owned(),
+        Why::Here(text) => (*text).to_owned(),
+        Why::Return => "another is there".to_owned(),
+    }
+}
+
+fn random() -> u64 {
+    // without randomness all wait the longest
+    getrandom::u64().unwrap_or(u64::MAX)
+}
+
+/// What a frame takes beside its payload.
+const FRAME_ROOM: usize = 1024;
+/// Before another central instance is tried.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+/// Between lines in the log about other kinds of one outage.
+const QUIET: Duration = Duration::from_secs(60);
+/// Between looks at what waits.
+const LOOK: Duration = Duration::from_secs(1);
