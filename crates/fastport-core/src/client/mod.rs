@@ -144,11 +144,10 @@ impl Client {
         if core::mem::take(&mut self.is_epoch_lost) {
             // those that are still here are published again, in another
             self.options.epoch = epoch_from(&nonce);
-            self.taken = 0;
-        } else {
-            // what was not confirmed comes again
-            self.taken = self.reported();
+            (self.taken, self.confirmed) = (0, 0);
         }
+        // what was not confirmed comes again
+        self.taken = self.reported();
         let options = &self.options;
         let some = |text: &'_ str| (!text.is_empty()).then(|| Box::<str>::from(text));
         let (identity, name) = (some(&options.identity), some(&options.name));
