@@ -94,8 +94,6 @@ pub struct Status {
     pub journals_damaged: Number,
     /// Of a central instance.
     pub central: Central,
-    /// Why the run before this one ended, where it did not end in order.
-    pub last_run: Note,
 }
 
 /// What a central instance does beside relaying.
