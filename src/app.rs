@@ -155,7 +155,7 @@ pub struct App {
     probe: Option<Arc<Probe>>,
     traces: Option<PathBuf>,
     /// what the service manager holds beside sockets
-    held: Store,
+    held: Arc<Store>,
 }
 
 struct Signals {
@@ -199,7 +199,7 @@ impl App {
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
         let bind = |listen| listeners::bind(listen, &mut inherited);
         let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let held = Store::new(inherited.take_files());
+        let held = Arc::new(Store::new(inherited.take_files()));
         inherited.report_unused();
         let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
         let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
@@ -321,6 +321,8 @@ impl App {
                 "links cut at the end of the grace period"
             );
         }
+        #[cfg(feature = "faults")]
+        supervise::flush(Duration::from_secs(60), faults::flush()).await.unwrap_or_default();
         info!("stopped");
         if !is_sound {
             return Err(Unsound);
