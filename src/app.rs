@@ -374,6 +374,23 @@ impl App {
                 "links cut at the end of the grace period"
             );
         }
+        supervise::flush(FLUSH_TIMEOUT, self.flush()).await.unwrap_or_else(|| {
+            warn!("the disk was too slow: not all that waits is kept");
+        });
+        #[cfg(feature = "faults")]
+        supervise::flush(FLUSH_TIMEOUT, faults::flush()).await.unwrap_or_default();
+        info!("stopped");
+        if !is_sound {
+            return Err(Unsound);
+        }
+        if let Some(folder) = &self.traces {
+            traces::end(folder);
+        }
+        Ok(())
+    }
+
+    /// Brings to where it outlives the process what its parts still have in hand.
+    async fn flush(&self) {
         if let Some(uplink) = &self.uplink
             && !uplink.end(self.config.daemon.drain).await
         {
@@ -386,14 +403,6 @@ impl App {
             warn!("the last messages are not stored");
         }
         journals::sync_all(&self.hub).await;
-        info!("stopped");
-        if !is_sound {
-            return Err(Unsound);
-        }
-        if let Some(folder) = &self.traces {
-            traces::end(folder);
-        }
-        Ok(())
     }
 
     /// Answers the watchdog for the runtime, with every session's lock in hand once.
@@ -590,3 +599,5 @@ fn millis(duration: Duration) -> u64 {
 const FILES_BESIDE_PEERS: u64 = 64;
 /// A restart takes less.
 const RETRY_AFTER_RESTART_MS: u32 = 1000;
+/// For what is on its way to a disk when the daemon stops; longer than that it is broken.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
