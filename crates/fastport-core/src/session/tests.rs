@@ -1,5 +1,6 @@
 //! The relay's promises, one test each, by hand-moved time.
 
+mod journal;
 mod relayed;
 
 use std::borrow::ToOwned;
