@@ -252,6 +252,16 @@ impl Room {
         done
     }
 
+    /// Takes the session's lock and keeps it for so long.
+    #[cfg(feature = "faults")]
+    pub fn hold_for(&self, time: std::time::Duration) {
+        let _held = self.lock();
+        let until = std::time::Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
+            std::thread::park_timeout(left);
+        }
+    }
+
     /// Takes the session's lock and keeps it: what a deadlock comes to.
     #[cfg(feature = "faults")]
     pub fn hold_for_ever(&self) {

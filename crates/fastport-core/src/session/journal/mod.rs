@@ -96,6 +96,7 @@ impl Session {
 
     /// Whether records cannot be written.
     #[must_use]
+    #[inline]
     pub fn is_frozen(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.is_frozen)
     }
@@ -245,7 +246,8 @@ impl Session {
 
     // messages
 
-    /// Publishes a run and records it. It is in the count of `from`, if that `counts`.
+    /// Publishes a run and records it; apart from where sessions without a journal publish. It is in the count of `from`, if that `counts`.
+    #[inline(never)]
     pub(super) fn publish_recorded(
         &mut self,
         now: Now,
