@@ -21,6 +21,8 @@ pub struct Site {
     gateway_port: u16,
     /// More of the gateway's configuration, `[uplink]` being the table at its end.
     pub gateway_lines: String,
+    /// More URLs of central instances, each with a comma before it.
+    pub more_central: String,
     /// More of the central instance's configuration.
     pub central_lines: String,
 }
@@ -46,6 +48,7 @@ impl Site {
             central_port,
             gateway_port,
             gateway_lines: String::new(),
+            more_central: String::new(),
             central_lines: String::new(),
         }
     }
@@ -124,7 +127,7 @@ promise = "journal"
 place = "disk"
 
 [uplink]
-central = ["tcp://127.0.0.1:{}"]
+central = ["tcp://127.0.0.1:{}"{}]
 identity = "gw"
 key = "gw.key"
 prefix = "gateways/%d"
@@ -132,7 +135,7 @@ retry_first = "20ms"
 retry_most = "200ms"
 {}
 "#,
-            self.gateway_port, self.central_port, self.gateway_lines
+            self.gateway_port, self.central_port, self.more_central, self.gateway_lines
         )
     }
 
