@@ -188,7 +188,7 @@ async fn publish(
     while !is_over.load(Ordering::Relaxed) {
         topic.publish_counted(&count.to_be_bytes(), DataFlags::NONE).await.expect("open");
         count += 1;
-        if count % 64 == 0 {
+        if count.is_multiple_of(64) {
             // others want to run, and the daemon is to be killed at all kinds of moments
             client.flush(Tier::Taken).await.expect("acknowledged after however many links");
         }

@@ -4,6 +4,8 @@
 
 #[path = "support/access.rs"]
 mod access;
+#[path = "support/site.rs"]
+mod site;
 mod support;
 
 use std::collections::BTreeMap;
@@ -16,8 +18,8 @@ use fastport_client::{
     Client, Incoming, OpenOptions, Publisher, SubscribeOptions, Subscription, Tier, init,
 };
 use fastport_wire::frame::DataFlags;
+use site::Site;
 use support::Daemon;
-use support::site::Site;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -54,7 +56,8 @@ filter = 'cmd/#'
     let operator = init(site.operator("operator")).await.expect("the central instance is there");
     let mut devices = JoinSet::new();
     for number in 0..DEVICES {
-        let client = init(site.device(&format!("dev{number}"))).await.expect("the gateway is there");
+        let client =
+            init(site.device(&format!("dev{number}"))).await.expect("the gateway is there");
         let commands = client
             .subscribe(&format!("cmd/dev{number}"), SubscribeOptions::default())
             .await
@@ -87,7 +90,11 @@ filter = 'cmd/#'
         let wanted = sent[ended.number];
         received.insert(ended.number, finish_commands(ended, wanted).await);
     }
-    println!("seed {seed:#x}: {} up, {} down", published.values().sum::<u64>(), sent.iter().sum::<u64>());
+    println!(
+        "seed {seed:#x}: {} up, {} down",
+        published.values().sum::<u64>(),
+        sent.iter().sum::<u64>()
+    );
     for (number, commands) in received {
         let expected: Vec<u64> = (1..=sent[number]).collect();
         assert_eq!(commands, expected, "commands of device {number}, seed {seed:#x}");
@@ -137,7 +144,10 @@ async fn device(
     let (mut published, mut received) = (0, Vec::new());
     while !is_over.load(Ordering::Relaxed) {
         published += 1;
-        publisher.publish_counted(published.to_string().as_bytes(), DataFlags::NONE).await.expect("published");
+        publisher
+            .publish_counted(published.to_string().as_bytes(), DataFlags::NONE)
+            .await
+            .expect("published");
         // some 20 a second each
         let pause = tokio::time::sleep(Duration::from_millis(50));
         tokio::pin!(pause);
@@ -157,7 +167,8 @@ async fn device(
 async fn command(operator: Client, is_over: Arc<AtomicBool>) -> Vec<u64> {
     let mut publishers = Vec::new();
     for number in 0..DEVICES {
-        publishers.push(open(&operator, &format!("gateways/gw/cmd/dev{number}"), Tier::Durable).await);
+        publishers
+            .push(open(&operator, &format!("gateways/gw/cmd/dev{number}"), Tier::Durable).await);
     }
     let mut sent = vec![0; DEVICES];
     while !is_over.load(Ordering::Relaxed) {
@@ -195,9 +206,10 @@ async fn open(client: &Client, topic: &str, tier: Tier) -> Publisher {
 
 fn number_of(incoming: Option<Incoming>) -> u64 {
     match incoming {
-        Some(Incoming::Message(message)) => {
-            std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok()).expect("a number")
-        }
+        Some(Incoming::Message(message)) => std::str::from_utf8(&message.payload)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .expect("a number"),
         other => panic!("instead of a command: {other:?}"),
     }
 }
@@ -206,7 +218,8 @@ fn number_of(incoming: Option<Incoming>) -> u64 {
 fn held_at_central(store: &Path, device: usize) -> Vec<u64> {
     let database = rusqlite::Connection::open(store).expect("the store is there");
     let mut query = database
-        .prepare("SELECT payload FROM message WHERE topic = ?1 ORDER BY id")
+        .prepare("SELECT payload FROM message JOIN topic ON topic.id = message.topic WHERE topic.name = ?1 \
+             ORDER BY message.id")
         .expect("the table is there");
     let rows = query
         .query_map([format!("gateways/gw/up/dev{device}")], |row| row.get::<_, Vec<u8>>(0))
