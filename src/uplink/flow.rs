@@ -97,8 +97,8 @@ impl Flow {
         self.least_ms = Some(least);
         if round_trip > least + QUEUE_MS {
             // towards what the path held without the queue
-            let target = (least + QUEUE_MS) as usize;
-            let window = self.window.saturating_mul(target) / (round_trip.max(1) as usize);
+            let window = self.window as u64 * (least + QUEUE_MS) / round_trip;
+            let window = usize::try_from(window).unwrap_or(MOST);
             self.window = window.max(self.window / 2).max(LEAST);
         } else if std::mem::take(&mut self.was_full) {
             // twice as much each round trip

@@ -43,7 +43,8 @@ impl Carrier<'_> {
         let Some(store) = self.store.clone() else { return };
         let Some(counts) = self.place.counts() else { return };
         let is_much = counts.held >= self.place.outbox() / 2;
-        if !is_much && !(all && counts.total > counts.acked) {
+        let is_wanted = is_much || (all && counts.total > counts.acked);
+        if !is_wanted {
             return;
         }
         let note = Note::from_words(counts.note);
