@@ -321,6 +321,7 @@ impl Carrier<'_> {
         self.maybe_sent = self.maybe_sent.max(read);
         if let Some(drain) = drain {
             drain.end().await;
+            self.reconcile().await;
         }
         (why, ready_at.map(|since| since.elapsed()))
     }
