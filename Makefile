@@ -9,7 +9,7 @@ FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 # the load generator, which is no member of the workspace
 PEERS := benches/peers/Cargo.toml
 
-CHECKS := fmt lint imports doc no-std deny instructions
+CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths start-order fuzz clean
@@ -28,7 +28,8 @@ test: export FASTPORT_TEST_PYTHON := $(FASTPORT_TEST_PYTHON)
 test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
 	$(CARGO) test --workspace --locked
-	$(CARGO) test --locked --features systemd --test systemd
+	$(CARGO) test --locked --features systemd,faults --test systemd --test supervision
+	$(CARGO) test --locked --features sd-notify --test systemd
 	$(CARGO) test --manifest-path $(PEERS) --target-dir target --locked
 
 check: $(CHECKS) ## all that must hold before review
@@ -43,6 +44,8 @@ fmt: ## the format of the source
 
 lint: ## clippy, every warning an error
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --all-targets --features systemd,faults --locked -- -D warnings
+	$(CARGO) clippy --lib --features sd-notify --locked -- -D warnings
 	$(CARGO) clippy --manifest-path $(PEERS) --target-dir target --all-targets --locked -- -D warnings
 
 imports: ## who may name whom (ARCHITECTURE.md)
@@ -56,6 +59,9 @@ no-std: ## fastport-wire without alloc, fastport-core without std, on a bare-met
 
 deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
 	@tools/check-deny.sh
+
+units: ## the systemd units: every key known, the sandbox's exposure low
+	@tools/check-units.sh
 
 instructions: ## the instructions of a message on each path, against benches/paths/budgets.toml
 	@tools/check-instructions.sh

@@ -1,11 +1,16 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
-mod helpers;
+mod central;
+#[cfg(feature = "faults")]
+mod faults;
+mod journals;
 mod listeners;
+mod uplink;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
-use self::helpers::Helpers;
+use self::journals::{HeldFiles, Journals};
 use self::listeners::Bound;
 use crate::board::Board;
 use crate::config::{self, Config, ConfigError};
@@ -28,7 +33,14 @@ use crate::hub::{Hub, Room, RoomError};
 use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
-use crate::supervise::{self, Change};
+use crate::store::{Keeper, StoreError};
+use crate::supervise::fds::Store;
+use crate::supervise::inherited::Inherited;
+use crate::supervise::tasks::{Panic, Tasks};
+use crate::supervise::turn::{self, Part, Turns};
+use crate::supervise::watchdog::{self, Probe};
+use crate::supervise::{self, Change, traces};
+use crate::uplink::{Uplink, UplinkError};
 
 /// Where the configuration came from, for reading it again.
 #[derive(Debug, Clone)]
@@ -83,8 +95,14 @@ pub enum StartError {
     NoSuchGroup(String),
     /// A session cannot be made.
     Session(RoomError),
+    /// A central instance's store cannot be opened.
+    Store(StoreError),
+    /// A central instance has no place for its store.
+    NoPlaceForStore,
     /// Signals cannot be received.
     Signals(std::io::Error),
+    /// The uplink cannot be set up.
+    Uplink(UplinkError),
     /// The machine has no randomness: nobody could be let in safely.
     NoRandomness(getrandom::Error),
 }
@@ -98,7 +116,13 @@ impl fmt::Display for StartError {
                 write!(f, "there is no group {group:?}: make it, or name another in listen.group")
             }
             Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::NoPlaceForStore => f.write_str(
+                "a central instance stores messages: name a folder in daemon.state, or a file in \
+                 central.store",
+            ),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
+            Self::Uplink(error) => write!(f, "{error}"),
             Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),
         }
     }
@@ -118,6 +142,18 @@ impl From<TlsError> for StartError {
     }
 }
 
+/// A part of the daemon panicked again and again: it ended, and is to be started anew.
+#[derive(Debug)]
+pub struct Unsound;
+
+impl fmt::Display for Unsound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a part of the daemon panicked too often; the log says which")
+    }
+}
+
+impl std::error::Error for Unsound {}
+
 /// The daemon with its sockets bound.
 pub struct App {
     source: Source,
@@ -130,10 +166,18 @@ pub struct App {
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     rooms: mpsc::Receiver<Arc<Room>>,
+    /// Of a central instance.
+    keeper: Option<Arc<Keeper>>,
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
     door: Arc<Door>,
+    uplink: Option<Arc<Uplink>>,
+    journals: Journals,
     signals: Signals,
+    probe: Option<Arc<Probe>>,
+    traces: Option<PathBuf>,
+    /// what the service manager holds beside sockets
+    held: Arc<Store>,
 }
 
 struct Signals {
@@ -151,6 +195,7 @@ impl App {
         source: Source,
         settings: Settings,
         level: LevelHandle,
+        mut inherited: Inherited,
     ) -> Result<Self, StartError> {
         let sessions = settings.sessions();
         let Settings { config, credentials } = settings;
@@ -169,15 +214,32 @@ impl App {
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
+        let held = Arc::new(Store::new(inherited.take_files()));
+        let journals = Journals::new(&config, Arc::new(HeldFiles(Arc::clone(&held))));
+        for session in &sessions {
+            journals.begin(&hub, &gate, session);
+        }
+        // before anybody can publish, and after what was published before is there again
+        let keeper = central::open(&config, &hub)?;
+        let uplink = uplink::set_up(&config, &sessions, &hub, held.is_there())?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
         };
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
-        let listeners = config.listen.iter().map(listeners::bind).collect::<Result<Vec<_>, _>>()?;
+        let bind = |listen| listeners::bind(listen, &mut inherited);
+        let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        inherited.report_unused();
         let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
         let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
         let started = config.clone();
+        let traces = traces_folder(&config);
+        if let Some(why) = traces.as_deref().and_then(traces::begin) {
+            warn!(why, "the last run did not end in order");
+            hub.status().last_run.set(why);
+        }
+        let figures = Arc::clone(hub.status());
+        let probe = watchdog::start(traces.clone(), move || figures.line()).map(Arc::new);
         Ok(Self {
             source,
             config,
@@ -187,10 +249,16 @@ impl App {
             hub,
             gate,
             rooms,
+            keeper,
             listeners,
             bound,
             door,
+            uplink,
+            journals,
             signals,
+            probe,
+            traces,
+            held,
         })
     }
 
@@ -201,29 +269,78 @@ impl App {
     }
 
     /// Runs until a signal ends it, and a while longer for the links to end in order.
-    pub async fn run(mut self) {
+    ///
+    /// # Errors
+    /// [`Unsound`].
+    pub async fn run(self) -> Result<(), Unsound> {
+        let run = pin!(self.serve());
+        Turns::new(Part::App, run).await
+    }
+
+    async fn serve(mut self) -> Result<(), Unsound> {
         let (stop, stopped) = watch::channel(false);
         let mut listeners = JoinSet::new();
         for listener in std::mem::take(&mut self.listeners) {
             info!(url = %listener.url(), "listening");
-            listeners.spawn(listener.run(Arc::clone(&self.door), stopped.clone()));
+            let run = Box::pin(listener.run(Arc::clone(&self.door), stopped.clone()));
+            listeners.spawn(Turns::new(Part::Listener, run));
         }
-        let mut helpers = Helpers::default();
-        let mut board = self.spawn_board(&mut helpers);
+        let mut tasks = Tasks::default();
+        self.spawn_probe(&mut tasks);
+        let mut board = self.spawn_board(&mut tasks);
+        #[cfg(feature = "faults")]
+        if let Some(file) = faults::file() {
+            faults::hold(&self.held);
+            let hub = Arc::clone(&self.hub);
+            tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
+        }
+        uplink::spawn(self.uplink.as_ref(), &mut tasks);
+        if let Some(keeper) = &self.keeper {
+            let keeper = Arc::clone(keeper);
+            tasks.spawn(Part::Store, move || {
+                let keeper = Arc::clone(&keeper);
+                async move { keeper.run().await }
+            });
+        }
+        self.held.report_unused();
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         supervise::tell(Change::Ready);
+        let mut is_sound = true;
         loop {
             tokio::select! {
                 // holds for the daemon's whole life, since the hub holds the sender
                 Some(room) = self.rooms.recv() => {
-                    helpers.spawn(move || {
+                    if let Some(keeper) = &self.keeper {
+                        keeper.note_room();
+                    }
+                    if let Some(pause) = self.journals.sync().filter(|_| room.has_journal()) {
+                        let room = Arc::clone(&room);
+                        tasks.spawn(Part::Timer, move || {
+                            let room = Arc::clone(&room);
+                            async move { room.run_journal(pause).await }
+                        });
+                    }
+                    tasks.spawn(Part::Timer, move || {
                         let room = Arc::clone(&room);
                         async move { room.run_timer().await }
                     });
                 }
-                Some(error) = helpers.next_panic() => {
+                Some(panic) = tasks.next_panic() => {
                     self.hub.status().panics.add(1);
-                    error!(%error, "a task panicked and is started again; the others go on");
+                    let Panic { part, error, again } = panic;
+                    if again.is_none() {
+                        error!(part, %error, "panics again and again: the daemon ends");
+                        is_sound = false;
+                        break;
+                    }
+                    error!(part, %error, ?again, "panicked and is started again; the others go on");
+                }
+                // none ends before it is told to
+                Some(Err(error)) = listeners.join_next() => {
+                    self.hub.status().panics.add(1);
+                    error!(%error, "a listener panicked: the daemon ends");
+                    is_sound = false;
+                    break;
                 }
                 _ = self.signals.hangup.recv() => {
                     let before = self.config.board.clone();
@@ -232,7 +349,7 @@ impl App {
                     supervise::tell(Change::Ready);
                     if self.config.board != before {
                         board.abort();
-                        board = self.spawn_board(&mut helpers);
+                        board = self.spawn_board(&mut tasks);
                     }
                 }
                 _ = self.signals.interrupt.recv() => break,
@@ -240,10 +357,13 @@ impl App {
             }
         }
         info!("stopping");
-        supervise::tell(Change::Stopping);
+        supervise::tell(Change::Stopping(self.config.daemon.drain));
         // no receiver is no listener, and then there is nothing to stop
         stop.send(true).unwrap_or_default();
-        self.hub.close_all(ByeReason::ShuttingDown, Some(RETRY_AFTER_RESTART_MS));
+        let gate = &self.gate;
+        self.hub.close_guests(ByeReason::ShuttingDown, RETRY_AFTER_RESTART_MS, |number| {
+            gate.farewell(RETRY_AFTER_RESTART_MS, number)
+        });
         let drained = async {
             while listeners.join_next().await.is_some() {}
             self.door.emptied().await;
@@ -254,12 +374,41 @@ impl App {
                 "links cut at the end of the grace period"
             );
         }
+        if let Some(uplink) = &self.uplink
+            && !uplink.end(self.config.daemon.drain).await
+        {
+            warn!("what waits for the central instance is not all kept");
+        }
+        if let Some(keeper) = &self.keeper
+            && !keeper.stop(self.config.daemon.drain).await
+        {
+            // their publishers were not told that they are stored, and hold them
+            warn!("the last messages are not stored");
+        }
+        journals::sync_all(&self.hub).await;
         info!("stopped");
+        if !is_sound {
+            return Err(Unsound);
+        }
+        if let Some(folder) = &self.traces {
+            traces::end(folder);
+        }
+        Ok(())
     }
 
-    fn spawn_board(&self, helpers: &mut Helpers) -> AbortHandle {
+    /// Answers the watchdog for the runtime, with every session's lock in hand once.
+    fn spawn_probe(&self, tasks: &mut Tasks) {
+        let Some(probe) = &self.probe else { return };
+        let (probe, hub) = (Arc::clone(probe), Arc::clone(&self.hub));
+        tasks.spawn(Part::App, move || {
+            let (probe, hub) = (Arc::clone(&probe), Arc::clone(&hub));
+            async move { probe.answer(|| turn::run(Part::SessionLock, || hub.touch())).await }
+        });
+    }
+
+    fn spawn_board(&self, tasks: &mut Tasks) -> AbortHandle {
         let (hub, board) = (Arc::clone(&self.hub), Arc::new(self.config.board.clone()));
-        helpers.spawn(move || {
+        tasks.spawn(Part::Board, move || {
             let (hub, board) = (Arc::clone(&hub), Arc::clone(&board));
             async move { publish_board(&hub, &board).await }
         })
@@ -314,6 +463,8 @@ impl App {
                 room.set_limits(limits);
             } else if let Err(error) = self.hub.open_room(name, limits) {
                 error!(session = name, ?error, "session not made");
+            } else {
+                self.journals.begin(&self.hub, &self.gate, session);
             }
         }
         self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
@@ -321,6 +472,13 @@ impl App {
         self.hub.set_peers_max(config.limits.peers as usize);
         (self.config, self.sessions) = (config, names);
     }
+}
+
+/// Where a run leaves traces for the next: where systemd made a folder for this boot, else with what
+/// outlives the process.
+fn traces_folder(config: &Config) -> Option<PathBuf> {
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY").filter(|folder| !folder.is_empty());
+    runtime.map(PathBuf::from).or_else(|| config.daemon.state.clone())
 }
 
 /// Lets the process open as many files as it may: each peer is one, and the usual limit is 1024.

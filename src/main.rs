@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use fastport::app::{self, App, Settings, Source};
 use fastport::arguments::{Arguments, HELP, Task};
 use fastport::log;
+use fastport::supervise::inherited::Inherited;
 // C's pow, so that libm is not loaded
 use fastport_pow as _;
 
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
 
 fn serve(source: Source, settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
     let level = log::start(settings.config.daemon.log.format, settings.config.daemon.log.level)?;
+    // numbers that were handed over must not be given to other files
+    let inherited = Inherited::from_environment();
     app::raise_open_files(settings.config.limits.peers);
     let has_file = source.path.is_some();
     let runtime = match settings.config.daemon.workers {
@@ -47,13 +50,12 @@ fn serve(source: Source, settings: Settings) -> Result<(), Box<dyn std::error::E
             .build()?,
     };
     runtime.block_on(async {
-        let app = App::start(source, settings, level)?;
+        let app = App::start(source, settings, level, inherited)?;
         if !has_file || std::io::stdout().is_terminal() {
             // who does not read it does not need it
             print(&hint(&app.urls()));
         }
-        app.run().await;
-        Ok(())
+        Ok(app.run().await?)
     })
 }
 

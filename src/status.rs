@@ -1,5 +1,6 @@
 //! Plain counters and gauges that every part writes, and status and metrics read.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that many tasks change.
@@ -17,10 +18,32 @@ impl Number {
         self.0.fetch_sub(count, Ordering::Relaxed);
     }
 
+    /// Makes it that much.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// Its value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A text that is set once, if at all.
+#[derive(Debug, Default)]
+pub struct Note(OnceLock<String>);
+
+impl Note {
+    /// Sets it, if it is not.
+    pub fn set(&self, text: String) {
+        self.0.get_or_init(|| text);
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
     }
 }
 
@@ -59,21 +82,92 @@ pub struct Status {
     pub reloads: Number,
     /// Reloads that were refused; the old configuration stayed.
     pub reload_errors: Number,
+    /// Why the run before this one ended, where it did not end in order.
+    pub last_run: Note,
+    /// Bytes of records written to journals.
+    pub journal_bytes: Number,
+    /// Times that a journal could not be written or synced.
+    pub journal_errors: Number,
+    /// Journals that were written anew, since they had grown long.
+    pub journal_rewrites: Number,
+    /// Journals that were found damaged, and set aside.
+    pub journals_damaged: Number,
+    /// Of a central instance.
+    pub central: Central,
+}
+
+/// What a central instance does beside relaying.
+#[derive(Debug, Default)]
+pub struct Central {
+    /// 1: this is one.
+    pub is_on: Number,
+    /// Messages stored since the start.
+    pub stored: Number,
+    /// Messages that were noted as missing since the start.
+    pub missing: Number,
+    /// Batches committed.
+    pub batches: Number,
+    /// When the last was, in milliseconds since 1970; 0: none was.
+    pub last_commit_ms: Number,
+    /// Bytes that were read and are not committed yet.
+    pub unstored_bytes: Number,
+    /// Messages in the store.
+    pub held: Number,
+    /// Their bytes.
+    pub held_bytes: Number,
+    /// Messages that made room for newer ones, or grew too old.
+    pub trimmed: Number,
+    /// Times that the store failed.
+    pub store_errors: Number,
+    /// 1: it failed the last time.
+    pub is_failing: Number,
+    /// Gateways that were told to come back at a time of their own.
+    pub paced: Number,
+}
+
+impl Central {
+    /// All figures with their names, as in `fastport status`.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, &Number); 11] {
+        [
+            ("stored", &self.stored),
+            ("missing", &self.missing),
+            ("batches", &self.batches),
+            ("last_commit_ms", &self.last_commit_ms),
+            ("unstored_bytes", &self.unstored_bytes),
+            ("held", &self.held),
+            ("held_bytes", &self.held_bytes),
+            ("trimmed", &self.trimmed),
+            ("store_errors", &self.store_errors),
+            ("is_failing", &self.is_failing),
+            ("paced", &self.paced),
+        ]
+    }
 }
 
 impl Status {
     /// All figures by name.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
-        self.all()
-            .into_iter()
-            .map(|(name, number)| (name.to_owned(), number.get().into()))
-            .collect()
+        let mut figures = named(&self.all());
+        if self.central.is_on.get() > 0 {
+            figures.insert("central".to_owned(), named(&self.central.all()).into());
+        }
+        figures.extend(self.last_run.get().map(|why| ("last_run".to_owned(), why.into())));
+        figures
+    }
+
+    /// In a line for the service manager.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let [peers, accepted, bytes_in, bytes_out] =
+            [&self.peers, &self.accepted, &self.bytes_in, &self.bytes_out].map(Number::get);
+        format!("{peers} peers, {accepted} links accepted, {bytes_in} bytes in, {bytes_out} out")
     }
 
     /// All figures with their names, as in `fastport status`.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, &Number); 16] {
+    pub fn all(&self) -> [(&'static str, &Number); 20] {
         [
             ("peers", &self.peers),
             ("accepted", &self.accepted),
@@ -91,6 +185,14 @@ impl Status {
             ("sensor_errors", &self.sensor_errors),
             ("reloads", &self.reloads),
             ("reload_errors", &self.reload_errors),
+            ("journal_bytes", &self.journal_bytes),
+            ("journal_errors", &self.journal_errors),
+            ("journal_rewrites", &self.journal_rewrites),
+            ("journals_damaged", &self.journals_damaged),
         ]
     }
+}
+
+fn named(all: &[(&str, &Number)]) -> serde_json::Map<String, serde_json::Value> {
+    all.iter().map(|&(name, number)| (name.to_owned(), number.get().into())).collect()
 }

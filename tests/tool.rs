@@ -371,6 +371,12 @@ fn identities_made_by_the_tool_get_in_by_password_and_by_key() {
     assert_eq!(fs::read_to_string(&key).expect("text").trim().len(), 64);
     let listed = text(url, &[&["session", "list"], file].concat());
     assert_eq!(listed, "home\n    anna (password)\n    pump (device-key)\n");
+    let cellar_key = path_of(&folder, "cellar-key");
+    let cellar: &[&str] = &["--session", "home", "--id", "cellar", "--gateway"];
+    text(url, &[&["key", "new", &cellar_key], cellar, file].concat());
+    let written = fs::read_to_string(&credentials).expect("the tool wrote it");
+    assert_eq!(written.matches("gateway = true").count(), 1);
+    assert!(written.trim_end().ends_with("gateway = true"), "{written}");
     fails(url, &[&create[..], file].concat(), 65, "home");
     fails(url, &[&["key", "new", &key], file].concat(), 74, "exists already");
 

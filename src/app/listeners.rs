@@ -7,7 +7,11 @@ use tracing::warn;
 
 use super::StartError;
 use crate::config::{Listen, Tls};
-use crate::link::{Listener, TlsError, TlsSource, Transport, TransportHandle, bind_tcp, bind_unix};
+use crate::link::{
+    Listener, TlsError, TlsSource, Transport, TransportHandle, adopt_tcp, adopt_unix, bind_tcp,
+    bind_unix,
+};
+use crate::supervise::inherited::Inherited;
 
 /// A listener that runs, as it was configured last.
 pub(super) struct Bound {
@@ -64,23 +68,31 @@ pub(super) fn reload(bound: &mut [Bound], new: &[Listen]) {
     }
 }
 
-/// Binds a listener's socket.
-pub(super) fn bind(listen: &Listen) -> Result<Listener, StartError> {
+/// Binds a listener's socket, or takes the one that the service manager holds at its address: that
+/// one's queue goes on while the daemon is away, so that a restart refuses nobody.
+pub(super) fn bind(listen: &Listen, inherited: &mut Inherited) -> Result<Listener, StartError> {
     let source = |files: &Tls| TlsSource::load(files.clone()).map(Arc::new);
+    let mut tcp = |address, transport| match inherited.take_tcp(address) {
+        Some(socket) => adopt_tcp(socket, transport),
+        None => bind_tcp(address, transport),
+    };
     Ok(match listen {
-        Listen::Tcp { address } => bind_tcp(*address, Transport::Plain)?,
-        Listen::Tls { address, tls } => bind_tcp(*address, Transport::Tls(source(tls)?))?,
+        Listen::Tcp { address } => tcp(*address, Transport::Plain)?,
+        Listen::Tls { address, tls } => tcp(*address, Transport::Tls(source(tls)?))?,
         Listen::WebSocket { address, origins } => {
-            bind_tcp(*address, Transport::WebSocket(Arc::new(origins.clone())))?
+            tcp(*address, Transport::WebSocket(Arc::new(origins.clone())))?
         }
         Listen::WebSocketTls { address, origins, tls } => {
             let transport = Transport::WebSocketTls(source(tls)?, Arc::new(origins.clone()));
-            bind_tcp(*address, transport)?
+            tcp(*address, transport)?
         }
-        Listen::Unix { path, mode, group } => {
-            let group = group.as_deref().map(group_id).transpose()?;
-            bind_unix(path, mode.bits(), group)?
-        }
+        Listen::Unix { path, mode, group } => match inherited.take_unix(path) {
+            Some(socket) => adopt_unix(socket, path)?,
+            None => {
+                let group = group.as_deref().map(group_id).transpose()?;
+                bind_unix(path, mode.bits(), group)?
+            }
+        },
     })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastport_wire::Topic;
 
+use super::carry;
 use super::error::FaultKind;
 use super::read::Findings;
 use super::schema::{Fields, Reload, Visit, within};
@@ -39,8 +40,13 @@ pub struct Uplink {
     pub bytes_per_second: Bytes,
     /// The longest time for one attempt: name, connection, TLS, handshake.
     pub connect_timeout: Duration,
-    /// A link that says nothing for so long, though asked, is dead.
+    /// A link that says nothing for so long, though asked, is dead. 8 s: with what it takes to notice
+    /// and to act, under ten; a modem's pauses are shorter.
     pub dead_after: Duration,
+    /// While another central instance than the favourite serves: how often that one is looked for.
+    pub look_back: Duration,
+    /// Where messages have to be before they are forgotten here.
+    pub wait_for: WaitFor,
     /// The most to wait before the first attempt to reconnect.
     pub retry_first: Duration,
     /// The most to wait before any attempt to reconnect.
@@ -67,7 +73,9 @@ impl Default for Uplink {
             proxy: None,
             bytes_per_second: Bytes(0),
             connect_timeout: Duration::from_secs(10),
-            dead_after: Duration::from_secs(10),
+            dead_after: Duration::from_secs(8),
+            look_back: Duration::from_secs(300),
+            wait_for: WaitFor::Central,
             retry_first: Duration::from_millis(500),
             retry_most: Duration::from_secs(60),
             spool: Spool::default(),
@@ -103,6 +111,12 @@ impl Fields for Uplink {
             Restart,
             &mut within(&mut self.dead_after, seconds(4)..=seconds(300)),
         );
+        visit.key(
+            "look_back",
+            Restart,
+            &mut within(&mut self.look_back, seconds(1)..=seconds(86_400)),
+        );
+        visit.key("wait_for", Restart, &mut self.wait_for);
         let retry = Duration::from_millis(10)..=seconds(3600);
         visit.key("retry_first", Restart, &mut within(&mut self.retry_first, retry.clone()));
         visit.key("retry_most", Restart, &mut within(&mut self.retry_most, retry));
@@ -154,6 +168,21 @@ impl Uplink {
                 findings.report("uplink.prefix", FaultKind::Conflict(text));
             }
         }
+        for (place, url) in self.central.iter().enumerate() {
+            let is_url = ["tcp://", "tls://", "ws://", "wss://"].into_iter().any(|scheme| {
+                url.strip_prefix(scheme)
+                    .is_some_and(|rest| !rest.starts_with(['/', ':']) && !rest.is_empty())
+            });
+            if !is_url {
+                let text = format!("{url:?}: write tcp://, tls://, ws:// or wss://, and a host");
+                findings.report(&format!("uplink.central[{place}]"), FaultKind::BadValue(text));
+            }
+        }
+        if self.proxy.as_ref().is_some_and(|proxy| !proxy.starts_with("http://")) {
+            let text = "a proxy is written as \"http://10.0.0.1:3128\"".to_owned();
+            findings.report("uplink.proxy", FaultKind::BadValue(text));
+        }
+        carry::check(&self, findings);
         if self.retry_first > self.retry_most {
             let text = "less than uplink.retry_first; raise it".to_owned();
             findings.report("uplink.retry_most", FaultKind::Conflict(text));
@@ -249,6 +278,13 @@ impl Fields for Rule {
 }
 
 words! {
+    /// Where messages have to be before they are forgotten here.
+    WaitFor {
+        /// In the store of the central instance.
+        Central = "central",
+        /// In the memory of a relay that stores nothing.
+        Taken = "taken",
+    }
     /// Which way a rule carries messages.
     Direction {
         /// From here to the central instance.

@@ -149,7 +149,8 @@ impl Credential {
     }
 }
 
-/// An identity's name: 1 to 64 bytes without control characters.
+/// An identity's name: 1 to 64 bytes without control characters, and no `$` in front: those are the
+/// daemon's own parts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityName(Box<str>);
 
@@ -161,7 +162,8 @@ impl IdentityName {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len());
-        (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
+        let is_name = fits && !text.starts_with('$') && !text.chars().any(char::is_control);
+        is_name.then(|| Self(text.into()))
     }
 
     /// The name.
@@ -184,7 +186,8 @@ impl fmt::Display for IdentityName {
 }
 
 impl Value for IdentityName {
-    const EXPECTED: &'static str = "an identity's name: 1 to 64 bytes without control characters";
+    const EXPECTED: &'static str =
+        "an identity's name: 1 to 64 bytes without control characters, and no $ in front";
 
     fn read(raw: Raw<'_>) -> Result<Self, Problem> {
         let text = raw.text().ok_or_else(|| raw.wrong_type(Self::EXPECTED))?;
@@ -302,6 +305,8 @@ pub struct IdentityRecord {
     pub publish: Vec<FilterTemplate>,
     /// What it may read.
     pub subscribe: Vec<FilterTemplate>,
+    /// Whether it is a gateway, which passes on what others gave it.
+    pub gateway: bool,
 }
 
 /// The file as it is written.
@@ -361,6 +366,7 @@ pub(crate) struct IdentityTable {
     certificate_name: Option<String>,
     publish: Option<Vec<FilterTemplate>>,
     subscribe: Option<Vec<FilterTemplate>>,
+    gateway: Option<bool>,
 }
 
 impl Fields for IdentityTable {
@@ -373,6 +379,7 @@ impl Fields for IdentityTable {
         visit.key("certificate_name", Reload::Live, &mut self.certificate_name);
         visit.key("publish", Reload::Live, &mut self.publish);
         visit.key("subscribe", Reload::Live, &mut self.subscribe);
+        visit.key("gateway", Reload::Live, &mut self.gateway);
     }
 }
 
@@ -383,6 +390,7 @@ impl From<&IdentityRecord> for IdentityTable {
             id: Some(record.id.clone()),
             publish: Some(record.publish.clone()),
             subscribe: Some(record.subscribe.clone()),
+            gateway: record.gateway.then_some(true),
             ..Self::default()
         };
         match record.credential.clone() {
@@ -478,7 +486,9 @@ impl IdentityTable {
             findings.report(at, FaultKind::Conflict(text));
             return;
         }
-        let rights = Arc::new(rights(&publish, &subscribe));
+        let rights = rights(&publish, &subscribe);
+        let is_gateway = self.gateway == Some(true);
+        let rights = Arc::new(if is_gateway { rights.of_gateway() } else { rights });
         identities.insert(id.clone(), Identity { id, credential, rights });
     }
 
@@ -665,7 +675,7 @@ mod tests {
             ),
             (
                 "[[identity]]\nsession = 'a'\nid = '$board'\nkey = 'KEY'\nsubscribe = ['%d/#']",
-                r#"c:5:13: identity[0].subscribe: "%d/#" for "$board": an id that begins with $ cannot be a first level: those are the daemon's"#.to_owned(),
+                r#"c:3:6: identity[0].id: "$board" is not an identity's name: 1 to 64 bytes without control characters, and no $ in front"#.to_owned(),
             ),
             (
                 &format!("{identity}key = 'KEY'\n{identity}key = 'KEY'"),
@@ -734,7 +744,7 @@ mod tests {
         }
         let (_, example) = REFERENCE.split_once("```toml\n").expect("an example");
         let (example, _) = example.split_once("```").expect("its end");
-        assert_eq!(parse(example).expect("the example loads").identities().count(), 4);
+        assert_eq!(parse(example).expect("the example loads").identities().count(), 5);
     }
 
     #[test]

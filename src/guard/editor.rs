@@ -446,6 +446,7 @@ certificate_name = \"pump\"
             credential: Credential::Key(DeviceKey::from_hex(&"1".repeat(64)).expect("64 digits")),
             publish: vec![filter("sensors/%d/#")],
             subscribe: vec![],
+            gateway: false,
         }
     }
 
@@ -504,6 +505,17 @@ certificate_name = \"pump\"
         assert_eq!(text, expected);
         assert_eq!(place.mode(), 0o600);
         assert!(Credentials::load(&place.path).expect("ours").identity("home", "lamp").is_some());
+    }
+
+    #[test]
+    fn a_gateway_is_written_as_one_and_read_as_one() {
+        let place = Place::empty();
+        let record = IdentityRecord { gateway: true, ..identity("home", "cellar") };
+        let text = place.edit(|editor| editor.add_identity(&record).expect("new"));
+        assert!(text.ends_with("subscribe = []\ngateway = true\n"), "{text}");
+        let credentials = Credentials::load(&place.path).expect("ours");
+        let rights = |id| credentials.identity("home", id).map(|of| of.rights.is_gateway());
+        assert_eq!((rights("cellar"), rights("pump")), (Some(true), None));
     }
 
     #[test]

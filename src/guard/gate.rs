@@ -1,6 +1,7 @@
 //! Who may come in, and with what rights: the one place that links ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 use super::credentials::{Credential, Credentials, Identity, IdentityName, rights};
 use super::meter::{Meter, Meters, Rates};
 use super::origin::Origin;
+use super::pace::Pacer;
 use super::password::{self, PasswordHash};
 use super::source::{Refused, SourceLimiter};
 use crate::config::{Config, OpenFrom, Session, SessionName};
@@ -71,6 +73,8 @@ pub struct Gate {
     links: Arc<Mutex<LinksOf>>,
     /// Meters that links share; the links own them.
     meters: Mutex<BTreeMap<MeterKey, Weak<Meter>>>,
+    pacer: Mutex<Pacer>,
+    names: RandomState,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +154,11 @@ impl Gate {
             nobodys_key,
             links: Arc::default(),
             meters: Mutex::default(),
+            pacer: Mutex::new(Pacer::new(match config.central.enabled {
+                true => config.central.connects_per_second,
+                false => 0,
+            })),
+            names: RandomState::new(),
         }))
     }
 
@@ -184,6 +193,42 @@ impl Gate {
         let rules = self.rules();
         rules.credentials.identity(session, identity).is_some()
             || self.made(&rules, session).is_some()
+    }
+
+    /// Whether a gateway may come in now, of those that a fleet has.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the time at which it is its turn.
+    pub fn pace(
+        &self,
+        session: &str,
+        identity: &str,
+        name: &str,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let who = self.names.hash_one((session, identity, name));
+        let mut pacer = self.pacer.lock().unwrap_or_else(PoisonError::into_inner);
+        pacer
+            .admit(now, who)
+            .map_err(|retry_ms| Refusal { code: ErrorCode::Unavailable, retry_ms: Some(retry_ms) })
+    }
+
+    /// After what time gateway number `number` should come back whose link is closed now with many
+    /// others.
+    #[must_use]
+    pub fn farewell(&self, least_ms: u32, number: usize) -> u32 {
+        self.pacer.lock().unwrap_or_else(PoisonError::into_inner).farewell(least_ms, number)
+    }
+
+    /// What an identity may do, whose proof was looked at in an earlier life of the daemon; empty:
+    /// who needs none in an open session. `None`: it is no more.
+    #[must_use]
+    pub fn rights_of(&self, session: &str, identity: &str) -> Option<Arc<Rights>> {
+        let rules = self.rules();
+        if identity == NOBODY {
+            return rules.open.get(session).map(|open| Arc::clone(&open.rights));
+        }
+        rules.credentials.identity(session, identity).map(rights_of)
     }
 
     /// Whether a link may begin its handshake: `None` when its address opens them too fast, or has too

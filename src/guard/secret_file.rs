@@ -29,6 +29,17 @@ pub(crate) fn read_secret(path: &Path, limit: u64) -> Result<Zeroizing<String>, 
     into_text(bytes, path, limit).map(Zeroizing::new)
 }
 
+/// The password in a file: all of it but a line's end at its end.
+///
+/// # Errors
+/// [`ConfigError`]; also where others may read the file.
+pub fn read_password(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    let mut text = read_secret(path, MOST_PASSWORD)?;
+    let length = text.trim_end_matches(['\r', '\n']).len();
+    text.truncate(length);
+    Ok(text)
+}
+
 /// Refuses a file that others than owner and group may read, or others than the owner may write.
 pub(crate) fn check_mode(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
     let mode = metadata.mode() & 0o7777;
@@ -38,6 +49,8 @@ pub(crate) fn check_mode(path: &Path, metadata: &Metadata) -> Result<(), ConfigE
     Err(ConfigError::Exposed { path: path.to_owned(), mode })
 }
 
+/// What HELLO takes, and a line's end.
+const MOST_PASSWORD: u64 = 258;
 /// All access of others; writing by the group.
 const FORBIDDEN: u32 = 0o027;
 

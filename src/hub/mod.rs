@@ -3,6 +3,7 @@
 //! It promises: no lock is held across an await, and none but a session's while its frames are
 //! moved; a peer's task is woken when it has something to write, not per message.
 
+mod journal;
 mod room;
 mod seat;
 
@@ -13,11 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastport_core::budget::Budget;
 use fastport_core::handshake::Refusal;
+use fastport_core::rights::Rights;
 use fastport_core::session::{Admission, AttachError, Limits};
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, ErrorCode};
 use tokio::sync::mpsc;
 
+pub use self::journal::{Apply, FindRights, JournalSink, Pieces, Syncing};
 pub use self::room::Room;
 pub use self::seat::{Seat, Taken};
 use crate::status::Status;
@@ -35,6 +38,8 @@ pub struct Hub {
     made: Mutex<MadeLimits>,
     /// The daemon stops; the milliseconds after which peers may come back.
     closing: OnceLock<Option<u32>>,
+    /// Figures of parts that the hub does not know.
+    parts: Mutex<Vec<(&'static str, Figures)>>,
     /// Tells the owner of the timers' tasks of new sessions.
     opened: mpsc::Sender<Arc<Room>>,
 }
@@ -78,6 +83,20 @@ impl Clock {
     }
 }
 
+/// A part of the daemon that has figures to show.
+pub trait Show: Send + Sync {
+    /// They, by name.
+    fn to_json(&self) -> serde_json::Value;
+}
+
+struct Figures(Arc<dyn Show>);
+
+impl std::fmt::Debug for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
 /// A session cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoomError {
@@ -106,6 +125,7 @@ impl Hub {
             peers_max: AtomicUsize::new(peers),
             made: Mutex::new(MadeLimits { rooms: 0, limits: made }),
             closing: OnceLock::new(),
+            parts: Mutex::default(),
             opened,
         });
         (hub, rooms)
@@ -187,6 +207,13 @@ impl Hub {
         self.rooms().values().cloned().collect()
     }
 
+    /// Takes every session's lock once, and lets it go.
+    pub fn touch(&self) {
+        for room in self.all_rooms() {
+            drop(room.lock());
+        }
+    }
+
     /// The most bytes that a payload may have in any session.
     #[must_use]
     pub fn payload_max(&self) -> usize {
@@ -202,15 +229,16 @@ impl Hub {
     /// Lets a peer whose handshake is done into its session.
     ///
     /// # Errors
-    /// [`Refusal`]: no such session, no room, or [`Hub::close_all`] was called.
+    /// [`Refusal`]: no such session, no room, or [`Hub::close_guests`] was called.
     pub fn attach(&self, session: &str, admission: Admission) -> Result<Seat, Refusal> {
         let room = self.room(session).ok_or(Refusal::because(ErrorCode::NotAuthenticated))?;
         let full = Refusal { code: ErrorCode::LimitReached, retry_ms: Some(RETRY_WHEN_FULL_MS) };
-        if self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
+        let is_own = admission.own.is_some();
+        if !is_own && self.status.peers.get() >= self.peers_max.load(Ordering::Relaxed) as u64 {
             return Err(full);
         }
         let key = room.attach(self.clock.now(), admission).map_err(|error| match error {
-            AttachError::TooManyPeers | AttachError::NoBudget => full,
+            AttachError::TooManyPeers | AttachError::NoBudget | AttachError::Frozen => full,
         })?;
         let seat = Seat::new(Arc::clone(&room), key);
         if room.is_closed() {
@@ -223,12 +251,34 @@ impl Hub {
         }
     }
 
-    /// Tells all peers that the daemon stops, and closes their links; no more are let in.
-    pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
-        self.closing.get_or_init(|| retry_ms);
+    /// Tells all peers but the daemon's own parts that it stops, and closes their links; no more are
+    /// let in. They should come back after `least_ms`, but gateways, of which there may be many, when
+    /// `of_gateway` says, by their number.
+    pub fn close_guests(
+        &self,
+        reason: ByeReason,
+        least_ms: u32,
+        of_gateway: impl Fn(usize) -> u32,
+    ) {
+        self.closing.get_or_init(|| Some(least_ms));
+        let mut gateways = 0;
+        let mut retry_ms = |rights: &Rights| {
+            if !rights.is_gateway() {
+                return Some(least_ms);
+            }
+            gateways += 1;
+            Some(of_gateway(gateways - 1))
+        };
         for room in self.all_rooms() {
-            room.close_all(reason, retry_ms);
+            room.close_guests(reason, &mut retry_ms);
         }
+    }
+
+    /// Shows the figures of another part of the daemon under that name, to those who may see all.
+    pub fn show_part(&self, name: &'static str, figures: Arc<dyn Show>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|(known, _)| *known != name);
+        parts.push((name, Figures(figures)));
     }
 
     /// The figures of one session, or of all, as a JSON object.
@@ -249,6 +299,10 @@ impl Hub {
         all.insert("uptime_seconds".to_owned(), (self.clock.mono().as_millis() / 1000).into());
         all.insert("memory".to_owned(), memory);
         all.insert("sessions".to_owned(), sessions.into());
+        if only.is_none() {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(parts.iter().map(|(name, part)| ((*name).to_owned(), part.0.to_json())));
+        }
         all.into()
     }
 

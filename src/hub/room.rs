@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use fastport_core::budget::Budget;
+use fastport_core::rights::Rights;
 use fastport_core::session::{
-    Admission, AttachError, Figures, Limits, PeerKey, PublishError, Session,
+    Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Publisher, Session,
 };
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, Tier};
@@ -15,6 +16,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::Clock;
+use super::journal::Journal;
 use crate::status::Status;
 
 /// A session.
@@ -39,6 +41,7 @@ pub(super) struct Inner {
     wakers: Vec<Option<(PeerKey, Waker)>>,
     /// when the timer's task wakes up by itself
     armed: Option<Instant>,
+    pub(super) journal: Option<Journal>,
 }
 
 impl Room {
@@ -50,7 +53,7 @@ impl Room {
         status: Arc<Status>,
     ) -> Arc<Self> {
         let session = Session::new(limits, budget, clock.mono());
-        let inner = Inner { session, wakers: Vec::new(), armed: None };
+        let inner = Inner { session, wakers: Vec::new(), armed: None, journal: None };
         Arc::new(Self {
             name: name.into(),
             inner: Mutex::new(inner),
@@ -120,7 +123,8 @@ impl Room {
         while !self.is_closed.load(Ordering::Relaxed) {
             let next = {
                 let mut inner = self.lock();
-                let next = inner.session.next_timeout();
+                let retry = Self::journal_retry(&inner);
+                let next = inner.session.next_timeout().into_iter().chain(retry).min();
                 inner.armed = next;
                 next
             };
@@ -131,15 +135,22 @@ impl Room {
                 }
             };
             tokio::select! {
-                () = due => self.with(|session| session.handle_timeout(self.clock.mono())),
+                () = due => {
+                    self.with(|session| session.handle_timeout(self.clock.mono()));
+                    self.retry_journal();
+                }
                 () = self.sooner.notified() => {}
             }
         }
     }
 
-    /// Tells all peers why their links are closed, and closes them.
-    pub fn close_all(&self, reason: ByeReason, retry_ms: Option<u32>) {
-        self.with(|session| session.close_all(reason, retry_ms));
+    /// Tells all peers but the daemon's own parts why their links are closed, and closes them.
+    pub fn close_guests(
+        &self,
+        reason: ByeReason,
+        retry_ms: &mut dyn FnMut(&Rights) -> Option<u32>,
+    ) {
+        self.with(|session| session.close_guests(reason, retry_ms));
     }
 
     /// Ends all peers of an identity that is no more.
@@ -151,7 +162,13 @@ impl Room {
     pub(super) fn close(&self, reason: ByeReason) {
         // first: who comes in after the others were told finds it set
         self.is_closed.store(true, Ordering::Relaxed);
-        self.close_all(reason, None);
+        self.with(|session| session.close_all(reason, None));
+        self.end_journal();
+        self.sooner.notify_one();
+    }
+
+    /// Has the timer's task look when to wake up.
+    pub(super) fn wake_timer(&self) {
         self.sooner.notify_one();
     }
 
@@ -159,7 +176,9 @@ impl Room {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn payload_max(&self) -> usize {
+    /// The most bytes that a payload may have.
+    #[must_use]
+    pub fn payload_max(&self) -> usize {
         self.lock().session.limits().payload
     }
 
@@ -178,6 +197,29 @@ impl Room {
         }
         inner.session.detach(now, key);
         self.settle(&mut inner, None);
+    }
+
+    /// How far the peer of that identity and name is, with a link or without; see
+    /// [`Session::counts`].
+    #[must_use]
+    pub fn counts(&self, identity: &str, name: &str) -> Option<Counts> {
+        self.lock().session.counts(identity, name)
+    }
+
+    /// Says for a member, with a link or without, that `tier` holds a publisher's frames up to
+    /// `count`; see [`Session::confirm`].
+    pub fn confirm(
+        &self,
+        (identity, name): (&str, &str),
+        publisher: &Publisher,
+        tier: Tier,
+        count: u64,
+    ) {
+        self.with(|session| {
+            if let Some(key) = session.key(identity, name) {
+                session.confirm(key, publisher, tier, count);
+            }
+        });
     }
 
     pub(super) fn make_member(&self, key: PeerKey, tier: Tier) {
@@ -210,6 +252,25 @@ impl Room {
         done
     }
 
+    /// Takes the session's lock and keeps it for so long.
+    #[cfg(feature = "faults")]
+    pub fn hold_for(&self, time: std::time::Duration) {
+        let _held = self.lock();
+        let until = std::time::Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
+            std::thread::park_timeout(left);
+        }
+    }
+
+    /// Takes the session's lock and keeps it: what a deadlock comes to.
+    #[cfg(feature = "faults")]
+    pub fn hold_for_ever(&self) {
+        let _held = self.lock();
+        loop {
+            std::thread::park();
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // a panic in core is a bug, but the session's tables are whole between its steps
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -217,6 +278,9 @@ impl Room {
 
     /// Wakes the peers that have something to do, but for the one that is `awake` and looks anyhow.
     pub(super) fn settle(&self, inner: &mut Inner, awake: Option<PeerKey>) {
+        if inner.journal.is_some() {
+            self.write_journal(inner);
+        }
         let awake = awake.map(PeerKey::index);
         while let Some(index) = inner.session.poll_wake() {
             if Some(index) == awake {
@@ -248,6 +312,7 @@ impl Room {
             "retained": retained,
             "evicted": evicted,
             "published": ledger.published,
+            "reported": ledger.reported,
             "routed": ledger.routed,
             "delivered": ledger.delivered,
             "queued": ledger.queued(),

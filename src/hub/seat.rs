@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use fastport_core::session::{Ask, Gone, Output, PeerKey, Progress};
+use fastport_core::session::{
+    Ask, Counts, Gone, Note, Output, PeerKey, Progress, Publisher, Spooled,
+};
+use fastport_wire::TopicId;
 use fastport_wire::control::{ErrorCode, Tier};
 
 use super::Room;
@@ -41,6 +44,52 @@ impl Seat {
         self.room.make_member(self.key, tier);
     }
 
+    /// How far the peer is; `None`: it is gone.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        self.room.lock().session.counts_of(self.key)
+    }
+
+    /// Lets the peer publish on a topic, as OPEN does, and tells its id at once.
+    ///
+    /// # Errors
+    /// As OPEN is refused.
+    pub fn open(&self, topic: &str, schema: Option<&[u8]>) -> Result<TopicId, ErrorCode> {
+        self.room.with(|session| session.open_on(self.key, topic, schema))
+    }
+
+    /// Has some numbers remembered with the peer's state.
+    pub fn set_note(&self, note: Note) {
+        self.room.with(|session| session.set_note(self.key, note));
+    }
+
+    /// What ACKs of the first `count` frames would have said of the central instance; see
+    /// [`fastport_core::session::Session::take_marks`].
+    #[must_use]
+    pub fn take_marks(&self, count: u64) -> Vec<Spooled> {
+        self.room.with(|session| session.take_marks(self.key, count))
+    }
+
+    /// What [`Seat::take_marks`] would give, which stays where it is.
+    #[must_use]
+    pub fn marks(&self, count: u64) -> Vec<Spooled> {
+        self.room.lock().session.marks(self.key, count)
+    }
+
+    /// Says that `tier` holds a publisher's frames up to `count`; see
+    /// [`fastport_core::session::Session::confirm`].
+    pub fn confirm(&self, publisher: &Publisher, tier: Tier, count: u64) {
+        self.room.with(|session| session.confirm(self.key, publisher, tier, count));
+    }
+
+    /// Makes safe from a loss of power what the session has acknowledged; see [`Room::sync_journal`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn sync_journal(&self) -> std::io::Result<()> {
+        self.room.sync_journal().await
+    }
+
     /// Notes whom to wake when there is something to write.
     pub fn register(&self, waker: &Waker) {
         self.room.register(self.key, waker);
@@ -71,7 +120,11 @@ impl Seat {
     /// [`Gone`].
     pub fn write_with<T>(&self, write: impl FnOnce(Output<'_>) -> (usize, T)) -> Result<T, Gone> {
         let mut inner = self.room.lock();
-        let output = inner.session.output(self.key)?;
+        let is_withheld = inner.session.is_withheld(self.key);
+        let mut output = inner.session.output(self.key)?;
+        if is_withheld {
+            output = Output { bytes: &[], is_last: false };
+        }
         let was_empty = output.bytes.is_empty();
         let (written, more) = write(output);
         if !was_empty {

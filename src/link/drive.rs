@@ -18,6 +18,7 @@ use super::handshake::Admitted;
 use super::pending::Pending;
 use crate::guard::{Meters, Visit};
 use crate::hub::Seat;
+use crate::supervise::turn::{self, Part};
 
 /// How a transport carries frames once the handshake is done.
 pub(super) trait Carrier {
@@ -96,7 +97,13 @@ impl<C: Carrier + Send + 'static> Drive<C> {
 impl<C: Carrier + Unpin + Send + 'static> Future for Drive<C> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        turn::run(Part::Link, || self.poll_turn(cx))
+    }
+}
+
+impl<C: Carrier + Unpin + Send + 'static> Drive<C> {
+    fn poll_turn(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut *self {
                 Self::Open(Open { desk, carrier, door, .. }) => {

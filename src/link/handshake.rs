@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use fastport_core::handshake::{self, Credential, Handshake, Hello, Refusal, Step};
 use fastport_core::proof::NONCE_BYTES;
+use fastport_core::session::Admission;
+use fastport_core::time::Instant;
 use fastport_wire::control::ErrorCode;
 use fastport_wire::field::kind;
 use fastport_wire::{Frame, frame};
@@ -136,6 +138,7 @@ async fn attempt(
                     if is_named && !door.gate.has_identity(&session, &admission.identity) {
                         return Err(Refusal::because(ErrorCode::NotAuthenticated).into());
                     }
+                    pace(door, &session, &admission, now)?;
                     let meters = door.gate.meters(&session, &admission.identity, origin, now);
                     let seat = door.hub.attach(&session, *admission)?;
                     let meters = meters.map(Box::new);
@@ -144,6 +147,16 @@ async fn attempt(
             };
         }
     }
+}
+
+/// Gateways come back one after the other, however many there are.
+fn pace(door: &Door, session: &str, peer: &Admission, now: Instant) -> Result<(), Refusal> {
+    if !peer.rights.is_gateway() {
+        return Ok(());
+    }
+    let paced = door.gate.pace(session, &peer.identity, &peer.name, now);
+    door.status().central.paced.add(u64::from(paced.is_err()));
+    paced
 }
 
 /// The body of the next CONTROL frame; what came behind it stays in `input`.

@@ -17,6 +17,8 @@ mod websocket;
 
 pub use self::door::{Door, Limits};
 pub use self::faulty::{Faults, Faulty};
-pub use self::listener::{BindError, Listener, Transport, TransportHandle, bind_tcp, bind_unix};
+pub use self::listener::{
+    BindError, Listener, Transport, TransportHandle, adopt_tcp, adopt_unix, bind_tcp, bind_unix,
+};
 pub use self::memory::{memory_link, serve_pipe, serve_websocket_pipe};
 pub use self::tls::{TlsError, TlsSource};

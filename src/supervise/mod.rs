@@ -1,8 +1,21 @@
-//! What the service manager is told. With the feature `systemd` it is systemd, through libsystemd;
-//! without it the daemon runs the same, and tells nobody.
+//! Who watches what: tasks that panic are started again, loops that stop making progress end the
+//! process, and the service manager is told how the daemon is.
+//!
+//! With the feature `systemd` that is systemd through libsystemd, with `sd-notify` the same without
+//! it; with neither, or where no service manager listens, the daemon runs the same and tells nobody.
 
-#[cfg(feature = "systemd")]
-mod systemd;
+pub mod fds;
+pub mod inherited;
+mod notify;
+pub mod tasks;
+pub mod traces;
+pub mod turn;
+pub mod watchdog;
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tracing::{debug, warn};
 
 /// A change that a service manager waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,14 +24,40 @@ pub enum Change {
     Ready,
     /// The configuration is being read again; [`Change::Ready`] follows.
     Reloading,
-    /// The links are being closed.
-    Stopping,
+    /// The links are being closed, which takes at most this long.
+    Stopping(Duration),
 }
 
 /// Tells the service manager, if there is one.
 pub fn tell(change: Change) {
-    #[cfg(feature = "systemd")]
-    systemd::tell(change);
-    #[cfg(not(feature = "systemd"))]
-    let _nobody_listens = change;
+    let on = || "1".to_owned();
+    match change {
+        Change::Ready => say(&[("READY", on())]),
+        // Type=notify-reload wants to know when, lest an older READY be taken for the answer
+        Change::Reloading => say(&[("RELOADING", on()), ("MONOTONIC_USEC", monotonic_usec())]),
+        Change::Stopping(longest) => {
+            let usec = (longest + STOP_MARGIN).as_micros().to_string();
+            say(&[("STOPPING", on()), ("EXTEND_TIMEOUT_USEC", usec)]);
+        }
+    }
 }
+
+/// Says that what is under way takes so much longer: a disk is slow, and all is well.
+pub fn extend(longer: Duration) {
+    say(&[("EXTEND_TIMEOUT_USEC", longer.as_micros().to_string())]);
+}
+
+fn say(state: &[(&'static str, String)]) {
+    match notify::send(state, None) {
+        Ok(is_told) => debug!(?state, is_told, "service manager"),
+        Err(error) => warn!(?state, %error, "service manager not told"),
+    }
+}
+
+fn monotonic_usec() -> String {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec * 1_000_000 + now.tv_nsec / 1000).to_string()
+}
+
+/// Beyond what the daemon itself allows for stopping.
+const STOP_MARGIN: Duration = Duration::from_secs(10);

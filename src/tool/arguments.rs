@@ -79,6 +79,8 @@ pub(super) enum Command {
     Passwd(Passwd),
     /// Print the relay's figures
     Status(Status),
+    /// Look at what goes to a central instance and back
+    Uplink(Uplink),
     /// Measure throughput and delay through the relay
     Bench(Bench),
     /// Print the completions for a shell
@@ -289,6 +291,9 @@ pub(super) enum KeyAction {
 pub(super) struct KeyNew {
     /// The file to write; it must not exist
     pub(super) file: PathBuf,
+    /// The identity is a gateway, which passes on what others gave it
+    #[arg(long)]
+    pub(super) gateway: bool,
     #[command(flatten)]
     pub(super) credentials: CredentialsFile,
     #[command(flatten)]
@@ -308,6 +313,36 @@ pub(super) struct Status {
     /// As the relay gives it: one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Uplink {
+    #[command(subcommand)]
+    pub(super) action: UplinkAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UplinkAction {
+    /// Print how it stands with the relay's uplink
+    Status(UplinkStatus),
+    /// Print what the rules of the configuration make of a topic, in both directions
+    Test(UplinkTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UplinkStatus {
+    /// As the relay gives it: one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UplinkTest {
+    /// The topic, by its name on this side
+    pub(super) topic: String,
+    /// The relay's configuration
+    #[arg(long, value_name = "FILE", env = "FASTPORT_CONFIG", default_value = CONFIG)]
+    pub(super) config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -375,6 +410,8 @@ fn past(text: &str) -> Result<Past, String> {
     duration(text).map(|age| Past { count: None, age: Some(age) })
 }
 
+/// Where packages put it.
+const CONFIG: &str = "/etc/fastport/gateway.toml";
 /// Where packages put it.
 const CREDENTIALS: &str = "/etc/fastport/credentials.toml";
 

@@ -25,7 +25,7 @@ fn make(new: &KeyNew, common: &Common) -> Outcome {
     match &common.id {
         Some(id) => {
             let file = &new.credentials.credentials;
-            let added = session::add_key(file, &common.session, id, &key, &new.access);
+            let added = session::add_key(file, &common.session, id, &key, &new.access, new.gateway);
             if added.is_err() {
                 // nobody has it, and the next try would find it in its way; the error matters more
                 fs::remove_file(&new.file).unwrap_or_default();

@@ -14,6 +14,7 @@ mod session;
 mod show;
 mod status;
 mod subscribe;
+mod uplink;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::arguments::{Arguments, Command};
+use self::arguments::{Arguments, Command, UplinkAction};
 use self::exit::{Failure, Outcome, USAGE};
 
 /// Runs the tool with these arguments, the program's name first; the code to exit with.
@@ -55,6 +56,11 @@ fn execute(arguments: Arguments) -> Outcome {
         Command::Session(session) if session.as_remote().is_none() => {
             return session::edit(&session);
         }
+        Command::Uplink(ref uplink) => {
+            if let UplinkAction::Test(test) = &uplink.action {
+                return uplink::test(test);
+            }
+        }
         _ => {}
     }
     // one thread drives the link; this one may wait for a slow terminal
@@ -72,6 +78,10 @@ fn execute(arguments: Arguments) -> Outcome {
                 None => Ok(()),
             },
             Command::Status(status) => status::run(&status, common).await,
+            Command::Uplink(uplink) => match uplink.action {
+                UplinkAction::Status(status) => uplink::status(&status, common).await,
+                UplinkAction::Test(_) => Ok(()),
+            },
             Command::Bench(bench) => bench::run(bench, common).await,
             _ => Ok(()),
         }

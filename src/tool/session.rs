@@ -42,7 +42,7 @@ pub(super) fn set_password(passwd: &Passwd, common: &Common) -> Outcome {
     };
     let credential = Credential::Password(hash(&password)?);
     let path = &passwd.file.credentials;
-    put_identity(path, &common.session, id, credential, &passwd.access)?;
+    put_identity(path, &common.session, id, credential, &passwd.access, false)?;
     tell_of_reload(format_args!("{whose} has a new password"));
     Ok(())
 }
@@ -54,8 +54,9 @@ pub(super) fn add_key(
     id: &str,
     key: &DeviceKey,
     access: &Access,
+    gateway: bool,
 ) -> Outcome {
-    put_identity(path, session, id, Credential::Key(key.clone()), access)?;
+    put_identity(path, session, id, Credential::Key(key.clone()), access, gateway)?;
     tell_of_reload(format_args!("{id} in session {session} has the key"));
     Ok(())
 }
@@ -140,21 +141,26 @@ fn remove(remove: &SessionRemove) -> Outcome {
     Ok(())
 }
 
-/// Puts an identity into the file; one that is there keeps what it may do.
+/// Puts an identity into the file; one that is there keeps what it may do, and stays a gateway if it
+/// is one.
 fn put_identity(
     path: &Path,
     session: &str,
     id: &str,
     credential: Credential,
     access: &Access,
+    gateway: bool,
 ) -> Outcome {
     let mut editor = open(path)?;
     let changed = match Filters::in_file(path, session, id)? {
         Some(filters) => {
-            let filters = filters.changed_by(access)?;
+            let filters = filters.changed_by(access)?.with_gateway(gateway);
             editor.replace_identity(&record(session, id, credential, filters)?)
         }
-        None => editor.add_identity(&record(session, id, credential, Filters::of(access)?)?),
+        None => {
+            let filters = Filters::of(access)?.with_gateway(gateway);
+            editor.add_identity(&record(session, id, credential, filters)?)
+        }
     };
     changed.map_err(edit_error)?;
     editor.save().map_err(edit_error)
@@ -164,6 +170,7 @@ fn put_identity(
 struct Filters {
     publish: Vec<FilterTemplate>,
     subscribe: Vec<FilterTemplate>,
+    gateway: bool,
 }
 
 impl Filters {
@@ -174,7 +181,8 @@ impl Filters {
             said => templates(said.iter().map(String::as_str)),
         };
         let publish = all(&access.publish, &["#"])?;
-        Ok(Self { publish, subscribe: all(&access.subscribe, &["#", "$board/#"])? })
+        let subscribe = all(&access.subscribe, &["#", "$board/#"])?;
+        Ok(Self { publish, subscribe, gateway: false })
     }
 
     /// As the file has them for that identity. The file was found sound before.
@@ -199,7 +207,13 @@ impl Filters {
             let items = table.get(key).and_then(toml::Value::as_array).into_iter().flatten();
             templates(items.filter_map(toml::Value::as_str))
         };
-        Ok(Some(Self { publish: list("publish")?, subscribe: list("subscribe")? }))
+        let gateway = table.get("gateway").and_then(toml::Value::as_bool) == Some(true);
+        Ok(Some(Self { publish: list("publish")?, subscribe: list("subscribe")?, gateway }))
+    }
+
+    /// The same, of a gateway if it was one or is to be one.
+    fn with_gateway(self, gateway: bool) -> Self {
+        Self { gateway: self.gateway || gateway, ..self }
     }
 
     /// With what the command line says in the place of what was.
@@ -228,10 +242,13 @@ fn record(
     filters: Filters,
 ) -> Result<IdentityRecord, Failure> {
     let id = IdentityName::parse(id).ok_or_else(|| {
-        Failure::usage(format!("{id:?} is no identity's name: 1 to 64 bytes of text"))
+        Failure::usage(format!(
+            "{id:?} is no identity's name: 1 to 64 bytes of text, no $ in front"
+        ))
     })?;
-    let Filters { publish, subscribe } = filters;
-    Ok(IdentityRecord { session: session_name(session)?, id, credential, publish, subscribe })
+    let Filters { publish, subscribe, gateway } = filters;
+    let session = session_name(session)?;
+    Ok(IdentityRecord { session, id, credential, publish, subscribe, gateway })
 }
 
 fn session_name(text: &str) -> Result<SessionName, Failure> {

@@ -221,7 +221,7 @@ impl Site {
     /// Stops as the daemon does.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
-        self.hub.close_all(fastport_wire::control::ByeReason::ShuttingDown, Some(1000));
+        self.hub.close_guests(fastport_wire::control::ByeReason::ShuttingDown, 1000, |_| 1000);
     }
 
     /// Waits for all links to be over.

@@ -80,6 +80,7 @@ impl Rig {
             keepalive: None,
             linger: keeps_past.then_some(60),
             proof: None,
+            own: None,
         };
         let key = self.session.attach(self.now, admission).expect("the limits are wide enough");
         assert_eq!(

@@ -271,7 +271,7 @@ impl Work for Route {
             let written = self.rig.written(reader.peer) - reader.before;
             assert_eq!(written, rounds * reader.share, "bytes to a reader in {rounds} rounds");
         }
-        let Ledger { published, routed, delivered, dropped } = self.rig.ledger();
+        let Ledger { published, routed, delivered, dropped, .. } = self.rig.ledger();
         let messages = rounds * self.messages();
         assert_eq!(published - self.before.published, rounds * self.published(), "published");
         assert_eq!(routed - self.before.routed, messages, "routed");

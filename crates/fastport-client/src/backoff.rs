@@ -25,35 +25,55 @@ impl Default for BackoffOptions {
 
 /// Counts failures and says how long to wait after each. It reads no clock and no randomness.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     options: BackoffOptions,
     failures: u32,
 }
 
 impl Backoff {
-    pub(crate) fn new(options: BackoffOptions) -> Self {
+    /// Nothing has failed yet.
+    #[must_use]
+    pub fn new(options: BackoffOptions) -> Self {
         Self { options, failures: 0 }
     }
 
+    /// Goes on behind that many failures, of an earlier life.
+    #[must_use]
+    pub fn after(options: BackoffOptions, failures: u32) -> Self {
+        Self { options, failures: failures.min(MOST_DOUBLINGS) }
+    }
+
+    /// Failures since a link held.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// A link that was up for `held` ended.
-    pub(crate) fn note_link(&mut self, held: Duration) {
+    pub fn note_link(&mut self, held: Duration) {
         if held >= self.options.stable {
             self.failures = 0;
         }
     }
 
-    /// How long to wait now: anything from nothing to the cap of this turn, as `random` says; at
-    /// least what the relay asked for. Spread evenly, so that a fleet does not come back at once.
-    pub(crate) fn next(&mut self, random: u64, hint: Option<Duration>) -> Duration {
+    /// How long to wait now: anything from nothing to the cap of this turn, as `random` says. Spread
+    /// evenly, so that a fleet does not come back at once. Where the relay asked for a time, that
+    /// and a little more: it may have given this peer a turn of its own.
+    pub fn next(&mut self, random: u64, hint: Option<Duration>) -> Duration {
         let doubled = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         let cap = self.options.first.saturating_mul(doubled).min(self.options.most);
         self.failures = self.failures.saturating_add(1).min(MOST_DOUBLINGS);
         // 53 bits are what a double holds exactly
         let share = (random >> 11) as f64 / (1u64 << 53) as f64;
-        cap.mul_f64(share).max(hint.unwrap_or_default())
+        match hint {
+            Some(hint) => hint + hint.min(MOST_BEYOND_HINT).mul_f64(share),
+            None => cap.mul_f64(share),
+        }
     }
 }
 
+/// Beyond a time that the relay asked for.
+const MOST_BEYOND_HINT: Duration = Duration::from_secs(1);
 /// A cap doubled that often is over any wait that makes sense.
 const MOST_DOUBLINGS: u32 = 31;
 
@@ -98,11 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_relay_asks_for_is_the_least() {
+    fn what_the_relay_asks_for_is_the_least_and_a_second_more_is_the_most() {
         let mut backoff = Backoff::new(BackoffOptions::default());
-        let hint = Duration::from_secs(7);
-        assert_eq!(backoff.next(MAX, Some(hint)), hint);
-        let hint = Duration::from_millis(1);
-        assert_eq!(about(backoff.next(MAX, Some(hint))), 1000);
+        for _ in 0..10 {
+            let hint = Duration::from_secs(7);
+            assert_eq!(backoff.next(0, Some(hint)), hint);
+            assert_eq!(about(backoff.next(MAX, Some(hint))), 8000);
+            let hint = Duration::from_millis(100);
+            assert_eq!(about(backoff.next(MAX, Some(hint))), 200);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From a target to a link: names resolved, addresses raced, TLS and WebSocket on top.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,8 @@ use fastport_core::client::Secret;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WebError;
@@ -22,21 +21,29 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use crate::error::ConnectError;
 use crate::link::{Connection, Link, web_config};
 use crate::options::{Options, TlsFiles};
+use crate::proxy::{self, Proxy};
+use crate::race::Known;
 use crate::target::{Target, Transport};
 
 /// Makes links to one target.
-pub(crate) struct Connector {
+pub struct Connector {
     target: Target,
     tls: Option<TlsConnector>,
+    proxy: Option<Proxy>,
     /// a password must not go where others can read it
     guards_password: bool,
+    give_up_after: Option<Duration>,
+    addresses: Known,
 }
 
 /// A link that was just made.
-pub(crate) struct Connected {
-    pub(crate) link: Link,
+pub struct Connected {
+    /// The link.
+    pub link: Link,
     /// Nobody on the way can read what goes over it.
-    pub(crate) is_private: bool,
+    pub is_private: bool,
+    /// Where it goes: an address, or the path of a Unix domain socket.
+    pub peer: String,
 }
 
 impl Connector {
@@ -44,7 +51,7 @@ impl Connector {
     ///
     /// # Errors
     /// [`ConnectError::File`], [`ConnectError::Tls`], [`ConnectError::Options`].
-    pub(crate) fn new(options: &Options) -> Result<Self, ConnectError> {
+    pub fn new(options: &Options) -> Result<Self, ConnectError> {
         let is_encrypted = options.target.transport().is_encrypted();
         let has_certificate = options.tls.certificate.is_some();
         if has_certificate != options.tls.key.is_some() {
@@ -58,29 +65,35 @@ impl Connector {
         let tls = if is_encrypted { Some(tls_connector(&options.tls)?) } else { None };
         let sends_password = matches!(options.secret, Secret::Password(_));
         let guards_password = sends_password && !options.allow_plain_password;
-        Ok(Self { target: options.target.clone(), tls, guards_password })
+        Ok(Self {
+            target: options.target.clone(),
+            tls,
+            proxy: options.proxy.clone(),
+            guards_password,
+            give_up_after: options.give_up_after,
+            addresses: Known::default(),
+        })
     }
 
     /// Connects. Cancel-safe in that nothing is left over when it is dropped.
     ///
     /// # Errors
     /// [`ConnectError`] for the step that failed.
-    pub(crate) async fn connect(&self) -> Result<Connected, ConnectError> {
+    pub async fn connect(&self) -> Result<Connected, ConnectError> {
         let target = &self.target;
         if target.transport() == Transport::Unix {
             let path = target.socket_path();
             let stream = UnixStream::connect(&path).await.map_err(unreachable)?;
-            return Ok(Connected { link: Link::Stream(Box::new(stream)), is_private: true });
+            let peer = path.display().to_string();
+            return Ok(Connected { link: Link::Stream(Box::new(stream)), is_private: true, peer });
         }
-        let addresses = resolve(target).await?;
-        let stream = race(addresses).await.map_err(unreachable)?;
-        let address = stream.peer_addr().map_err(unreachable)?;
-        let is_private = self.is_private_to(address.ip());
-        if self.guards_password && !is_private {
-            return Err(ConnectError::PasswordInClear(address.to_string()));
-        }
+        let (stream, is_private) = self.reach().await?;
+        let peer = stream.peer_addr().map_err(unreachable)?.to_string();
         // small frames matter more than full packets, and the outbox gathers what it can
         stream.set_nodelay(true).map_err(unreachable)?;
+        if let Some(after) = self.give_up_after {
+            impatient(&stream, after).map_err(unreachable)?;
+        }
         let connection: Box<dyn Connection> = match &self.tls {
             None => Box::new(stream),
             Some(connector) => {
@@ -95,12 +108,44 @@ impl Connector {
             Transport::Ws | Transport::Wss => self.upgrade(connection).await?,
             _ => Link::Stream(connection),
         };
-        Ok(Connected { link, is_private })
+        Ok(Connected { link, is_private, peer })
     }
 
-    /// Whether nobody on the way to that address can read what goes there.
+    /// Whether the target's host takes a connection; nothing is said over it.
+    ///
+    /// # Errors
+    /// [`ConnectError`] for the step that failed.
+    pub async fn probe(&self) -> Result<(), ConnectError> {
+        match self.target.transport() {
+            Transport::Unix => UnixStream::connect(self.target.socket_path()).await.map(|_| ()),
+            _ => return self.reach().await.map(|_| ()),
+        }
+        .map_err(unreachable)
+    }
+
+    /// A TCP connection to the target, through the proxy where there is one; and whether nobody on
+    /// the way can read what goes over it.
+    async fn reach(&self) -> Result<(TcpStream, bool), ConnectError> {
+        let target = &self.target;
+        let (host, port) = match &self.proxy {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (target.host(), target.port()),
+        };
+        let mut stream = self.addresses.connect(host, port).await?;
+        let address = stream.peer_addr().map_err(unreachable)?;
+        let is_private = self.is_private_to(address.ip());
+        if self.guards_password && !is_private {
+            return Err(ConnectError::PasswordInClear(address.to_string()));
+        }
+        if self.proxy.is_some() {
+            proxy::tunnel(&mut stream, target.host(), target.port()).await?;
+        }
+        Ok((stream, is_private))
+    }
+
+    /// Whether nobody on the way can read what goes to the connection's other end at that address.
     fn is_private_to(&self, address: IpAddr) -> bool {
-        self.tls.is_some() || address.to_canonical().is_loopback()
+        self.tls.is_some() || (self.proxy.is_none() && address.to_canonical().is_loopback())
     }
 
     async fn upgrade(&self, connection: Box<dyn Connection>) -> Result<Link, ConnectError> {
@@ -113,59 +158,13 @@ impl Connector {
     }
 }
 
-/// The addresses of the target's host, IPv6 and IPv4 in turn, beginning with the system's favourite.
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-    let host = target.host();
-    let fail = |why: io::Error| ConnectError::Resolve { host: host.to_owned(), why: Arc::new(why) };
-    let found: Vec<SocketAddr> = lookup_host((host, target.port())).await.map_err(fail)?.collect();
-    if found.is_empty() {
-        return Err(fail(io::ErrorKind::NotFound.into()));
-    }
-    Ok(alternate(found))
-}
-
-fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let is_v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| address.is_ipv6() == is_v6_first);
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut sorted = Vec::new();
-    loop {
-        let before = sorted.len();
-        sorted.extend(first.next());
-        sorted.extend(second.next());
-        if sorted.len() == before {
-            return sorted;
-        }
-    }
-}
-
-/// Connects to whichever address answers first; each gets a head start on the next (RFC 8305,
-/// "Happy Eyeballs"), which ends when it fails.
-async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut waiting = addresses.into_iter();
-    let mut attempts = JoinSet::new();
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    loop {
-        let next = waiting.next();
-        let is_last = next.is_none();
-        if let Some(address) = next {
-            attempts.spawn(async move {
-                TcpStream::connect(address)
-                    .await
-                    .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
-            });
-        }
-        tokio::select! {
-            ended = attempts.join_next() => match ended {
-                Some(Ok(Ok(stream))) => return Ok(stream),
-                Some(Ok(Err(error))) => last = error,
-                Some(Err(error)) => last = io::Error::other(error),
-                None => return Err(last),
-            },
-            () = sleep(HEAD_START), if !is_last => {}
-        }
-    }
+/// Has the system give the connection up when its other end acknowledges nothing for so long, and ask
+/// for a sign of life while nothing is sent.
+fn impatient(stream: &TcpStream, after: Duration) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(after))?;
+    let interval = (after / 4).max(Duration::from_secs(1));
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))
 }
 
 fn tls_connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
@@ -214,7 +213,7 @@ fn file_error(path: &Path, why: &dyn ToString) -> ConnectError {
     ConnectError::File { path: path.to_owned(), why: why.to_string() }
 }
 
-fn unreachable(error: io::Error) -> ConnectError {
+pub(crate) fn unreachable(error: io::Error) -> ConnectError {
     ConnectError::Unreachable(Arc::new(error))
 }
 
@@ -251,43 +250,12 @@ fn web_error(error: WebError) -> ConnectError {
 
 /// What both ends call the protocol.
 const SUBPROTOCOL: &str = "fastport.2";
-/// Of an address before the next is tried: RFC 8305's recommendation.
-const HEAD_START: Duration = Duration::from_millis(250);
 /// RFC 6585 section 4.
 const TOO_MANY_REQUESTS: u16 = 429;
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
-
     use super::*;
-
-    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-        texts.iter().map(|text| text.parse().expect("an address")).collect()
-    }
-
-    #[test]
-    fn both_families_take_turns() {
-        let found = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
-        let sorted = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
-        assert_eq!(alternate(found), sorted);
-        let found = addresses(&["1.1.1.1:1", "[::1]:1"]);
-        assert_eq!(alternate(found.clone()), found);
-    }
-
-    #[tokio::test]
-    async fn an_address_that_refuses_leaves_the_field_to_the_next() {
-        let refusing = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let refused = refusing.local_addr().expect("bound");
-        drop(refusing);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let open = listener.local_addr().expect("bound");
-        let stream = race(vec![refused, open]).await.expect("one of them listens");
-        assert_eq!(stream.peer_addr().expect("connected"), open);
-        let error = race(vec![refused]).await.expect_err("nobody listens");
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(error.to_string().contains(&refused.to_string()), "{error}");
-    }
 
     #[test]
     fn a_password_goes_only_where_nobody_listens_in() {
@@ -302,5 +270,11 @@ mod tests {
         assert!(!allows("tcp://a", "192.168.1.7"));
         assert!(!allows("ws://a", "fe80::1"));
         assert!(allows("tls://a", "192.168.1.7"));
+        // a proxy on this machine sends it on
+        let proxy = Proxy::parse("http://127.0.0.1:3128").expect("a proxy");
+        let options = Options::new(Target::parse("tcp://a").expect("a URL"), "demo");
+        let options = Options { proxy: Some(proxy), ..options };
+        let connector = Connector::new(&options).expect("no files are needed");
+        assert!(!connector.is_private_to("127.0.0.1".parse().expect("an address")));
     }
 }

@@ -41,6 +41,11 @@ pub enum ConnectError {
         /// Whether another attempt will fail the same way.
         is_fatal: bool,
     },
+    /// The HTTP proxy makes no connection to the relay.
+    Proxy {
+        /// What it says, or does.
+        why: String,
+    },
     /// What answers does not speak WebSocket with `fastport.2` at that path.
     WebSocket {
         /// What is wrong.
@@ -72,7 +77,7 @@ impl ConnectError {
             Self::Tls { is_fatal, .. } | Self::WebSocket { is_fatal, .. } => *is_fatal,
             Self::Fault(fault) => is_fatal(fault),
             Self::Resolve { .. } | Self::Unreachable(_) | Self::Lost(_) => false,
-            Self::Hangup | Self::TimedOut(_) => false,
+            Self::Hangup | Self::TimedOut(_) | Self::Proxy { .. } => false,
         }
     }
 
@@ -131,6 +136,7 @@ impl fmt::Display for ConnectError {
             Self::Resolve { host, why } => write!(f, "no address for {host}: {why}"),
             Self::Unreachable(why) => write!(f, "{why}"),
             Self::Tls { why, .. } => write!(f, "TLS: {why}"),
+            Self::Proxy { why } => write!(f, "the HTTP proxy {why}"),
             Self::WebSocket { why, .. } => write!(f, "WebSocket: {why}"),
             Self::Fault(fault) => describe(fault, f),
             Self::Lost(why) => write!(f, "link lost: {why}"),

@@ -18,12 +18,12 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WebError, Message};
 
 /// A connection that bytes go over: a socket, or TLS on one.
-pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// A connection to a relay.
-pub(crate) enum Link {
+pub enum Link {
     /// Frames lie one after another.
     Stream(Box<dyn Connection>),
     /// Binary messages hold whole frames.
@@ -32,14 +32,17 @@ pub(crate) enum Link {
 
 /// Bytes that have come and are not done with.
 #[derive(Default)]
-pub(crate) struct Input {
+pub struct Input {
     bytes: BytesMut,
 }
 
 impl Link {
     /// Writes and flushes all that the machine has to say, as far as the connection takes it; how
     /// many bytes that was, and whether it was all.
-    pub(crate) fn poll_write(
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         machine: &mut Machine,
@@ -62,7 +65,10 @@ impl Link {
     }
 
     /// Reads some bytes behind those in `input`; 0 at the connection's end.
-    pub(crate) fn poll_read(
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         input: &mut Input,
@@ -94,7 +100,7 @@ impl Link {
     }
 
     /// Says that nothing more will be written; what is still to be read can be read.
-    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Web(socket) => Pin::new(&mut **socket).poll_close(cx).map_err(io_error),
@@ -134,7 +140,7 @@ impl Link {
 impl Input {
     /// The whole frames at the front, which are then gone from here; what cannot be a frame counts
     /// as one, for the state machine to refuse. `None`: more bytes are needed.
-    pub(crate) fn take_frames(&mut self) -> Option<Bytes> {
+    pub fn take_frames(&mut self) -> Option<Bytes> {
         let length = whole_frames(&self.bytes, usize::MAX);
         (length > 0).then(|| self.bytes.split_to(length).freeze())
     }

@@ -8,6 +8,7 @@ use fastport_core::client::Secret;
 use fastport_wire::control::{Tier, WhenFull, features};
 
 use crate::backoff::BackoffOptions;
+use crate::proxy::Proxy;
 use crate::target::Target;
 
 /// Whom to trust and whom to be over TLS; PEM files.
@@ -37,6 +38,11 @@ pub struct Options {
     pub secret: Secret,
     /// For `tls` and `wss`.
     pub tls: TlsFiles,
+    /// The HTTP proxy that TCP connections go through (CONNECT). Default: none.
+    pub proxy: Option<Proxy>,
+    /// A connection over TCP whose other end acknowledges nothing for so long is given up by the
+    /// system. Default: as the system is configured, often a quarter of an hour.
+    pub give_up_after: Option<Duration>,
     /// Whether a password may be sent over plain TCP to another machine, where others can read it.
     /// Default: no.
     pub allow_plain_password: bool,
@@ -79,6 +85,8 @@ impl Options {
             name: String::new(),
             secret: Secret::None,
             tls: TlsFiles::default(),
+            proxy: None,
+            give_up_after: None,
             allow_plain_password: false,
             when_full: None,
             keepalive: None,
@@ -104,6 +112,8 @@ impl Options {
             name: self.name.as_str().into(),
             secret: self.secret.clone(),
             epoch,
+            continues: None,
+            confirms: false,
             when_full: self.when_full,
             keepalive: self.keepalive,
             linger: self.linger,

@@ -203,7 +203,7 @@ impl State {
         let handled = machine.handle_bytes(now, chunk, |event| match event {
             Event::Message(message) => desk.take_message(chunk, &message),
             Event::Gap { topic, count, cause } => desk.take_gap(topic, count, cause),
-            Event::Welcome { resumed, payload_limit: limit } => {
+            Event::Welcome { resumed, payload_limit: limit, .. } => {
                 *payload_limit = usize::try_from(limit).unwrap_or(usize::MAX).min(*outbox_limit);
                 desk.begin(resumed);
                 book.begin(resumed);

@@ -189,7 +189,7 @@ impl fmt::Display for Target {
 }
 
 /// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_authority(authority: &str) -> Result<(&str, Option<&str>), TargetError> {
+pub(crate) fn split_authority(authority: &str) -> Result<(&str, Option<&str>), TargetError> {
     let bad = || TargetError::BadHost(authority.to_owned());
     if let Some(rest) = authority.strip_prefix('[') {
         let (address, port) = rest.split_once(']').ok_or_else(bad)?;

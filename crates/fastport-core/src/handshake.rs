@@ -12,7 +12,7 @@ use fastport_wire::control::{self, Control, ErrorCode, Method, WhenFull};
 
 use crate::proof::{self, KEY_BYTES, NONCE_BYTES, Side, Transcript};
 use crate::rights::Rights;
-use crate::session::{Admission, push_control};
+use crate::session::{Admission, own, push_control};
 
 /// The most bytes a frame of a handshake may have behind its length.
 pub const MAX_BODY: usize = 1024;
@@ -196,6 +196,9 @@ impl Handshake {
             return Err(Refusal::because(ErrorCode::Unexpected));
         };
         let (method, nonce) = match credential {
+            Credential::Granted { identity, .. } if own::is_reserved(&identity) => {
+                return Err(Refusal::because(ErrorCode::NotAuthenticated));
+            }
             Credential::Granted { identity, rights } => {
                 return Ok(Hello { identity, ..hello }.admit(rights, None));
             }
@@ -240,6 +243,7 @@ impl Hello {
             keepalive: self.keepalive,
             linger: self.linger,
             proof,
+            own: None,
         };
         Step::Admit(self.session, Box::new(admission))
     }
@@ -265,6 +269,9 @@ fn check_hello(hello: &control::Hello<'_>) -> Result<Hello, Refusal> {
         return Err(bad);
     }
     let [session, identity, name] = names.map(Box::from);
+    if own::is_reserved(&identity) {
+        return Err(Refusal::because(ErrorCode::NotAuthenticated));
+    }
     Ok(Hello {
         session,
         method,
@@ -388,6 +395,20 @@ mod tests {
             let Ok(Step::Admit(_, admission)) = step else { panic!("{step:?}") };
             assert_eq!(&*admission.identity, granted);
         }
+    }
+
+    #[test]
+    fn nobody_from_outside_is_one_of_the_daemons_own() {
+        let refused = Some(ErrorCode::NotAuthenticated);
+        let own = control::Hello { identity: Some("$uplink"), ..hello() };
+        let step = Handshake::new().handle_control(&body(own.into()));
+        assert_eq!(step.err().map(|refusal| refusal.code), refused);
+        let mut handshake = Handshake::new();
+        assert!(handshake.handle_control(&body(hello().into())).is_ok());
+        let rights = Arc::new(Rights::everything());
+        let credential = Credential::Granted { identity: "$store".into(), rights };
+        let step = handshake.identified(credential, RELAY_NONCE);
+        assert_eq!(step.err().map(|refusal| refusal.code), refused);
     }
 
     #[test]

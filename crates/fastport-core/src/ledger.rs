@@ -8,7 +8,10 @@ use fastport_wire::frame::GapCause;
 pub struct Ledger {
     /// Messages taken from publishers.
     pub published: u64,
-    /// Messages times their readers, replays of retained messages included.
+    /// Messages that gateways said will not come.
+    pub reported: u64,
+    /// Messages times their readers, replays of retained messages included, and so are those that
+    /// gateways said will not come.
     pub routed: u64,
     /// Of `routed`: written to the reader's link or, where the link can be resumed and the frame is
     /// counted, acknowledged by the reader.

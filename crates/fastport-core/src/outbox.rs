@@ -5,7 +5,9 @@
 //! is delivered, queued, or dropped with a cause in the ledger and a GAP frame towards the reader);
 //! control frames are not dropped. It never writes anything itself.
 
+mod exact;
 mod gaps;
+mod journal;
 mod pieces;
 mod resume;
 mod room;
@@ -18,7 +20,9 @@ use fastport_wire::field::{MAX_BODY, data_flag, kind};
 use fastport_wire::frame::{self, GapCause, Head};
 use fastport_wire::{Frame, TopicId};
 
+use self::exact::Exact;
 use self::gaps::Gaps;
+pub(crate) use self::journal::{RestoreError, count_frames};
 use self::pieces::Pieces;
 pub(crate) use self::pieces::SHARED_BYTES;
 use crate::budget::{Buffers, NoBudget, Span};
@@ -97,6 +101,10 @@ pub struct Outbox {
     is_resumable: bool,
     is_stalled: bool,
     has_overflowed: bool,
+    /// Made from a journal, and its reader has not come back yet.
+    is_restored: bool,
+    /// See [`Outbox::keep_exact`].
+    exact: Option<Box<Exact>>,
     /// messages from `settled` on
     waiting: u64,
     waiting_counted: u64,
@@ -125,6 +133,8 @@ impl Outbox {
             is_resumable,
             is_stalled: false,
             has_overflowed: false,
+            is_restored: false,
+            exact: None,
             waiting: 0,
             waiting_counted: 0,
             unacked: 0,
@@ -133,6 +143,11 @@ impl Outbox {
             gaps: None,
             pieces: None,
         }
+    }
+
+    /// Lets it hold more or fewer bytes from now on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// What happens when it is full.
@@ -145,6 +160,12 @@ impl Outbox {
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.bytes.len() - self.sent + self.unwritten_piece_bytes()
+    }
+
+    /// Bytes of messages that wait, or wait to be acknowledged.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held()
     }
 
     /// Whether there is nothing to write.
@@ -405,6 +426,10 @@ impl Outbox {
         }
         ledger.delivered += newly;
         self.released = count;
+        if self.exact.is_some() {
+            self.acknowledge_exact(buffers, newly);
+            return Ok(());
+        }
         let own = self.unacked - self.unacked_in_pieces();
         self.unacked -= newly;
         if newly < own {
@@ -435,6 +460,7 @@ impl Outbox {
         ledger.drop_messages(cause, self.waiting + self.unacked);
         (self.waiting, self.waiting_counted, self.unacked) = (0, 0, 0);
         self.gaps = None;
+        self.forget_told_gaps();
         self.sent = self.bytes.len();
         self.empty(buffers);
     }
@@ -451,6 +477,9 @@ impl Outbox {
     fn empty(&mut self, buffers: &mut Buffers) {
         // what is written of pieces is acknowledged, or needs not be
         self.drop_pieces(buffers);
+        if self.keep_told_gaps() {
+            return;
+        }
         self.bytes.clear();
         buffers.release(&mut self.bytes);
         (self.kept, self.settled, self.sent) = (0, 0, 0);
@@ -479,8 +508,8 @@ impl Outbox {
                 (false, _) => ledger.delivered += 1,
             }
         }
-        if self.unacked == 0 {
-            self.kept = self.settled;
+        if self.unacked == 0 && !self.has_told_gaps() {
+            self.move_kept(self.settled);
         }
     }
 

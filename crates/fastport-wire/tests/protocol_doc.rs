@@ -181,7 +181,7 @@ fn every_example_is_whole_frames() {
             count += 1;
         }
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 17);
 }
 
 #[test]

@@ -117,6 +117,7 @@ def frames():
         ("ack that asks for a repeat (serial lines only)", ack(3, repeat=True)),
         ("time", {"type": "time", "unix_ms": 1700000000000}),
         ("time zero", {"type": "time", "unix_ms": 0}),
+        ("time of a gateway: when it took what follows", {"type": "time", "unix_ms": 1699996400000}),
         ("ping without token", {"type": "ping", "token": ""}),
         ("ping with the longest token", {"type": "ping", "token": "00112233445566778899aabbccddeeff"}),
         ("pong without token", {"type": "pong", "token": ""}),
@@ -133,6 +134,7 @@ def frames():
     for number, cause in enumerate(CAUSES):
         topic = 7 if number % 2 else None
         both.append((f"gap: {cause}", {"type": "gap", "topic": topic, "count": number + 1, "cause": cause}))
+    both.append(("gap of a gateway: 70000 messages of a topic it opened", {"type": "gap", "topic": 5, "count": 70000, "cause": "expired"}))
     out = [{"name": n, "bytes": frame(f).hex(), "frame": f} for n, f in both]
     one_way = [
         ("padding before a frame is skipped", "0000005000", {"type": "ping", "token": ""}),

@@ -15,15 +15,15 @@ impl Work<'_> {
     /// Drops some of what may be dropped for a batch of `lane`: nothing of a more urgent one.
     /// `false`: there is no more.
     pub(super) fn make_room(&mut self, lane: Lane) -> Result<bool> {
-        if names::count(self.sql)? > 2 * self.memory.names_used + NAMES {
-            names::tidy(self.sql, self.boot)?;
-            self.memory.names_used = names::count(self.sql)?;
-            return Ok(true);
-        }
         for lane in LANES {
             if self.free_gone(lane)? {
                 return Ok(true);
             }
+        }
+        if names::count(self.sql)? > 2 * self.memory.names_used + NAMES {
+            names::tidy(self.sql, self.boot)?;
+            self.memory.names_used = names::count(self.sql)?;
+            return Ok(true);
         }
         let may_drop = || LANES.into_iter().rev().filter(|other| *other as u8 >= lane as u8);
         for lane in may_drop() {

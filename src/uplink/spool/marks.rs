@@ -79,6 +79,14 @@ impl Work<'_> {
         Ok(publishers)
     }
 
+    /// How far each publisher's messages are.
+    pub(super) fn all_confirmed(&self) -> Result<Vec<Confirmed>> {
+        let mut find = self.sql.prepare("SELECT DISTINCT publisher FROM mark")?;
+        let ids = find.query_map([], |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>>>()?;
+        let all = ids.into_iter().map(|id| self.confirmed(id)).collect::<Result<Vec<_>>>()?;
+        Ok(all.into_iter().filter(|confirmed| confirmed.count > 0).collect())
+    }
+
     /// How far a publisher's messages are at the central instance in all lanes.
     pub(super) fn confirmed(&self, id: i64) -> Result<Confirmed> {
         let publisher = names::publisher(self.sql, id)?;

@@ -5,6 +5,7 @@
 //! asked for again. The caller brings bytes, time and randomness in, writes what
 //! [`Client::output`] gives, and gets [`Event`]s.
 
+mod relaying;
 mod requests;
 mod types;
 
@@ -20,7 +21,7 @@ use hashbrown::HashMap;
 
 use crate::budget::{Budget, Buffers};
 use crate::ledger::Ledger;
-use crate::outbox::{Outbox, Run};
+use crate::outbox::{Outbox, Preface, Run};
 use crate::proof::{self, NONCE_BYTES, Side, Transcript};
 use crate::session::{push_control, push_frame};
 use crate::time::Instant;
@@ -44,6 +45,10 @@ pub struct Client {
     is_asked: bool,
     /// counted frames of the epoch that came from the relay
     taken: u64,
+    /// of them, those that the relay may be told of: <= taken
+    confirmed: u64,
+    /// the clock of the last TIME that was sent on this link
+    told_clock: Option<u64>,
     /// when the relay is to be told of them; `None`: it was
     ack_due: Option<Instant>,
     /// what the relay was not told of, in bytes and [`MESSAGE_WEIGHT`]s
@@ -63,6 +68,8 @@ pub struct Client {
     published: u64,
     /// messages of a lost epoch, with their topics' names, to be published again
     orphans: Vec<Orphan>,
+    /// The relay has lost counted messages that it had acknowledged and that are not here any more.
+    is_epoch_lost: bool,
 }
 
 struct Name {
@@ -111,7 +118,9 @@ impl Client {
             keepalive_ms: 0,
             heard: Instant::default(),
             is_asked: false,
-            taken: 0,
+            taken: options.continues.unwrap_or(0),
+            confirmed: options.continues.unwrap_or(0),
+            told_clock: None,
             ack_due: None,
             unacked_weight: 0,
             asked_at: 0,
@@ -124,6 +133,7 @@ impl Client {
             before_epoch: 0,
             published: 0,
             orphans: Vec::new(),
+            is_epoch_lost: false,
             options,
         }
     }
@@ -131,6 +141,13 @@ impl Client {
     /// There is a link: begins the handshake. `nonce` is fresh random bytes.
     pub fn connected(&mut self, now: Instant, nonce: [u8; NONCE_BYTES]) {
         self.prologue.clear();
+        if core::mem::take(&mut self.is_epoch_lost) {
+            // those that are still here are published again, in another
+            self.options.epoch = epoch_from(&nonce);
+            (self.taken, self.confirmed) = (0, 0);
+        }
+        // what was not confirmed comes again
+        self.taken = self.reported();
         let options = &self.options;
         let some = |text: &'_ str| (!text.is_empty()).then(|| Box::<str>::from(text));
         let (identity, name) = (some(&options.identity), some(&options.name));
@@ -158,6 +175,7 @@ impl Client {
         push_control(&mut self.prologue, &hello.into());
         self.phase = Phase::ExpectWelcome { nonce, relay_nonce: None };
         (self.heard, self.is_asked, self.clock) = (now, false, None);
+        self.told_clock = None;
         // HELLO said what was taken
         (self.ack_due, self.unacked_weight, self.asked_at) = (None, 0, 0);
         // a relay that says nothing is found out by the caller's deadline for connecting
@@ -248,7 +266,7 @@ impl Client {
         if !self.orphans.is_empty() {
             return Err(PublishError::NotOpen);
         }
-        self.put_message(id, flags, payload)
+        self.put_message(id, flags, payload, None)
     }
 
     /// How many counted messages the relay does not have yet, and how many others are not written.
@@ -313,19 +331,22 @@ impl Client {
         topic: TopicId,
         flags: DataFlags,
         payload: &[u8],
+        clock: Option<u64>,
     ) -> Result<u64, PublishError> {
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic, payload });
+        let mut preface = Preface { topic: None, unix_ms: clock };
         let room = self.outbox.room(&mut self.ledger);
-        if room < bytes.len() {
+        if room < bytes.len() + preface.encoded_len() {
             self.ask_for_ack();
             return Err(PublishError::Full);
         }
         let is_counted = flags.contains(DataFlags::COUNTED);
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic };
         self.outbox
-            .push_run(&mut self.buffers, &mut self.ledger, &run)
+            .push_run_after(&mut self.buffers, &mut self.ledger, &mut preface, &run)
             .map_err(|_| PublishError::Full)?;
+        self.told_clock = clock.or(self.told_clock);
         self.published += u64::from(is_counted);
         let has_answer = self.before_epoch + self.outbox.figures().acked >= self.asked_at;
         if room < self.options.outbox / 2 && has_answer {
@@ -337,7 +358,8 @@ impl Client {
 
     fn send_ack(&mut self) {
         (self.ack_due, self.unacked_weight) = (None, 0);
-        let ack = Frame::Ack { taken: self.taken, durable: None, central: None, repeat: false };
+        let taken = self.reported();
+        let ack = Frame::Ack { taken, durable: None, central: None, repeat: false };
         self.push(&ack);
     }
 
@@ -379,6 +401,7 @@ impl Client {
                 }
                 self.push(&Frame::Pong { token });
             }
+            Frame::Pong { token } => tell(Event::Pong { token }),
             Frame::Topic { id, name, schema } => {
                 let schema = schema.map(Box::from);
                 self.names.insert(id, Name { name: name.into(), schema });
@@ -402,7 +425,9 @@ impl Client {
         let Some(topic) = self.names.get(&id) else { return Err(Fault::Unexpected) };
         if flags.contains(DataFlags::COUNTED) {
             self.taken += 1;
-            self.unacked_weight += payload.len() + MESSAGE_WEIGHT;
+            if !self.options.confirms {
+                self.unacked_weight += payload.len() + MESSAGE_WEIGHT;
+            }
         }
         tell(Event::Message(Message {
             topic: &topic.name,
@@ -522,15 +547,23 @@ impl Client {
         self.phase = Phase::Ready;
         self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
         self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
-        if welcome.resumed {
-            self.outbox
-                .resume(&mut self.buffers, &mut self.ledger, welcome.taken)
-                .map_err(|_| Fault::BadAck)?;
+        let continues = self.options.continues.take().is_some();
+        if welcome.resumed && continues {
+            // nothing is published before the first WELCOME
+            self.outbox.start_at(welcome.taken);
+            self.published = welcome.taken;
+        } else if welcome.resumed {
+            let resumed = self.outbox.resume(&mut self.buffers, &mut self.ledger, welcome.taken);
+            if resumed.is_err() {
+                self.is_epoch_lost = true;
+                return Err(Fault::BadAck);
+            }
         } else {
             self.start_over();
         }
         let resumed = welcome.resumed;
-        tell(Event::Welcome { resumed, payload_limit: welcome.payload_limit });
+        let (taken, payload_limit) = (welcome.taken, welcome.payload_limit);
+        tell(Event::Welcome { resumed, taken, payload_limit });
         if welcome.resumed {
             let taken = self.before_epoch + welcome.taken;
             tell(Event::Acked { taken, durable: self.before_epoch, central: self.before_epoch });
@@ -561,12 +594,17 @@ impl Client {
         self.orphans.extend(orphans);
         self.published -= counted;
         self.before_epoch = self.published;
-        self.taken = 0;
+        (self.taken, self.confirmed) = (0, 0);
         self.names.clear();
         for open in self.open.values_mut() {
             (open.id, open.has_failed) = (None, false);
         }
     }
+}
+
+/// An epoch as random as the nonce, and short enough for numbers of 53 bits.
+fn epoch_from(nonce: &[u8; NONCE_BYTES]) -> u64 {
+    nonce.iter().take(8).fold(0, |epoch, &byte| epoch << 8 | u64::from(byte)) >> 11
 }
 
 fn transcript<'a>(options: &'a Options, nonce: &'a [u8], relay_nonce: &'a [u8]) -> Transcript<'a> {

@@ -165,7 +165,7 @@ impl Client {
             let id = self.open.get(&*orphan.topic).and_then(|open| open.id);
             let published = id.ok_or(PublishError::NotOpen).and_then(|id| {
                 // they were within the outbox's limit before
-                self.put_message(id, orphan.flags, &orphan.payload)
+                self.put_message(id, orphan.flags, &orphan.payload, None)
             });
             lost += u64::from(published.is_err());
             if published.is_err() && orphan.flags.contains(DataFlags::COUNTED) {

@@ -34,6 +34,8 @@ fn options(epoch: u64, name: &str) -> Options {
         name: name.into(),
         secret: Secret::None,
         epoch,
+        continues: None,
+        confirms: false,
         when_full: Some(WhenFull::Hold),
         keepalive: None,
         linger: 30,
@@ -196,6 +198,118 @@ fn a_message_reaches_a_subscriber_and_its_publisher_is_told() {
     reader.settle(&mut session, now);
     assert_eq!(reader.messages, [("chat/room1".into(), b"Hello!".to_vec())]);
     assert_eq!((publisher.acked, publisher.client.queued()), (1, 0));
+}
+
+#[test]
+fn an_epoch_goes_on_in_the_next_life_of_a_client() {
+    let now = at(0);
+    let mut session = session(now);
+    let (mut publisher, mut reader) = (Rig::new(options(1, "")), Rig::new(options(2, "")));
+    for rig in [&mut publisher, &mut reader] {
+        rig.connect(now);
+        rig.settle(&mut session, now);
+    }
+    publisher.client.subscribe("down", 0, Past::default());
+    reader.client.subscribe("up", 0, Past::default());
+    publisher.settle(&mut session, now);
+    reader.settle(&mut session, now);
+    for (rig, topic) in [(&mut publisher, "up"), (&mut reader, "down")] {
+        rig.client.open_topic(topic, None, None);
+        rig.settle(&mut session, now);
+        for payload in [b"1", b"2"] {
+            assert!(rig.client.publish(topic, DataFlags::COUNTED, payload).is_ok());
+        }
+        rig.settle(&mut session, now);
+    }
+    reader.settle(&mut session, now);
+    publisher.settle(&mut session, now);
+    publisher.cut(&mut session, now);
+    reader.client.publish("down", DataFlags::COUNTED, b"3").expect("room");
+    reader.settle(&mut session, now);
+
+    let mut next = Rig::new(Options { continues: Some(2), ..options(1, "") });
+    next.connect(now);
+    next.settle(&mut session, now);
+    assert_eq!((next.resumed, next.acked), (1, 2), "it is told where the epoch is");
+    assert_eq!(next.messages, [("down".into(), b"3".to_vec())]);
+    next.client.open_topic("up", None, None);
+    next.settle(&mut session, now);
+    assert_eq!(next.client.publish("up", DataFlags::COUNTED, b"3"), Ok(3));
+    // and over a lost link as always
+    next.cut(&mut session, now);
+    next.connect(now);
+    next.settle(&mut session, now);
+    reader.settle(&mut session, now);
+    assert_eq!((next.acked, next.client.queued()), (3, 0));
+    let got: Vec<_> = reader.messages.iter().map(|(_, payload)| payload[0]).collect();
+    assert_eq!(got, *b"123");
+}
+
+#[test]
+fn an_epoch_that_the_relay_does_not_know_begins_anew() {
+    let now = at(0);
+    let mut session = session(now);
+    let mut next = Rig::new(Options { continues: Some(7), ..options(1, "") });
+    next.connect(now);
+    next.settle(&mut session, now);
+    next.client.open_topic("up", None, None);
+    next.settle(&mut session, now);
+    assert_eq!(next.client.publish("up", DataFlags::COUNTED, b"1"), Ok(1));
+    next.settle(&mut session, now);
+    assert_eq!((next.resumed, next.acked), (0, 1));
+}
+
+#[test]
+fn a_relay_that_lost_what_it_had_acknowledged_gets_the_rest_in_a_new_epoch() {
+    let now = at(0);
+    let mut relay = session(now);
+    relay.start_journal();
+    let (mut publisher, mut reader) = (Rig::new(options(1, "")), Rig::new(options(2, "")));
+    for rig in [&mut publisher, &mut reader] {
+        rig.connect(now);
+        rig.settle(&mut relay, now);
+    }
+    reader.client.subscribe("up", 0, Past::default());
+    reader.settle(&mut relay, now);
+    publisher.client.open_topic("up", None, None);
+    publisher.settle(&mut relay, now);
+    let journal = relay.journaled().to_vec();
+    for payload in [b"1", b"2"] {
+        publisher.client.publish("up", DataFlags::COUNTED, payload).expect("room");
+    }
+    publisher.settle(&mut relay, now);
+    reader.settle(&mut relay, now);
+    assert_eq!((publisher.acked, reader.messages.len()), (2, 2));
+    publisher.client.publish("up", DataFlags::COUNTED, b"3").expect("room");
+    for rig in [&mut publisher, &mut reader] {
+        rig.cut(&mut relay, now);
+    }
+
+    // as after a power cut: the end of the journal is not there
+    let mut relay = session(now);
+    let mut rights = |_: &str| Some(Arc::new(Rights::everything()));
+    let (restored, applied) = relay.restore(now.mono, &journal, &mut rights);
+    assert_eq!((restored.peers, applied), (2, Ok(())));
+    reader.connect(now);
+    reader.settle(&mut relay, now);
+    assert_eq!(reader.resumed, 1, "what it had more is no reason to forget the rest");
+    publisher.connect(now);
+    publisher.client.output();
+    let output = publisher.client.output().to_vec();
+    publisher.client.advance(output.len());
+    publisher.to_relay.extend(output);
+    publisher.shake(&mut relay, now);
+    let key = publisher.key.expect("it is let in");
+    let welcome = relay.output(key).expect("it is there").bytes.to_vec();
+    let handled = publisher.client.handle_bytes(now.mono, &welcome, |_| {});
+    assert_eq!(handled, Err(Fault::BadAck), "it cannot send again what the relay has lost");
+    publisher.cut(&mut relay, now);
+    publisher.connect(now);
+    publisher.settle(&mut relay, now);
+    reader.settle(&mut relay, now);
+    assert_eq!((publisher.acked, publisher.client.queued()), (3, 0));
+    let got: Vec<_> = reader.messages.iter().map(|(_, payload)| payload[0]).collect();
+    assert_eq!(got, *b"123", "once and in order");
 }
 
 #[test]

@@ -34,6 +34,11 @@ pub struct Options {
     pub secret: Secret,
     /// A random number, new for each client.
     pub epoch: u64,
+    /// The epoch was begun by an earlier client, which took so many of its counted frames from the
+    /// relay: if the relay still knows it, what is published goes on at the relay's count.
+    pub continues: Option<u64>,
+    /// What came is acknowledged when [`super::Client::confirm`] says so, and not by itself.
+    pub confirms: bool,
     /// What the relay does when the client reads too slowly; `None`: what the relay thinks best.
     pub when_full: Option<WhenFull>,
     /// Seconds between signs of life; `None`: what the relay thinks best.
@@ -55,6 +60,8 @@ pub enum Event<'a> {
     Welcome {
         /// The relay still had its state.
         resumed: bool,
+        /// Counted frames of the epoch that the relay has.
+        taken: u64,
         /// The most bytes a payload may have.
         payload_limit: u32,
     },
@@ -97,6 +104,11 @@ pub enum Event<'a> {
         durable: u64,
         /// At the central instance; at most `taken`.
         central: u64,
+    },
+    /// The answer to [`super::Client::ping`].
+    Pong {
+        /// What it had.
+        token: &'a [u8],
     },
     /// Messages were not published, since their topic could not be opened again.
     Unpublished {

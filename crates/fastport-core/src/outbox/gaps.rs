@@ -39,7 +39,7 @@ impl GapCounts {
     }
 
     /// The GAP frames that say it.
-    fn to_frames(self, out: &mut [u8; GAP_FRAMES_MAX]) -> &[u8] {
+    pub(super) fn to_frames(self, out: &mut [u8; GAP_FRAMES_MAX]) -> &[u8] {
         let mut at = 0;
         let causes = GapCause::ALL.into_iter().zip(self.by_cause);
         for (cause, count) in causes.filter(|&(_, count)| count > 0) {
@@ -107,6 +107,7 @@ impl Outbox {
                 front.topic = Some(None);
             }
             self.insert(buffers, at, front.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+            self.note_told_gaps();
             if let Some(gaps) = &mut self.gaps {
                 gaps.front = GapCounts::default();
             }
@@ -128,6 +129,7 @@ impl Outbox {
             return Ok(());
         }
         self.insert(buffers, self.bytes.len(), back.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
+        self.note_told_gaps();
         if let Some(gaps) = &mut self.gaps {
             gaps.back = GapCounts::default();
         }

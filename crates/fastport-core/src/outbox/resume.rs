@@ -24,6 +24,10 @@ impl Outbox {
     ) -> Result<(), BadAck> {
         self.own(buffers);
         self.settle(ledger);
+        let is_restored = core::mem::take(&mut self.is_restored);
+        if is_restored && count > self.released + self.unacked {
+            self.catch_up(ledger, count);
+        }
         if count < self.acked || count > self.released + self.unacked {
             return Err(BadAck);
         }
@@ -36,10 +40,10 @@ impl Outbox {
             let newly = count - self.released;
             ledger.delivered += newly;
             self.unacked -= newly;
-            self.kept = self.start_of_counted(newly);
+            self.move_kept(self.start_of_counted(newly));
         }
         (self.released, self.acked) = (count, count);
-        let settled = self.settled;
+        let (settled, keeps_gaps) = (self.settled, self.has_told_gaps());
         self.sent = self.kept;
         self.settled = self.kept;
         self.retain_frames(self.kept, |offset, head, _| {
@@ -47,7 +51,7 @@ impl Outbox {
             match head.kind() {
                 kind::DATA => offset >= settled || is_counted,
                 kind::TIME => true,
-                kind::GAP => offset >= settled,
+                kind::GAP => offset >= settled || is_restored || keeps_gaps,
                 _ => false,
             }
         });
@@ -56,7 +60,16 @@ impl Outbox {
         self.unacked = 0;
         self.is_stalled = false;
         self.compact();
+        // without memory for it the time is that of the link
+        self.restore_time(buffers).unwrap_or_default();
         Ok(())
+    }
+
+    /// Goes on, without messages so far, where another outbox of the epoch was: its reader has
+    /// `count` counted frames.
+    pub fn start_at(&mut self, count: u64) {
+        debug_assert_eq!(self.counted_total(), 0, "no messages so far");
+        (self.released, self.acked) = (count, count);
     }
 
     /// Puts frames that `announce` makes before the first waiting message of each topic: a new link

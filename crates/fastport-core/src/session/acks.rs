@@ -28,7 +28,13 @@ impl Session {
 
     /// Puts the ACK that is owed to a peer into its outbox.
     pub(super) fn send_ack(&mut self, index: u32) {
+        let is_frozen = self.is_frozen();
         let Some(peer) = self.at_mut(index).filter(|peer| peer.owes_ack) else { return };
+        if is_frozen {
+            // it is told at once when it can be
+            peer.unacked_weight = ACK_WEIGHT;
+            return;
+        }
         if !matches!(peer.link, Link::Attached { .. }) {
             // a link that is gone is told by WELCOME
             return;
@@ -46,10 +52,11 @@ impl Session {
     /// Lets the ACK that is owed go with what is written anyhow.
     #[inline]
     pub(super) fn add_ack(&mut self, key: PeerKey) {
-        let Self { peers, buffers, .. } = self;
+        let Self { peers, buffers, journal, .. } = self;
         let slot = peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-        let goes = peer.owes_ack && matches!(peer.link, Link::Attached { .. });
+        let is_frozen = || journal.as_ref().is_some_and(|journal| journal.is_frozen());
+        let goes = peer.owes_ack && matches!(peer.link, Link::Attached { .. }) && !is_frozen();
         if goes && peer.outbox.unsent() > 0 && !peer.outbox.is_choked() {
             let ack = peer.ack();
             // without memory it goes by itself, later

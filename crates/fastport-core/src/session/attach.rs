@@ -8,7 +8,9 @@ use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
 use super::peer::{Cold, Link, NO_TIME, Peer, Tiers};
-use super::{Admission, AttachError, Limits, PeerKey, Session, Slot, push_control, push_frame};
+use super::{
+    Admission, AttachError, Limits, Own, PeerKey, Session, Slot, push_control, push_frame,
+};
 use crate::budget::NoBudget;
 use crate::outbox::Outbox;
 use crate::proof::PROOF_BYTES;
@@ -21,6 +23,11 @@ impl Session {
     /// # Errors
     /// [`AttachError`].
     pub fn attach(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
+        let wants_to_last =
+            admission.own.is_some() || admission.linger.is_some_and(|wish| wish > 0);
+        if wants_to_last && self.is_frozen() {
+            return Err(AttachError::Frozen);
+        }
         let mut lost = 0;
         if let Some(index) = self.find_resumable(&admission) {
             if let Some(key) = self.try_resume(now, index, &admission)? {
@@ -95,9 +102,14 @@ impl Session {
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
+        if let Some(own) = admission.own {
+            peer.outbox.set_limit(own.outbox_limit(&self.limits));
+        }
         (peer.last_time, peer.acked_ahead) = (NO_TIME, 0);
         peer.is_blocked = false;
         peer.forget_acks();
+        self.forget_time(index);
+        self.record_resumed(index);
         let is_ready = self.adopt_rights(index, &admission.rights)
             && self.push_welcome_back(now, index, admission.proof.as_ref()).is_ok();
         // the old link, if it is still there, finds itself gone
@@ -136,6 +148,7 @@ impl Session {
         let gone: Vec<TopicId> = topics_of.filter(|&id| topics.get(id).is_none()).collect();
         if !gone.is_empty() {
             peer.outbox.drop_topics(ledger, &gone);
+            self.record_state(index);
         }
         self.announce_waiting(index)?;
         self.with_room(index, |peer, buffers, _| peer.outbox.push_front(buffers, &front))
@@ -168,18 +181,24 @@ impl Session {
     }
 
     fn attach_new(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
-        if self.attached + self.lingering >= self.limits.peers {
+        let own = admission.own;
+        // the daemon does without its own parts last
+        if own.is_none() && self.attached + self.lingering >= self.limits.peers {
             return Err(AttachError::TooManyPeers);
         }
         let charge = peer_charge(&admission.identity, &admission.name);
         if !self.make_room(charge) {
             return Err(AttachError::NoBudget);
         }
-        let linger = admission.linger.unwrap_or(0).min(self.limits.linger);
+        let (linger, keepalive) = match own {
+            Some(_) => (admission.linger.unwrap_or(u32::MAX), admission.keepalive.unwrap_or(0)),
+            None => (
+                admission.linger.unwrap_or(0).min(self.limits.linger),
+                granted_keepalive(self.limits.keepalive, admission.keepalive),
+            ),
+        };
         let when_full = admission.when_full.unwrap_or(self.limits.when_full);
-        let keepalive = granted_keepalive(self.limits.keepalive, admission.keepalive);
-        // one message of any length always fits, whatever the configuration says
-        let limit = self.limits.outbox.max(self.limits.payload.saturating_add(MESSAGE_EXTRAS));
+        let limit = own.unwrap_or(Own { outbox: self.limits.outbox }).outbox_limit(&self.limits);
         let mut peer = Box::new(Peer {
             outbox: Outbox::new(limit, when_full, linger > 0),
             ..Peer::new(admission.identity, admission.name, admission.rights, now.mono)
@@ -187,6 +206,10 @@ impl Session {
         (peer.cold.keepalive, peer.cold.linger) = (keepalive, linger);
         peer.cold.epoch = admission.epoch;
         peer.flags = admission.flags;
+        peer.is_own = own.is_some();
+        if peer.is_own {
+            peer.outbox.keep_exact();
+        }
         let mut front = Vec::new();
         welcome(&mut front, now, &self.limits, &peer, false, admission.proof.as_ref());
         let index = self.place(peer, linger > 0);
@@ -198,11 +221,12 @@ impl Session {
             self.remove(index, GapCause::Budget);
             return Err(AttachError::NoBudget);
         }
+        self.record_peer(index);
         self.schedule_look(now.mono, index);
         Ok(self.key_of(index))
     }
 
-    fn place(&mut self, mut peer: Box<Peer>, is_resumable: bool) -> u32 {
+    pub(super) fn place(&mut self, mut peer: Box<Peer>, is_resumable: bool) -> u32 {
         self.serials += 1;
         peer.cold.serial = self.serials;
         let index = self.free.pop().unwrap_or_else(|| {
@@ -226,6 +250,8 @@ impl Session {
     pub(super) fn remove(&mut self, index: u32, cause: GapCause) {
         let Some(slot) = self.peers.get_mut(index as usize) else { return };
         let Some(mut peer) = slot.peer.take() else { return };
+        self.record_gone(index, &peer);
+        let Some(slot) = self.peers.get_mut(index as usize) else { return };
         slot.generation = slot.generation.wrapping_add(1);
         match peer.link {
             Link::Lingering { .. } => self.lingering -= 1,
@@ -326,5 +352,3 @@ const LEAST_KEEPALIVE: u32 = 2;
 const MOST_KEEPALIVE: u32 = 3600;
 /// A peer's share of the tables.
 const PEER_OVERHEAD: usize = 192;
-/// The most that goes with a payload: heads, a TOPIC frame with name and schema, a TIME frame.
-const MESSAGE_EXTRAS: usize = 400;

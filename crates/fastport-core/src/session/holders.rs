@@ -25,7 +25,8 @@ impl Session {
         let Some(topic) = self.topics.get_mut(run.topic).filter(|topic| topic.holders > 0) else {
             return run.wanted;
         };
-        let readers = core::mem::take(&mut topic.readers);
+        let taken = core::mem::take(&mut topic.readers);
+        let readers = taken.as_slice();
         let is_waited_for =
             |reader: &&Reader| reader.holds && !(reader.no_local && reader.peer == run.from);
         let mut room = run.wanted;
@@ -42,7 +43,7 @@ impl Session {
             room = 0;
         }
         if let Some(topic) = self.topics.get_mut(run.topic) {
-            topic.readers = readers;
+            topic.readers = taken;
         }
         room
     }

@@ -34,7 +34,7 @@ impl Session {
                 }
                 Some(_) => {}
             }
-            let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut()) else {
+            let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log_mut()) else {
                 continue;
             };
             let before = log.messages();

@@ -9,10 +9,13 @@
 mod acks;
 mod attach;
 mod holders;
+mod journal;
 mod members;
 mod memory;
+pub(crate) mod own;
 mod peer;
 mod publish;
+mod relayed;
 mod requests;
 mod subscriptions;
 mod timers;
@@ -28,6 +31,10 @@ use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Tier, WhenFull
 use fastport_wire::frame::GapCause;
 use hashbrown::HashMap;
 
+use self::journal::Journal;
+pub use self::journal::{BadRecord, Restored, Restoring};
+pub use self::members::Spooled;
+pub use self::own::{Counts, Note, Own, Publisher};
 use self::peer::{Link, Peer};
 pub use self::publish::PublishError;
 use self::topics::Topics;
@@ -107,6 +114,8 @@ pub struct Admission {
     pub linger: Option<u32>,
     /// The relay's proof for it.
     pub proof: Option<[u8; PROOF_BYTES]>,
+    /// One of the daemon's own parts; a peer from outside is none.
+    pub own: Option<Own>,
 }
 
 /// What became of bytes that a peer sent.
@@ -142,6 +151,8 @@ pub enum AttachError {
     TooManyPeers,
     /// The memory budget is used up.
     NoBudget,
+    /// What it would be told cannot be made to outlive the process for now.
+    Frozen,
 }
 
 /// A question of a peer that the session cannot answer itself; answer by [`Session::answer`].
@@ -223,6 +234,8 @@ pub struct Session {
     members: Vec<(u32, Tier)>,
     /// states that peers have had
     serials: u64,
+    /// what outlives the process; `None`: nothing does
+    journal: Option<Box<Journal>>,
 }
 
 #[derive(Debug, Default)]
@@ -259,6 +272,7 @@ impl Session {
             trim_at: None,
             members: Vec::new(),
             serials: 0,
+            journal: None,
         }
     }
 
@@ -378,6 +392,24 @@ impl Session {
         }
     }
 
+    /// Closes the links of all peers but the daemon's own parts, each of which has its own end;
+    /// `retry_ms` says after what time a peer of those rights should come back.
+    pub fn close_guests(
+        &mut self,
+        reason: ByeReason,
+        retry_ms: &mut dyn FnMut(&Rights) -> Option<u32>,
+    ) {
+        for index in 0..self.peers.len() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let guest = self
+                .at(index)
+                .filter(|peer| matches!(peer.link, Link::Attached { .. }) && !peer.is_own);
+            if let Some(retry_ms) = guest.map(|peer| retry_ms(&peer.rights)) {
+                self.say_bye(index, reason, retry_ms);
+            }
+        }
+    }
+
     /// Ends all peers of an identity that is no more: they are told so, and their state goes with
     /// their links.
     pub fn remove_identity(&mut self, identity: &str) {
@@ -387,8 +419,9 @@ impl Session {
             if *peer.cold.identity != *identity {
                 continue;
             }
-            peer.is_leaving = true;
-            match peer.link {
+            let link = peer.link;
+            self.note_leaving(index);
+            match link {
                 Link::Attached { .. } => self.say_bye(index, ByeReason::Removed, None),
                 Link::Lingering { .. } => self.remove(index, GapCause::ReaderGone),
                 Link::Closing => {}
@@ -462,8 +495,8 @@ impl Session {
         self.send(index, &control::Error { code, text, retry, ..Default::default() }.into());
         if let Some(peer) = self.at_mut(index) {
             peer.link = Link::Closing;
-            peer.is_leaving = true;
         }
+        self.note_leaving(index);
         // it holds nobody up any more
         self.wake_blocked();
     }
@@ -475,7 +508,9 @@ impl Session {
         let Some(peer) = self.at_mut(index) else { return };
         peer.link = Link::Closing;
         // BYE is its last frame: what comes behind it reaches nobody, unless the peer comes back
-        peer.is_leaving |= peer.cold.linger == 0;
+        if peer.cold.linger == 0 {
+            self.note_leaving(index);
+        }
         self.wake_blocked();
     }
 

@@ -87,6 +87,10 @@ enum Step {
     Press {
         free: usize,
     },
+    /// The process is gone; another makes the session from its journal.
+    Crash,
+    /// The journal is written anew.
+    Rewrite,
 }
 
 #[derive(Debug, Clone)]
@@ -109,6 +113,7 @@ struct Plan {
     outbox: usize,
     retained: u32,
     stall_ms: u64,
+    is_journaled: bool,
     steps: Vec<Step>,
 }
 
@@ -120,11 +125,14 @@ impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { policies, lingers, clocks, keepalives, .. } = self;
         let policies = policies.map(|policy| WhenFull::ALL[policy].name());
-        let Self { opens, filters, outbox, retained, stall_ms, steps, .. } = self;
+        let Self { opens, filters, outbox, retained, stall_ms, is_journaled, steps, .. } = self;
         writeln!(f, "policies {policies:?}, lingers {lingers:?}")?;
         writeln!(f, "clocks {clocks:?}, keepalives {keepalives:?}")?;
         writeln!(f, "opens {opens:?}, filters {filters:?}")?;
-        writeln!(f, "outbox {outbox}, retained {retained}, stall {stall_ms}")?;
+        writeln!(
+            f,
+            "outbox {outbox}, retained {retained}, stall {stall_ms}, journal {is_journaled}"
+        )?;
         // proptest asks for {:#?}, a step of many lines
         steps.iter().try_for_each(|step| writeln!(f, "    {step:?}"))
     }
@@ -145,6 +153,8 @@ struct Device {
     routed_counted: BTreeSet<u32>,
     routed_count: u64,
     has_replayed: bool,
+    /// what was not counted, and waited, is lost with the process
+    has_crashed: bool,
     // the link
     to_send: Vec<u8>,
     under_way: Vec<u8>,
@@ -179,6 +189,8 @@ struct World {
     taken_numbers: BTreeSet<u32>,
     /// bytes of the budget that other sessions have
     ballast: usize,
+    /// the journal before what the session has of it
+    journal: Vec<u8>,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -209,6 +221,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..4000).prop_map(|millis| Step::Pass { millis }),
         1 => prop_oneof![Just(0usize), 0usize..3000, Just(1 << 20)]
             .prop_map(|free| Step::Press { free }),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Rewrite),
     ]
 }
 
@@ -228,9 +242,11 @@ fn plan() -> impl Strategy<Value = Plan> {
     let flags = (any::<[bool; 4]>(), any::<[bool; 4]>(), any::<[bool; 4]>());
     let starts = (any::<[u8; 4]>(), any::<[u8; 4]>());
     let times = (prop_oneof![Just(0u32), Just(8)], prop_oneof![Just(0u64), Just(5_000)]);
+    let times = (times, any::<bool>());
     let steps = proptest::collection::vec(step(), 1..150);
     (policies, flags, starts, 0usize..1200, times, steps).prop_map(
-        |(policies, flags, (opens, filters), outbox, (retained, stall_ms), steps)| {
+        |(policies, flags, (opens, filters), outbox, (times, is_journaled), steps)| {
+            let (retained, stall_ms) = times;
             let (lingers, clocks, keepalives) = flags;
             Plan {
                 policies,
@@ -242,6 +258,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 outbox,
                 retained,
                 stall_ms,
+                is_journaled,
                 steps,
             }
         },
@@ -267,7 +284,11 @@ impl World {
             next_epoch: 0,
             taken_numbers: BTreeSet::new(),
             ballast: 0,
+            journal: Vec::new(),
         };
+        if world.plan.is_journaled {
+            world.rig.session.start_journal();
+        }
         for device in 0..DEVICES {
             world.start(device);
         }
@@ -365,6 +386,8 @@ impl World {
                 self.arrive(device, arrive);
             }
             Step::Press { free } => self.press(free),
+            Step::Crash => self.crash(),
+            Step::Rewrite => self.rewrite(),
             Step::Ack { device, fewer } => self.acknowledge(device, fewer),
             Step::Cut { device } => self.cut(device),
             Step::Return { device, anew } => self.come_back(device, anew),
@@ -476,6 +499,65 @@ impl World {
         self.notice();
     }
 
+    /// The session is gone, and made again from its journal: who may come back finds what it had.
+    fn crash(&mut self) {
+        if !self.plan.is_journaled {
+            return;
+        }
+        self.press(BUDGET);
+        let mut journal = core::mem::take(&mut self.journal);
+        journal.extend_from_slice(self.rig.session.journaled());
+        let now = self.rig.now().mono;
+        let next = Session::new(*self.rig.session.limits(), Arc::clone(&self.rig.budget), now);
+        let old = core::mem::replace(&mut self.rig.session, next);
+        let lasts = |device: &Device| {
+            let peer = old.at(device.index).filter(|peer| peer.cold.serial == device.serial);
+            peer.is_some_and(|peer| peer.is_lasting() && peer.is_known)
+        };
+        let lasting: Vec<bool> = self.devices.iter().map(lasts).collect();
+        let values = last_values(&old);
+        drop(old);
+        let mut rights = |_: &str| Some(Arc::new(Rights::everything()));
+        let (restored, applied) = self.rig.session.restore(now, &journal, &mut rights);
+        assert_eq!((applied, restored.dropped_peers), (Ok(()), 0));
+        assert_eq!(restored.peers, lasting.iter().filter(|&&lasts| lasts).count());
+        assert_eq!(last_values(&self.rig.session), values);
+        self.rig.session.start_journal();
+        for (at, lasts) in lasting.into_iter().enumerate() {
+            let device = &mut self.devices[at];
+            if device.key.take().is_some() {
+                device.lose_link();
+            }
+            if !lasts {
+                device.forget_state();
+                continue;
+            }
+            device.has_crashed = true;
+            let state = (device.epoch, "".into(), format!("device {at}").into());
+            let index = self.rig.session.by_epoch.get(&state).copied().expect("it lasts");
+            let peer = self.rig.session.at(index).expect("in the table");
+            (device.index, device.serial) = (index, peer.cold.serial);
+            assert_eq!(subscriptions(&self.rig.session, peer), device.filters);
+        }
+        let ledger = self.rig.session.figures().ledger;
+        (self.published, self.routed) = (ledger.published, ledger.routed);
+        self.rewrite();
+    }
+
+    fn rewrite(&mut self) {
+        if !self.plan.is_journaled {
+            return;
+        }
+        self.rig.session.clear_journal();
+        let mut journal = Vec::new();
+        let copied = self.rig.session.snapshot(|records| {
+            journal.extend_from_slice(records);
+            Ok::<_, ()>(())
+        });
+        assert_eq!(copied, Ok(()));
+        self.journal = journal;
+    }
+
     // what links do
 
     fn send(&mut self, at: usize, at_most: usize) {
@@ -580,11 +662,7 @@ impl World {
             Control::Subscribe(_) | Control::Unsubscribe(_) => {
                 let peer = self.rig.session.at(self.devices[at].index).expect("it has a link");
                 // memory may have been refused
-                let known = peer.cold.subscriptions.as_slice().iter().map(|known| {
-                    let filter = FILTERS.iter().position(|filter| known.is_for(filter));
-                    (filter.expect("one of ours"), known.no_local)
-                });
-                self.devices[at].filters = known.collect();
+                self.devices[at].filters = subscriptions(&self.rig.session, peer);
             }
             Control::Emit(emit) if has_emitted => {
                 let is_counted = emit.flags.is_some_and(|flags| flags & 1 != 0);
@@ -654,7 +732,7 @@ impl World {
         assert_eq!(session.attached + session.lingering, peers().count());
         for device in self.devices.iter().filter(|device| device.serial != 0) {
             let sum = device.received_count + device.told + device.lost;
-            assert!(sum <= device.routed_count, "{device:?}");
+            assert!(sum <= device.routed_count || device.has_crashed, "{device:?}");
             let peer = session.at(device.index).expect("noticed otherwise");
             assert_eq!(peer.taken, device.taken, "counted frames of a publisher");
         }
@@ -663,19 +741,20 @@ impl World {
         let retained: u64 = session
             .topics
             .iter()
-            .filter_map(|(_, topic)| topic.log.as_ref())
+            .filter_map(|(_, topic)| topic.log())
             .map(|log| u64::from(log.messages()))
             .sum();
         assert_eq!(session.figures().retained, retained);
         for (_, topic) in session.topics.iter() {
-            assert!(topic.readers.is_sorted_by(|a, b| a.peer < b.peer));
-            let holders = topic.readers.iter().filter(|reader| reader.holds).count();
+            let readers = topic.readers.as_slice();
+            assert!(readers.is_sorted_by(|a, b| a.peer < b.peer));
+            let holders = readers.iter().filter(|reader| reader.holds).count();
             assert_eq!(topic.holders as usize, holders);
-            assert!(topic.readers.iter().all(|reader| session.at(reader.peer).is_some()));
+            assert!(readers.iter().all(|reader| session.at(reader.peer).is_some()));
             let id = session.topics.find(topic.name().expect("a name")).expect("in the table");
             let open = peers().filter(|peer| peer.has_open(id)).count();
             assert_eq!(topic.publishers as usize, open);
-            let log = topic.log.as_ref().filter(|log| log.messages() > 0);
+            let log = topic.log().filter(|log| log.messages() > 0);
             assert!(log.is_none() || session.topic_wheel.next_deadline().is_some());
         }
     }
@@ -715,7 +794,7 @@ impl World {
             assert!(device.to_send.is_empty(), "all is taken: {device:?}");
             assert_eq!(device.taken, device.sent.len() as u64, "and once");
             let sum = device.received_count + device.told + device.lost;
-            assert_eq!(sum, device.routed_count, "{device:?}");
+            assert!(sum == device.routed_count || device.has_crashed, "{device:?}");
             if self.is_hold(at) && !device.has_replayed {
                 assert!(device.routed_counted.is_subset(&device.received), "{device:?}");
             }
@@ -755,6 +834,7 @@ impl Device {
         self.routed_counted.clear();
         self.routed_count = 0;
         self.has_replayed = false;
+        self.has_crashed = false;
         self.last = None;
         self.received.clear();
         (self.received_count, self.told, self.lost) = (0, 0, 0);
@@ -884,6 +964,22 @@ fn number_in(payload: &[u8]) -> u32 {
     u32::from_le_bytes(*number)
 }
 
+fn subscriptions(session: &Session, peer: &Peer) -> BTreeMap<usize, bool> {
+    let known = peer.cold.subscriptions.as_slice().iter().map(|known| {
+        let text = known.filter(&session.topics).expect("it has one");
+        let filter = FILTERS.iter().position(|filter| text.as_str() == *filter);
+        (filter.expect("one of ours"), known.no_local)
+    });
+    known.collect()
+}
+
+/// The last values, by topic.
+fn last_values(session: &Session) -> BTreeMap<Box<str>, Vec<u8>> {
+    let logs = session.topics.iter().filter_map(|(_, topic)| Some((topic, topic.log()?)));
+    let values = logs.filter_map(|(topic, log)| Some((topic.name.clone(), log.last()?)));
+    values.map(|(name, last)| (name, last.frames.to_vec())).collect()
+}
+
 /// What the session should be charged for.
 fn held(session: &Session) -> usize {
     let peers = session.peers.iter().filter_map(|slot| slot.peer.as_ref());
@@ -902,9 +998,9 @@ fn held(session: &Session) -> usize {
         .iter()
         .map(|(_, topic)| {
             topics::charge(&topic.name)
-                + topic.schema.as_ref().map_or(0, |schema| schema.len())
-                + topic.readers.len() * topics::READER_BYTES
-                + topic.log.as_ref().map_or(0, |log| log.charge())
+                + topic.schema().map_or(0, <[u8]>::len)
+                + topic.readers.as_slice().len() * topics::READER_BYTES
+                + topic.log().map_or(0, |log| log.charge())
         })
         .sum();
     of_peers + of_topics + session.topics.holes_charge() + session.buffers.spare_bytes()

@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 use fastport_wire::control::{Tier, WhenFull};
 use fastport_wire::{Filter, Topic as TopicName, TopicId};
 
+use super::own::Note;
+use super::relayed::Relayed;
+use super::topics::Topics;
 use crate::outbox::Outbox;
 use crate::rights::Rights;
 use crate::time::Instant;
@@ -38,6 +41,8 @@ pub(super) struct Peer {
     /// It has sent something, and so read the WELCOME that said whether its state was still here.
     /// Before that it may take this state for the one it had.
     pub(super) is_known: bool,
+    /// One of the daemon's own parts: it is trusted, and waited for.
+    pub(super) is_own: bool,
     /// The count of an ACK that was taken out of the order of the link's bytes.
     pub(super) acked_ahead: u64,
     /// Counts the links: a topic announced on an earlier one is announced again. Never 0.
@@ -81,6 +86,13 @@ pub(super) struct Tiers {
     pub(super) marks: VecDeque<Mark>,
     /// Of a member: `counted_total` of its outbox before the run at hand.
     pub(super) counted_before: u64,
+    /// Of a gateway: what it said of the messages it passes on.
+    pub(super) relayed: Option<Box<Relayed>>,
+    /// Of a member: what it was handed to hold elsewhere and has not confirmed, sorted by
+    /// publisher.
+    pub(super) handed: Vec<Handed>,
+    /// Of one of the daemon's own parts: what it wants to find again.
+    pub(super) note: Note,
 }
 
 impl Tiers {
@@ -176,39 +188,80 @@ impl From<Vec<Subscription>> for Subscriptions {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subscription {
-    filter: Box<str>,
-    /// It selects one topic only.
-    is_exact: bool,
+    selects: Selects,
     pub(super) no_local: bool,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Selects {
+    /// The topic that it names. Who subscribes to one reads it, so it is there for as long.
+    Topic(TopicId),
+    /// Of more topics than one.
+    Filter(Box<str>),
+}
+
 impl Subscription {
-    pub(super) fn new(filter: Filter<'_>, no_local: bool) -> Self {
-        let is_exact = filter.as_topic().is_some();
-        Self { filter: filter.as_str().into(), is_exact, no_local }
+    /// `named` is the topic that the filter names, if it does.
+    pub(super) fn new(filter: Filter<'_>, named: Option<TopicId>, no_local: bool) -> Self {
+        let selects = match named {
+            Some(id) => Selects::Topic(id),
+            None => Selects::Filter(filter.as_str().into()),
+        };
+        Self { selects, no_local }
     }
 
-    pub(super) fn is_for(&self, filter: &str) -> bool {
-        *self.filter == *filter
+    /// Whether it is the one with that filter, which names the topic `named`, or none that there is.
+    pub(super) fn is_for(&self, filter: Filter<'_>, named: Option<TopicId>) -> bool {
+        match &self.selects {
+            Selects::Topic(id) => named == Some(*id),
+            Selects::Filter(own) => **own == *filter.as_str(),
+        }
     }
 
     /// Whether it selects the topic. Who has thousands has them by name: those cost a comparison.
-    fn selects(&self, name: TopicName<'_>) -> bool {
-        if self.is_exact {
-            return *self.filter == *name.as_str();
+    fn selects(&self, topic: Option<TopicId>, name: TopicName<'_>) -> bool {
+        match &self.selects {
+            Selects::Topic(id) => topic == Some(*id),
+            Selects::Filter(own) => Filter::parse(own).is_ok_and(|own| own.matches(name)),
         }
-        self.filter().is_some_and(|filter| filter.matches(name))
     }
 
     /// What it is charged with.
     pub(super) fn charge(&self) -> usize {
-        size_of::<Self>() + self.filter.len() + SUBSCRIPTION_OVERHEAD
+        let text = match &self.selects {
+            Selects::Topic(_) => 0,
+            Selects::Filter(own) => own.len(),
+        };
+        size_of::<Self>() + text + SUBSCRIPTION_OVERHEAD
+    }
+
+    /// The topic that it names.
+    pub(super) fn named(&self) -> Option<TopicId> {
+        match self.selects {
+            Selects::Topic(id) => Some(id),
+            Selects::Filter(_) => None,
+        }
     }
 
     /// The filter; `None` cannot be, since only well-formed ones get in.
-    pub(super) fn filter(&self) -> Option<Filter<'_>> {
-        Filter::parse(&self.filter).ok()
+    pub(super) fn filter<'a>(&'a self, topics: &'a Topics) -> Option<Filter<'a>> {
+        let text = match &self.selects {
+            Selects::Topic(id) => &*topics.get(*id)?.name,
+            Selects::Filter(own) => own,
+        };
+        Filter::parse(text).ok()
     }
+}
+
+/// A member has the publisher's frames from `from` on to `to`, or some of them, outside the session,
+/// and has still to confirm them. from < to
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handed {
+    pub(super) publisher: u32,
+    /// The publisher's, as in [`Mark`].
+    pub(super) serial: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 /// The last `length` of a publisher's first `count` counted frames are the last of the first `at`
@@ -225,6 +278,13 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// The part of it that lies within the first `count` frames that the member gets.
+    pub(super) fn split(&self, count: u64) -> Option<Self> {
+        let left = self.at.saturating_sub(count);
+        let length = self.length.checked_sub(left).filter(|&length| length > 0)?;
+        Some(Self { at: self.at - left, count: self.count - left, length, ..*self })
+    }
+
     /// Takes `next` in where it follows without anything between.
     pub(super) fn extend(&mut self, next: &Self) -> bool {
         let is_next = (self.publisher, self.serial, self.tier)
@@ -271,6 +331,7 @@ impl Peer {
             is_blocked: false,
             is_leaving: false,
             is_known: false,
+            is_own: false,
             acked_ahead: 0,
             announced: 1,
             last_time: NO_TIME,
@@ -291,8 +352,12 @@ impl Peer {
 
     /// Whether a subscription selects the topic, and if so, whether all that do want nothing of the
     /// peer's own.
-    pub(super) fn reads_no_local(&self, name: TopicName<'_>) -> Option<bool> {
-        no_local(self.cold.subscriptions.as_slice(), name)
+    pub(super) fn reads_no_local(
+        &self,
+        topic: Option<TopicId>,
+        name: TopicName<'_>,
+    ) -> Option<bool> {
+        no_local(self.cold.subscriptions.as_slice(), topic, name)
     }
 
     /// Whether all subscriptions want nothing of the peer's own, or none: which ones select a topic
@@ -349,16 +414,20 @@ impl Peer {
 
 /// Whether one of the subscriptions selects the topic, and if so, whether all that do want nothing
 /// of the peer's own.
-pub(super) fn no_local(subscriptions: &[Subscription], name: TopicName<'_>) -> Option<bool> {
+pub(super) fn no_local(
+    subscriptions: &[Subscription],
+    topic: Option<TopicId>,
+    name: TopicName<'_>,
+) -> Option<bool> {
     let mut selecting =
-        subscriptions.iter().filter(|subscription| subscription.selects(name)).peekable();
+        subscriptions.iter().filter(|subscription| subscription.selects(topic, name)).peekable();
     selecting.peek()?;
     Some(selecting.all(|subscription| subscription.no_local))
 }
 
 /// Later than any clock.
 pub(super) const NO_TIME: u64 = u64::MAX;
-/// Its place in the tree of filters.
+/// Its place in the tree of filters, if it has one.
 const SUBSCRIPTION_OVERHEAD: usize = 96;
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ impl Session {
             return Ok(Progress { consumed: input.len(), ..Progress::default() });
         }
         peer.link = Link::attached(now.mono);
+        let mut stamped = self.stamped(now, key.index);
         let mut progress = Progress::default();
         while progress.consumed < input.len() && !progress.is_blocked && !progress.pauses {
             let rest = input.get(progress.consumed..).unwrap_or_default();
@@ -63,7 +64,7 @@ impl Session {
                 }
             };
             if head.kind() == kind::DATA {
-                match self.handle_run(now, key.index, rest, head, body) {
+                match self.handle_run(stamped, key.index, rest, head, body) {
                     Taken::Some(bytes, messages) => {
                         progress.consumed += bytes;
                         progress.messages += messages;
@@ -73,6 +74,7 @@ impl Session {
                 }
             } else if self.handle_frame(now, key, head, body) {
                 progress.consumed += head.total();
+                stamped = self.stamped(now, key.index);
             } else {
                 progress.is_blocked = true;
             }
@@ -92,8 +94,8 @@ impl Session {
             );
         }
         progress.pauses &= progress.consumed < input.len();
-        if let Some(peer) = self.at_mut(key.index).filter(|_| progress.consumed > 0) {
-            peer.is_known = true;
+        if progress.consumed > 0 && self.at(key.index).is_some_and(|peer| !peer.is_known) {
+            self.note_known(key.index);
         }
         self.plan_ack(now.mono, key);
         self.plan_trim(now.mono);
@@ -121,7 +123,7 @@ impl Session {
         push_frame(&mut bytes, &Frame::Data { flags, topic: id, payload });
         let is_counted = flags.contains(DataFlags::COUNTED);
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic: id };
-        self.publish(now, None, &run, flags);
+        self.publish_uncounted(now, None, &run, flags);
         Ok(())
     }
 
@@ -142,6 +144,9 @@ impl Session {
         let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
         let is_counted = flags.contains(DataFlags::COUNTED);
         if is_counted {
+            if self.is_frozen() {
+                return Taken::Blocked;
+            }
             let room = self
                 .room_at_holders(now, &Coming { from, topic, least: head.total(), wanted: length });
             if room < length {
@@ -156,14 +161,39 @@ impl Session {
         if let Some(peer) = self.at_mut(from).filter(|_| is_counted) {
             peer.take_counted(messages, length);
         }
-        if is_counted && !self.members.is_empty() {
-            self.note_before_run();
-            self.publish(now, Some(from), &run, flags);
-            self.mark_members(from, topic, messages);
+        if self.is_journaled() {
+            self.publish_recorded(now, Some(from), true, &run, flags);
         } else {
-            self.publish(now, Some(from), &run, flags);
+            self.publish_taken(now, from, &run, flags);
         }
         Taken::Some(length, messages)
+    }
+
+    /// Gives a run that is in its publisher's count to its readers, and to members with a mark.
+    #[inline]
+    pub(super) fn publish_taken(&mut self, now: Now, from: u32, run: &Run<'_>, flags: DataFlags) {
+        if run.is_counted && !self.members.is_empty() {
+            self.note_before_run();
+            self.publish(now, Some(from), run, flags);
+            self.mark_members(from, run.topic, run.messages);
+        } else {
+            self.publish(now, Some(from), run, flags);
+        }
+    }
+
+    /// Gives a run that is in nobody's count to its readers.
+    pub(super) fn publish_uncounted(
+        &mut self,
+        now: Now,
+        from: Option<u32>,
+        run: &Run<'_>,
+        flags: DataFlags,
+    ) {
+        if self.is_journaled() {
+            self.publish_recorded(now, from, false, run, flags);
+        } else {
+            self.publish(now, from, run, flags);
+        }
     }
 
     /// Gives a run to every reader of its topic, and to the topic's past.
@@ -173,12 +203,12 @@ impl Session {
         let mut readers = core::mem::take(&mut topic.readers);
         // a short one goes where the long one before it lies, too
         let is_worth_it = run.bytes.len() >= SHARED_BYTES || self.buffers.is_sharing();
-        let is_shared = readers.len() >= SHARING_READERS && is_worth_it;
+        let all = readers.as_mut_slice();
+        let is_shared = all.len() >= SHARING_READERS && is_worth_it;
         // without memory each has its own copy, or none
         let span = if is_shared { self.buffers.share(run.bytes).ok() } else { None };
-        for reader in
-            readers.iter_mut().filter(|reader| !(reader.no_local && Some(reader.peer) == from))
-        {
+        let is_for = |reader: &&mut Reader| !(reader.no_local && Some(reader.peer) == from);
+        for reader in all.iter_mut().filter(is_for) {
             self.deliver(now, reader, run, span);
         }
         if let Some(span) = span {
@@ -193,23 +223,35 @@ impl Session {
     fn deliver(&mut self, now: Now, reader: &mut Reader, run: &Run<'_>, span: Option<Span>) {
         let messages = u64::from(run.messages);
         self.ledger.routed += messages;
-        if self.at(reader.peer).is_none_or(|peer| peer.is_leaving) {
-            self.ledger.drop_messages(GapCause::ReaderGone, messages);
-            return;
+        match self.at(reader.peer).filter(|peer| !peer.is_leaving) {
+            None => {
+                self.ledger.drop_messages(GapCause::ReaderGone, messages);
+                return;
+            }
+            // what waits for it is what must not be lost
+            Some(peer) if !run.is_counted && peer.is_own && peer.is_away() => {
+                return self.pass_by(now, reader, run, GapCause::LinkLost);
+            }
+            Some(_) => {}
         }
         while let Err(NoBudget) = self.try_deliver(now, reader, run, span) {
             if self.evict_oldest() {
                 continue;
             }
-            let Self { peers, topics, ledger, .. } = self;
-            let slot = peers.get_mut(reader.peer as usize);
-            let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-            let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
-            let preface = peer.preface(reader.announced, announcement, now.unix_ms);
-            peer.outbox.skip_run_after(ledger, &preface, run, GapCause::Budget);
+            self.pass_by(now, reader, run, GapCause::Budget);
             break;
         }
         self.wake(reader.peer);
+    }
+
+    /// A reader does not get a run: it is booked, and the reader told when it reads on.
+    fn pass_by(&mut self, now: Now, reader: &Reader, run: &Run<'_>, cause: GapCause) {
+        let Self { peers, topics, ledger, .. } = self;
+        let slot = peers.get_mut(reader.peer as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
+        let preface = peer.preface(reader.announced, announcement, now.unix_ms);
+        peer.outbox.skip_run_after(ledger, &preface, run, cause);
     }
 
     #[inline]
@@ -237,7 +279,7 @@ impl Session {
             }
         }
         if peer.outbox.has_overflowed() && matches!(peer.link, Link::Attached { .. }) {
-            peer.is_leaving = true;
+            self.note_leaving(reader.peer);
             self.say_bye(reader.peer, ByeReason::TooSlow, None);
         }
         Ok(())
@@ -254,10 +296,15 @@ impl Session {
         if !flags.contains(DataFlags::KEEP) {
             return;
         }
-        let Some((last, has_payload)) = last_frame(run) else { return };
-        let kept = self.change_log(run.topic, |log, buffers| {
-            log.keep(buffers.budget(), now, last, has_payload)
-        });
+        if let Some((last, has_payload)) = last_frame(run) {
+            self.keep_last(run.topic, now, last, has_payload);
+        }
+    }
+
+    /// Makes a frame the last value of its topic.
+    pub(super) fn keep_last(&mut self, id: TopicId, now: Now, last: &[u8], has_payload: bool) {
+        let kept =
+            self.change_log(id, |log, buffers| log.keep(buffers.budget(), now, last, has_payload));
         self.evicted += u64::from(kept.is_err());
         if !has_payload {
             self.topics.note_quieter();
@@ -273,7 +320,7 @@ impl Session {
     ) -> Result<(), NoBudget> {
         loop {
             let Some(topic) = self.topics.get_mut(id) else { return Ok(()) };
-            let log = topic.log.get_or_insert_default();
+            let log = topic.log_or_new();
             let before = log.messages();
             let changed = change(log, &mut self.buffers);
             let after = log.messages();
@@ -324,6 +371,10 @@ impl Session {
             Frame::Chunk { .. } | Frame::Credit { .. } => {
                 self.refuse(index, 0, ErrorCode::UnknownId);
             }
+            Frame::Time { unix_ms } => self.handle_time(index, unix_ms),
+            // what is not written down would be forgotten
+            Frame::Gap { .. } if self.is_frozen() => return false,
+            Frame::Gap { topic, count, cause } => self.handle_gap(index, topic, count, cause),
             _ => self.fail(index, ErrorCode::Unexpected, "this frame goes from relay to peer"),
         }
         true
@@ -359,7 +410,11 @@ impl Session {
             return;
         }
         peer.is_asked_for_ack = false;
-        if peer.has_marks() {
+        let has_marks = peer.has_marks();
+        if self.is_journaled() {
+            self.record_ack(index, count);
+        }
+        if has_marks {
             self.commit(index, count);
         }
         self.wake_blocked();
@@ -389,6 +444,11 @@ impl Session {
 }
 
 impl Peer {
+    /// Whether it has no link, and may come back.
+    fn is_away(&self) -> bool {
+        matches!(self.link, Link::Lingering { .. })
+    }
+
     /// Whether counted messages wait for it, rather than being dropped.
     pub(super) fn must_not_lose(&self) -> bool {
         self.outbox.when_full() == WhenFull::Hold
@@ -453,7 +513,7 @@ fn whole_frames(bytes: &[u8]) -> (usize, u32) {
 }
 
 /// The last frame of a run, and whether it has a payload.
-fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
+pub(super) fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     let mut rest = run.bytes;
     for _ in 1..run.messages {
         let head = frame::head(rest, rest.len()).ok()??;

@@ -132,7 +132,7 @@ impl Session {
     }
 
     /// Finds or makes a topic and lets a peer publish on it.
-    fn open_topic(
+    pub(super) fn open_topic(
         &mut self,
         index: u32,
         name: TopicName<'_>,
@@ -143,7 +143,7 @@ impl Session {
         if !peer.rights.may_publish(name) {
             return Err(ErrorCode::Forbidden);
         }
-        let is_full = peer.open_topics.len() >= limit;
+        let is_full = peer.open_topics.len() >= limit && !peer.is_own;
         let known = self.topics.find(name);
         let is_open = known.is_some_and(|id| peer.has_open(id));
         if is_full && !is_open {
@@ -163,15 +163,66 @@ impl Session {
         if let Some(peer) = self.at_mut(index) {
             peer.note_open(id);
         }
+        self.record_open(index, id);
         Ok(id)
+    }
+
+    /// Opens a topic again that a peer had open, if it still may; whether there was memory.
+    pub(super) fn restore_open(&mut self, index: u32, id: TopicId) -> bool {
+        let Some(topic) = self.topics.get(id) else { return false };
+        let Some(peer) = self.at(index) else { return true };
+        let may = topic.name().is_some_and(|name| peer.rights.may_publish(name));
+        if !may || peer.has_open(id) {
+            return true;
+        }
+        if !self.make_room(size_of::<TopicId>()) {
+            return false;
+        }
+        if let Some(topic) = self.topics.get_mut(id) {
+            topic.publishers += 1;
+        }
+        if let Some(peer) = self.at_mut(index) {
+            peer.note_open(id);
+        }
+        true
+    }
+
+    /// Gives so many ids to topics that are no more, as far as there is memory.
+    pub(super) fn restore_ids(&mut self, count: u32) {
+        while self.topics.ids() < count && self.make_room(topics::HOLE_BYTES) {
+            self.topics.push_hole();
+        }
+    }
+
+    /// Makes a topic with its id, if there is memory.
+    pub(super) fn restore_topic(&mut self, id: TopicId, name: TopicName<'_>, schema: &[u8]) {
+        let known = self.topics.find(name);
+        if known != Some(id) {
+            // topics that nobody used any more went without a word
+            for stale in known.into_iter().chain([id]) {
+                self.topics.remove(stale, &mut self.buffers);
+            }
+            self.restore_ids(id.get());
+            let readers = self.readers_of(name);
+            let charge = topics::charge(name.as_str()) - topics::HOLE_BYTES;
+            let charge = charge + readers.len() * READER_BYTES;
+            if self.topics.ids() < id.get() || !self.make_room(charge) {
+                return;
+            }
+            self.topics.fill(id, name);
+            self.put_readers(id, name, readers);
+        }
+        let schema = (!schema.is_empty()).then_some(schema);
+        self.set_schema(id, schema);
     }
 
     /// Whether some member of that tier reads the topic, or will once there is one.
     fn is_offered(&self, tier: Tier, name: TopicName<'_>) -> bool {
+        let id = self.topics.find(name);
         let mut members = self.members.iter().filter(|&&(_, offered)| offered == tier);
         members.any(|&(member, _)| {
             self.at(member).is_some_and(|peer| {
-                peer.rights.may_read(name) && peer.reads_no_local(name).is_some()
+                peer.rights.may_read(name) && peer.reads_no_local(id, name).is_some()
             })
         })
     }
@@ -185,7 +236,7 @@ impl Session {
     ) -> Result<(), ErrorCode> {
         let Some(schema) = schema else { return Ok(()) };
         let topic = self.topics.get(id).ok_or(ErrorCode::Unavailable)?;
-        let differs = topic.schema.as_deref().is_some_and(|known| known != schema);
+        let differs = topic.schema().is_some_and(|known| known != schema);
         if differs && topic.publishers > own {
             return Err(ErrorCode::Conflict);
         }
@@ -195,14 +246,14 @@ impl Session {
     /// Gives a topic a schema, if there is one to give; whether there was memory for it. What is
     /// retained under another goes: it would be misread under this one.
     pub(super) fn set_schema(&mut self, id: TopicId, schema: Option<&[u8]>) -> bool {
-        let known = self.topics.get(id).and_then(|topic| topic.schema.as_deref());
+        let known = self.topics.get(id).and_then(|topic| topic.schema());
         let (Some(schema), true) = (schema, known != schema) else { return true };
         let known = known.map_or(0, <[u8]>::len);
         if !self.make_room(schema.len()) {
             return false;
         }
         self.buffers.budget().give_back(known);
-        let log = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut());
+        let log = self.topics.get_mut(id).and_then(|topic| topic.log_mut());
         if let Some(log) = log.filter(|_| known > 0) {
             let before = log.messages();
             log.clear(&mut self.buffers);
@@ -210,10 +261,11 @@ impl Session {
             self.topics.note_retained(before, 0);
         }
         if let Some(topic) = self.topics.get_mut(id) {
-            topic.schema = Some(schema.into());
+            topic.set_schema(schema);
             // all readers are told again, before the next message
-            topic.readers.iter_mut().for_each(|reader| reader.announced = 0);
+            topic.readers.as_mut_slice().iter_mut().for_each(|reader| reader.announced = 0);
         }
+        self.record_topic(id);
         true
     }
 
@@ -232,6 +284,7 @@ impl Session {
     pub(super) fn close_id(&mut self, index: u32, id: TopicId) -> bool {
         let was_open = self.at_mut(index).is_some_and(|peer| peer.note_closed(id));
         if was_open {
+            self.record_close(index, id);
             self.buffers.budget().give_back(size_of::<TopicId>());
             self.topics.close(id);
         }
@@ -269,7 +322,7 @@ impl Session {
             Some(name) if !peer.rights.may_read(name) => return 0,
             Some(name) => self.topics.find(name).into_iter().collect(),
             None => {
-                let with_past = self.topics.iter().filter(|(_, topic)| topic.log.is_some());
+                let with_past = self.topics.iter().filter(|(_, topic)| topic.log().is_some());
                 let wanted = with_past.filter(|(_, topic)| {
                     topic
                         .name()
@@ -278,7 +331,10 @@ impl Session {
                 wanted.map(|(id, _)| id).collect()
             }
         };
-        ids.into_iter().map(|id| self.replay_topic(index, id, past)).sum()
+        let before = self.counted_at_holder(index);
+        let sent = ids.into_iter().map(|id| self.replay_topic(index, id, past)).sum();
+        self.record_pushed(index, before);
+        sent
     }
 
     fn replay_topic(&mut self, index: u32, id: TopicId, past: Past) -> u64 {
@@ -286,7 +342,7 @@ impl Session {
         let slot = peers.get_mut(index as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return 0 };
         let Some(topic) = topics.get_mut(id) else { return 0 };
-        let Some(log) = topic.log.take() else { return 0 };
+        let Some(log) = topic.log_mut().map(core::mem::take) else { return 0 };
         let mut entries = Vec::new();
         if past.count > 0 {
             log.replay(past.count, past.since, |entry| entries.push(entry));
@@ -318,7 +374,7 @@ impl Session {
         if let Some(reader) = topic.reader_mut(index) {
             reader.announced = announced;
         }
-        topic.log = Some(log);
+        *topic.log_or_new() = log;
         self.wake(index);
         sent
     }
@@ -350,11 +406,11 @@ impl Session {
         let is_counted = flags.contains(DataFlags::COUNTED);
         let length = bytes.len();
         let coming = Coming { from: index, topic, least: length, wanted: length };
-        if is_counted && self.room_at_holders(now, &coming) < length {
+        if is_counted && (self.is_frozen() || self.room_at_holders(now, &coming) < length) {
             return false;
         }
         let run = Run { bytes: &bytes, messages: 1, is_counted, topic };
-        self.publish(now, Some(index), &run, flags);
+        self.publish_uncounted(now, Some(index), &run, flags);
         if let Some(request) = emit.request {
             self.send(index, &control::Ok { request, ..Default::default() }.into());
         }
@@ -364,8 +420,8 @@ impl Session {
     /// The peer's last word: unless its reason says that it comes back, its state ends.
     fn leave(&mut self, index: u32, reason: Option<ByeReason>) {
         self.send_ack(index);
-        if let Some(peer) = self.at_mut(index) {
-            peer.is_leaving = matches!(reason, None | Some(ByeReason::Done));
+        if matches!(reason, None | Some(ByeReason::Done)) {
+            self.note_leaving(index);
         }
         self.drop_link(index);
         self.wake_blocked();
@@ -390,25 +446,37 @@ impl Session {
         if is_full || self.topics.is_out_of_ids(self.limits.topics) {
             return None;
         }
-        let mut readers = Vec::new();
-        self.matcher.for_each(name, |index| readers.push(index));
-        readers.sort_unstable();
-        readers.dedup();
-        readers.retain(|&index| self.at(index).is_some_and(|peer| peer.rights.may_read(name)));
+        let readers = self.readers_of(name);
         let charge = topics::charge(name.as_str()) + readers.len() * READER_BYTES;
         let has_room = self.make_room(charge) || (self.sweep_topics() && self.make_room(charge));
         if !has_room {
             return None;
         }
         let id = self.topics.insert(name)?;
+        self.put_readers(id, name, readers);
+        self.record_topic(id);
+        Some(id)
+    }
+
+    /// The peers with a filter that selects the topic, and that may read it.
+    fn readers_of(&self, name: TopicName<'_>) -> Vec<u32> {
+        let mut readers = Vec::new();
+        self.matcher.for_each(name, |index| readers.push(index));
+        readers.sort_unstable();
+        readers.dedup();
+        readers.retain(|&index| self.at(index).is_some_and(|peer| peer.rights.may_read(name)));
+        readers
+    }
+
+    /// Makes peers the readers of a new topic; they are charged already.
+    fn put_readers(&mut self, id: TopicId, name: TopicName<'_>, readers: Vec<u32>) {
         let Self { peers, topics, .. } = self;
-        let topic = topics.get_mut(id)?;
+        let Some(topic) = topics.get_mut(id) else { return };
         for index in readers {
             let peer = peers.get(index as usize).and_then(|slot| slot.peer.as_deref());
             let Some(peer) = peer else { continue };
-            let no_local = peer.reads_no_local(name).unwrap_or(false);
+            let no_local = peer.reads_no_local(Some(id), name).unwrap_or(false);
             topic.put_reader(index, peer.must_not_lose(), no_local);
         }
-        Some(id)
     }
 }

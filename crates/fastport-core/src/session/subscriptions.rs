@@ -1,5 +1,6 @@
 //! What peers read: their subscriptions, and the topics that these make them readers of.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -23,11 +24,12 @@ impl Session {
         let filter = Filter::parse(subscribe.topic).map_err(|_| ErrorCode::BadTopic)?;
         let flags = subscribe.flags.unwrap_or(0);
         let no_local = flags & options::NO_LOCAL != 0;
-        self.add_subscription(index, filter, no_local)?;
-        if let Err(code) = self.start_reading(index, filter) {
-            self.drop_subscription(index, filter.as_str());
+        let named = self.add_subscription(index, filter, no_local)?;
+        if let Err(code) = self.start_reading(index, filter, named) {
+            self.drop_subscription(index, filter);
             return Err(code);
         }
+        self.record_subscribe(index, filter.as_str(), no_local);
         let past = Past {
             count: subscribe.count.unwrap_or(if subscribe.age.is_some() { u64::MAX } else { 0 }),
             since: subscribe.age.map_or(0, |age| now.unix_ms.saturating_sub(age)),
@@ -39,43 +41,71 @@ impl Session {
         Ok(())
     }
 
+    /// Notes a subscription, if it is new; the topic that it names. That is made, so that there is
+    /// a place to note its reader: until there is one, nothing may be swept.
     fn add_subscription(
         &mut self,
         index: u32,
         filter: Filter<'_>,
         no_local: bool,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<TopicId>, ErrorCode> {
         let limit = self.limits.subscriptions;
-        let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
+        let peer = self.at(index).ok_or(ErrorCode::Unavailable)?;
+        let limit = if peer.is_own { usize::MAX } else { limit };
         if !peer.rights.may_subscribe(filter) {
             return Err(ErrorCode::Forbidden);
         }
+        self.insert_subscription(index, filter, no_local, limit)
+    }
+
+    pub(super) fn insert_subscription(
+        &mut self,
+        index: u32,
+        filter: Filter<'_>,
+        no_local: bool,
+        limit: usize,
+    ) -> Result<Option<TopicId>, ErrorCode> {
+        let named = self.named_by(filter);
+        let peer = self.at_mut(index).ok_or(ErrorCode::Unavailable)?;
         let mut all = peer.cold.subscriptions.as_mut_slice().iter_mut();
-        if let Some(known) = all.find(|known| known.is_for(filter.as_str())) {
+        if let Some(known) = all.find(|known| known.is_for(filter, named)) {
             known.no_local = no_local;
-            return Ok(());
+            return Ok(named);
         }
         if peer.cold.subscriptions.as_slice().len() >= limit {
             return Err(ErrorCode::LimitReached);
         }
-        let subscription = Subscription::new(filter, no_local);
+        let named = match filter.as_topic() {
+            Some(name) => Some(self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?),
+            None => None,
+        };
+        let subscription = Subscription::new(filter, named, no_local);
         if !self.make_room(subscription.charge()) {
             return Err(ErrorCode::LimitReached);
         }
         if let Some(peer) = self.at_mut(index) {
             peer.cold.subscriptions.push(subscription);
         }
-        if filter.as_topic().is_none() {
+        if named.is_none() {
             self.matcher.insert(filter, index);
         }
-        Ok(())
+        Ok(named)
     }
 
-    /// Makes a peer a reader of the topics that a subscription selects. A topic that it names is
-    /// made, so that there is a place to note its reader.
-    fn start_reading(&mut self, index: u32, filter: Filter<'_>) -> Result<(), ErrorCode> {
-        let ids: Vec<TopicId> = match filter.as_topic() {
-            Some(name) => [self.find_or_make_topic(name).ok_or(ErrorCode::LimitReached)?].into(),
+    /// The topic that a filter names, if it names one that there is.
+    fn named_by(&self, filter: Filter<'_>) -> Option<TopicId> {
+        self.topics.find(filter.as_topic()?)
+    }
+
+    /// Makes a peer a reader of the topics that a subscription selects.
+    pub(super) fn start_reading(
+        &mut self,
+        index: u32,
+        filter: Filter<'_>,
+        named: Option<TopicId>,
+    ) -> Result<(), ErrorCode> {
+        let ids: Vec<TopicId> = match named {
+            Some(id) => [id].into(),
             None => {
                 self.is_costly = true;
                 let rights = &self.at(index).ok_or(ErrorCode::Unavailable)?.rights;
@@ -102,20 +132,24 @@ impl Session {
         let common = peer.common_no_local();
         for &id in ids {
             let Some(topic) = topics.get_mut(id) else { continue };
-            let no_local =
-                common.or_else(|| topic.name().and_then(|name| peer.reads_no_local(name)));
+            let no_local = common
+                .or_else(|| topic.name().and_then(|name| peer.reads_no_local(Some(id), name)));
             topic.put_reader(index, peer.must_not_lose(), no_local.unwrap_or(false));
         }
         true
     }
 
     /// Ends a subscription as if it had not been.
-    fn drop_subscription(&mut self, index: u32, filter: &str) -> bool {
+    pub(super) fn drop_subscription(&mut self, index: u32, filter: Filter<'_>) -> bool {
+        let named = self.named_by(filter);
         let Some(peer) = self.at_mut(index) else { return false };
         let all = peer.cold.subscriptions.as_slice();
-        let Some(place) = all.iter().position(|known| known.is_for(filter)) else { return false };
+        let Some(place) = all.iter().position(|known| known.is_for(filter, named)) else {
+            return false;
+        };
         let mut others = peer.cold.subscriptions.take();
         let subscription = others.swap_remove(place);
+        self.record_unsubscribe(index, filter.as_str());
         self.buffers.budget().give_back(subscription.charge());
         self.stop_reading(index, &subscription, &others);
         if let Some(peer) = self.at_mut(index) {
@@ -129,9 +163,9 @@ impl Session {
         index: u32,
         unsubscribe: &control::Unsubscribe<'_>,
     ) -> Result<(), ErrorCode> {
-        Filter::parse(unsubscribe.topic).map_err(|_| ErrorCode::BadTopic)?;
+        let filter = Filter::parse(unsubscribe.topic).map_err(|_| ErrorCode::BadTopic)?;
         // one that there is not has ended, too
-        if self.drop_subscription(index, unsubscribe.topic) {
+        if self.drop_subscription(index, filter) {
             // it may have been what publishers waited for
             self.wake_blocked();
         }
@@ -147,10 +181,10 @@ impl Session {
         ended: &Subscription,
         others: &[Subscription],
     ) {
-        let Some(filter) = ended.filter() else { return };
-        let ids: Vec<TopicId> = match filter.as_topic() {
-            Some(name) => self.topics.find(name).into_iter().collect(),
+        let ids: Vec<TopicId> = match ended.named() {
+            Some(id) => [id].into(),
             None => {
+                let Some(filter) = ended.filter(&self.topics) else { return };
                 self.is_costly = true;
                 self.matcher.remove(filter, index);
                 let selected = self
@@ -163,7 +197,7 @@ impl Session {
         let mut freed = 0;
         for id in ids {
             let Some(topic) = self.topics.get_mut(id) else { continue };
-            let others = topic.name().and_then(|name| no_local(others, name));
+            let others = topic.name().and_then(|name| no_local(others, Some(id), name));
             match (others, topic.reader_mut(index)) {
                 (Some(no_local), Some(reader)) => reader.no_local = no_local,
                 (None, Some(_)) => {
@@ -195,19 +229,28 @@ impl Session {
             }
         }
         let (kept, ended): (Vec<_>, Vec<_>) = subscriptions.into_iter().partition(|subscription| {
-            subscription.filter().is_some_and(|filter| rights.may_subscribe(filter))
+            // of a topic's name this is whether it may be read, so who keeps one stays its reader
+            let filter = subscription.filter(&self.topics);
+            filter.is_some_and(|filter| rights.may_subscribe(filter))
         });
         for subscription in ended {
+            if let Some(filter) = subscription.filter(&self.topics) {
+                // what it borrows from changes below
+                let filter: Box<str> = filter.as_str().into();
+                self.record_unsubscribe(index, &filter);
+            }
             self.buffers.budget().give_back(subscription.charge());
             self.stop_reading(index, &subscription, &kept);
         }
-        let selected = |topic: &topics::Topic| {
-            topic.name().and_then(|name| no_local(&kept, name).map(|_| rights.may_read(name)))
+        let selected = |id: TopicId, topic: &topics::Topic| {
+            topic
+                .name()
+                .and_then(|name| no_local(&kept, Some(id), name).map(|_| rights.may_read(name)))
         };
         let mut allowed = Vec::new();
         let mut forbidden = Vec::new();
         for (id, topic) in self.topics.iter() {
-            match selected(topic) {
+            match selected(id, topic) {
                 Some(true) => allowed.push(id),
                 Some(false) if topic.is_read_by(index) => forbidden.push(id),
                 _ => {}

@@ -1,5 +1,7 @@
 //! The relay's promises, one test each, by hand-moved time.
 
+mod relayed;
+
 use std::borrow::ToOwned;
 use std::string::String;
 use std::vec;
@@ -76,6 +78,7 @@ pub(super) fn admission(epoch: u64) -> Admission {
         keepalive: None,
         linger: None,
         proof: None,
+        own: None,
     }
 }
 
@@ -529,6 +532,18 @@ fn subscriptions_are_limited_and_the_same_one_counts_once() {
     assert_eq!(refusal(&seen), Some(ErrorCode::LimitReached));
     rig.unsubscribe(reader, "a");
     rig.subscribe(reader, "c");
+}
+
+#[test]
+fn a_subscription_whose_topic_cannot_be_made_is_not_left_behind() {
+    let mut rig = Rig::new(Limits { topics: 1, subscriptions: 1, ..limits() });
+    let [publisher, reader] = [1, 2].map(|epoch| rig.attach(admission(epoch)));
+    let id = rig.open(publisher, "a");
+    let seen = rig.subscribe_with(reader, control::Subscribe { topic: "b", ..Default::default() });
+    assert_eq!(refusal(&seen), Some(ErrorCode::LimitReached));
+    rig.subscribe(reader, "a");
+    rig.give_all(publisher, &plain(id, &[1]));
+    assert_eq!(numbers(&rig.take(reader)), [1]);
 }
 
 #[test]
@@ -1022,7 +1037,7 @@ fn a_full_budget_evicts_the_oldest_first() {
             rig.pass(700);
             let mut held = Vec::new();
             for id in ids {
-                let log = rig.session.topics.get(id).and_then(|topic| topic.log.as_ref());
+                let log = rig.session.topics.get(id).and_then(|topic| topic.log());
                 let Some(log) = log else { continue };
                 log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));
             }
@@ -1047,7 +1062,7 @@ fn what_makes_room_for_its_own_topic_is_counted_once() {
     for number in 0..40 {
         rig.give_all(publisher, &data(id, DataFlags::KEEP, &[number; 1000]));
         rig.pass(1);
-        let log = rig.session.topics.get(id).and_then(|topic| topic.log.as_ref());
+        let log = rig.session.topics.get(id).and_then(|topic| topic.log());
         let mut held = Vec::new();
         if let Some(log) = log {
             log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));
@@ -2054,6 +2069,157 @@ fn a_commit_for_a_peer_that_is_gone_is_not_another_ones() {
     rig.give_all(publisher, &counted(id, &[3]));
     let expected = [Seen::Ack { taken: 1, durable: Some(0), central: None }];
     assert_eq!(rig.take(publisher), expected);
+}
+
+/// One of the daemon's own parts.
+fn own(epoch: u64, name: &str) -> Admission {
+    Admission {
+        identity: "$uplink".into(),
+        name: name.into(),
+        own: Some(Own { outbox: 1 << 16 }),
+        ..with_policy(epoch, WhenFull::Hold)
+    }
+}
+
+/// What the publisher was last told of the tier central.
+fn central(rig: &mut Rig, publisher: PeerKey) -> Option<u64> {
+    let mut told = rig.take(publisher).into_iter().filter_map(|seen| match seen {
+        Seen::Ack { taken, central, .. } => Some(central.unwrap_or(taken)),
+        _ => None,
+    });
+    told.next_back()
+}
+
+#[test]
+fn the_daemons_own_parts_are_waited_for_and_not_limited() {
+    let limits = Limits { peers: 1, open_topics: 1, subscriptions: 1, stall_ms: 1000, ..limits() };
+    let mut rig = Rig::new(limits);
+    let publisher = rig.attach(lingering(1));
+    let id = rig.open(publisher, "a");
+    let lane = rig.attach(own(9, "alarm"));
+    for topic in ["a", "b", "c/#"] {
+        rig.subscribe(lane, topic);
+        rig.open(lane, &topic.replace('#', "x"));
+    }
+    // more than others' outboxes hold
+    for number in 0..100u8 {
+        rig.give_all(publisher, &counted(id, &[&[number][..], &[0; 99]].concat()));
+        rig.take(publisher);
+    }
+    rig.pass(5000);
+    assert!(rig.session.output(lane).is_ok_and(|output| !output.is_last), "not closed as slow");
+    let now = rig.now().mono;
+    rig.session.detach(now, lane);
+    rig.pass(u64::from(limits.linger) * 1000 * 100);
+    let counts = rig.session.counts("$uplink", "alarm").expect("it lingers for ever");
+    assert_eq!((counts.epoch, counts.acked, counts.total, counts.taken), (9, 0, 100, 0));
+    let back = rig.session.attach(rig.now(), own(9, "alarm")).expect("room");
+    assert_eq!(rig.take(back).first(), Some(&Seen::Welcome { resumed: true, taken: 0 }));
+}
+
+#[test]
+fn what_is_not_counted_does_not_wait_for_an_own_part_that_is_away() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(lingering(1));
+    let id = rig.open(publisher, "a");
+    let lane = rig.attach(own(9, "alarm"));
+    rig.subscribe(lane, "a");
+    let now = rig.now().mono;
+    rig.session.detach(now, lane);
+    rig.give_all(publisher, &[plain(id, &[1]), plain(id, &[2]), counted(id, &[3])].concat());
+    assert_eq!(rig.dropped(GapCause::LinkLost), 2);
+    let back = rig.session.attach(rig.now(), own(9, "alarm")).expect("room");
+    let seen = rig.take_until_drained(back);
+    assert_eq!(gaps(&seen), 2);
+    assert!(seen.contains(&Seen::Data(id.get(), vec![3])), "{seen:?}");
+}
+
+#[test]
+fn an_own_part_opens_a_topic_at_once_and_looks_at_its_marks() {
+    let (mut rig, member, publisher, id) = with_member(Tier::Central);
+    let opened = rig.session.open_on(member, "down", None).expect("allowed");
+    rig.give_all(member, &counted(opened, &[1]));
+    assert_eq!(rig.session.open_on(member, "a+b", None), Err(ErrorCode::BadTopic));
+    rig.give_all(publisher, &counted(id, &[1]));
+    rig.take(member);
+    assert_eq!(rig.session.marks(member, 1).len(), 1);
+    assert_eq!(rig.session.marks(member, 1), rig.session.take_marks(member, 1));
+    assert_eq!(rig.session.marks(member, 1), []);
+}
+
+#[test]
+fn a_note_is_found_again() {
+    let mut rig = Rig::new(limits());
+    let lane = rig.attach(own(9, "bulk"));
+    rig.session.set_note(lane, [7, u64::MAX, 0, 1]);
+    let now = rig.now().mono;
+    rig.session.detach(now, lane);
+    assert_eq!(
+        rig.session.counts("$uplink", "bulk").map(|counts| counts.note),
+        Some([7, u64::MAX, 0, 1])
+    );
+    assert_eq!(rig.session.counts("$uplink", "alarm"), None);
+    assert_eq!(rig.session.counts_of(lane), None, "that link is gone");
+}
+
+#[test]
+fn marks_that_are_taken_are_confirmed_by_hand() {
+    let (mut rig, member, publisher, id) = with_member(Tier::Central);
+    for number in 1..=3 {
+        rig.give_all(publisher, &counted(id, &[number]));
+    }
+    rig.take(member);
+    let taken = rig.session.take_marks(member, 2);
+    let spooled = [Spooled {
+        publisher: Publisher { identity: "".into(), name: "".into(), epoch: 1 },
+        count: 2,
+        at: 2,
+    }];
+    assert_eq!(taken, spooled);
+    assert_eq!(rig.session.take_marks(member, 2), [], "they are taken once");
+    rig.give_all(member, &ack(2));
+    assert_eq!(central(&mut rig, publisher), Some(0), "an ACK speaks for them no more");
+    rig.session.confirm(member, &spooled[0].publisher, Tier::Central, 1);
+    assert_eq!(central(&mut rig, publisher), Some(1));
+    rig.session.confirm(member, &spooled[0].publisher, Tier::Central, 2);
+    assert_eq!(central(&mut rig, publisher), Some(2));
+    rig.give_all(member, &ack(3));
+    assert_eq!(central(&mut rig, publisher), Some(3), "it speaks for what was not taken");
+}
+
+#[test]
+fn what_another_member_spooled_is_missing_until_it_is_confirmed() {
+    let mut rig = Rig::new(limits());
+    let lanes = [("alarm", "a"), ("bulk", "b")].map(|(name, topic)| {
+        let lane = rig.attach(own(9, name));
+        rig.session.make_member(lane, Tier::Central);
+        rig.subscribe(lane, topic);
+        lane
+    });
+    let publisher = rig.attach(Admission { flags: features::ACK_CENTRAL, ..admission(1) });
+    let [a, b] = ["a", "b"].map(|name| rig.open(publisher, name));
+    rig.give_all(publisher, &[counted(a, &[1]), counted(b, &[2])].concat());
+    lanes.iter().for_each(|&lane| drop(rig.take(lane)));
+    let spooled = rig.session.take_marks(lanes[0], 1);
+    rig.give_all(lanes[0], &ack(1));
+    rig.give_all(lanes[1], &ack(1));
+    assert_eq!(central(&mut rig, publisher), Some(0), "the first is in the spool");
+    // a publisher that cannot come back is found by what was taken
+    rig.session.confirm(lanes[0], &spooled[0].publisher, Tier::Central, spooled[0].count);
+    assert_eq!(central(&mut rig, publisher), Some(2));
+    let nobody = Publisher { epoch: 77, ..spooled[0].publisher.clone() };
+    rig.session.confirm(lanes[0], &nobody, Tier::Central, 100);
+    assert_eq!(central(&mut rig, publisher), None);
+}
+
+#[test]
+fn no_more_is_confirmed_than_was_taken() {
+    let (mut rig, member, publisher, id) = with_member(Tier::Central);
+    rig.give_all(publisher, &counted(id, &[1]));
+    rig.take(member);
+    let taken = rig.session.take_marks(member, 1);
+    rig.session.confirm(member, &taken[0].publisher, Tier::Central, u64::MAX);
+    assert_eq!(central(&mut rig, publisher), Some(1));
 }
 
 // questions

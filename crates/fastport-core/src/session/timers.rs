@@ -83,7 +83,7 @@ impl Session {
 
     /// When a topic's oldest message expires; `None`: it has none.
     pub(super) fn expiry(&self, id: TopicId) -> Option<Instant> {
-        let log = self.topics.get(id)?.log.as_ref()?;
+        let log = self.topics.get(id)?.log()?;
         Some(log.oldest()?.after(self.age_ms()))
     }
 
@@ -105,8 +105,8 @@ impl Session {
         };
         let keepalive_ms = u64::from(peer.cold.keepalive) * 1000;
         let stalled_ms = peer.stalled_ms(now);
-        let is_blocked = peer.is_blocked;
-        if stall_ms > 0 && stalled_ms >= stall_ms {
+        let (is_blocked, peer_is_own) = (peer.is_blocked, peer.is_own);
+        if stall_ms > 0 && stalled_ms >= stall_ms && !peer_is_own {
             return self.say_bye(index, ByeReason::TooSlow, None);
         }
         let silent_ms = now.since(heard);
@@ -130,7 +130,7 @@ impl Session {
 
     fn expire_topic(&mut self, now: Instant, id: TopicId) {
         let limit = Instant::from_millis(now.since(Instant::from_millis(self.age_ms() - 1)));
-        let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log.as_mut()) else {
+        let Some(log) = self.topics.get_mut(id).and_then(|topic| topic.log_mut()) else {
             return;
         };
         let before = log.messages();

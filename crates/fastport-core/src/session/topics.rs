@@ -26,13 +26,87 @@ pub(super) struct Topics {
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: Box<str>,
-    pub(super) schema: Option<Box<[u8]>>,
     /// Sorted by peer.
-    pub(super) readers: Vec<Reader>,
+    pub(super) readers: Readers,
     /// Of the readers, how many must not lose.
     pub(super) holders: u32,
     pub(super) publishers: u32,
-    pub(super) log: Option<Box<TopicLog>>,
+    /// Most topics have neither schema nor past.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    schema: Option<Box<[u8]>>,
+    log: TopicLog,
+}
+
+/// A topic's readers. Most topics of their own have one, and then it lies here.
+#[derive(Debug)]
+pub(super) enum Readers {
+    One(Reader),
+    /// None, or some.
+    Many(Vec<Reader>),
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Readers {
+    #[inline]
+    pub(super) fn as_slice(&self) -> &[Reader] {
+        match self {
+            Self::One(one) => core::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    #[inline]
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Reader] {
+        match self {
+            Self::One(one) => core::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    /// `place` <= how many there are.
+    fn insert(&mut self, place: usize, reader: Reader) {
+        match self {
+            Self::Many(many) if many.is_empty() => *self = Self::One(reader),
+            Self::Many(many) => many.insert(place, reader),
+            Self::One(one) => {
+                let mut many = Vec::with_capacity(2);
+                many.push(*one);
+                many.insert(place, reader);
+                *self = Self::Many(many);
+            }
+        }
+    }
+
+    /// `place` < how many there are.
+    fn remove(&mut self, place: usize) -> Reader {
+        match self {
+            Self::One(one) => {
+                let gone = *one;
+                *self = Self::default();
+                gone
+            }
+            Self::Many(many) => {
+                let gone = many.remove(place);
+                match many[..] {
+                    [one] => *self = Self::One(one),
+                    _ if many.capacity() > 2 * LEAST_READERS.max(many.len()) => {
+                        many.shrink_to(LEAST_READERS.max(many.len()));
+                    }
+                    _ => {}
+                }
+                gone
+            }
+        }
+    }
 }
 
 /// A peer that reads a topic.
@@ -53,21 +127,42 @@ impl Topic {
     }
 
     pub(super) fn frame(&self, id: TopicId) -> Frame<'_> {
-        Frame::Topic { id, name: &self.name, schema: self.schema.as_deref() }
+        Frame::Topic { id, name: &self.name, schema: self.schema() }
     }
 
     pub(super) fn name(&self) -> Option<TopicName<'_>> {
         TopicName::parse(&self.name).ok()
     }
 
+    pub(super) fn schema(&self) -> Option<&[u8]> {
+        self.rest.as_ref()?.schema.as_deref()
+    }
+
+    pub(super) fn set_schema(&mut self, schema: &[u8]) {
+        self.rest.get_or_insert_default().schema = Some(schema.into());
+    }
+
+    /// The topic's past, if there ever was any.
+    pub(super) fn log(&self) -> Option<&TopicLog> {
+        self.rest.as_ref().map(|rest| &rest.log)
+    }
+
+    pub(super) fn log_mut(&mut self) -> Option<&mut TopicLog> {
+        self.rest.as_mut().map(|rest| &mut rest.log)
+    }
+
+    pub(super) fn log_or_new(&mut self) -> &mut TopicLog {
+        &mut self.rest.get_or_insert_default().log
+    }
+
     /// Where the peer is among the readers, or would be.
     pub(super) fn place_of(&self, peer: u32) -> Result<usize, usize> {
-        self.readers.binary_search_by_key(&peer, |reader| reader.peer)
+        self.readers.as_slice().binary_search_by_key(&peer, |reader| reader.peer)
     }
 
     pub(super) fn reader_mut(&mut self, peer: u32) -> Option<&mut Reader> {
         let place = self.place_of(peer).ok()?;
-        self.readers.get_mut(place)
+        self.readers.as_mut_slice().get_mut(place)
     }
 
     /// Adds a reader, whose charge is taken already, or changes what it wants.
@@ -79,10 +174,6 @@ impl Topic {
                 }
             }
             Err(place) => {
-                if self.readers.is_empty() {
-                    // most topics of their own readers have that one
-                    self.readers.reserve_exact(1);
-                }
                 self.readers.insert(place, Reader { peer, announced: 0, no_local, holds });
                 self.holders += u32::from(holds);
             }
@@ -94,9 +185,6 @@ impl Topic {
         let Ok(place) = self.place_of(peer) else { return };
         let gone = self.readers.remove(place);
         self.holders -= u32::from(gone.holds);
-        if self.readers.capacity() > 2 * LEAST_READERS.max(self.readers.len()) {
-            self.readers.shrink_to(LEAST_READERS.max(self.readers.len()));
-        }
     }
 
     pub(super) fn is_read_by(&self, peer: u32) -> bool {
@@ -104,14 +192,19 @@ impl Topic {
     }
 
     fn is_unused(&self) -> bool {
-        let is_quiet = self.log.as_ref().is_none_or(|log| log.is_empty());
-        is_quiet && self.readers.is_empty() && self.publishers == 0
+        let is_quiet = self.log().is_none_or(TopicLog::is_empty);
+        is_quiet && self.readers.as_slice().is_empty() && self.publishers == 0
     }
 }
 
 impl Topics {
     pub(super) fn len(&self) -> usize {
         self.by_name.len()
+    }
+
+    /// How many ids were given, those of topics included that are no more.
+    pub(super) fn ids(&self) -> u32 {
+        u32::try_from(self.by_id.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn retained(&self) -> u64 {
@@ -164,15 +257,27 @@ impl Topics {
 
     pub(super) fn insert(&mut self, name: TopicName<'_>) -> Option<TopicId> {
         let id = TopicId::new(u32::try_from(self.by_id.len() + 1).ok()?)?;
+        self.by_id.push(None);
+        self.fill(id, name);
+        Some(id)
+    }
+
+    /// Gives an id that no topic will have.
+    pub(super) fn push_hole(&mut self) {
+        self.by_id.push(None);
+    }
+
+    /// Makes a topic in a hole, where there is one of that id.
+    pub(super) fn fill(&mut self, id: TopicId, name: TopicName<'_>) {
         self.may_have_unused = true;
-        self.by_id.push(Some(Box::new(Topic {
+        let Some(hole) = self.by_id.get_mut(id.get() as usize - 1) else { return };
+        *hole = Some(Box::new(Topic {
             name: name.as_str().into(),
-            schema: None,
-            readers: Vec::new(),
+            readers: Readers::default(),
             holders: 0,
             publishers: 0,
-            log: None,
-        })));
+            rest: None,
+        }));
         let Self { by_id, by_name, hasher, .. } = self;
         let hash_of = |&id: &TopicId| {
             let topic = by_id.get(id.get() as usize - 1).and_then(Option::as_deref);
@@ -180,7 +285,6 @@ impl Topics {
             hasher.hash_one(topic.map_or("", |topic| &*topic.name))
         };
         by_name.insert_unique(hash_of(&id), id, hash_of);
-        Some(id)
     }
 
     /// A publisher no longer has the topic open.
@@ -198,23 +302,38 @@ impl Topics {
             return false;
         }
         let mut freed = 0;
-        for (number, place) in (1..).zip(&mut self.by_id) {
-            if let Some(mut topic) = place.take_if(|topic| topic.is_unused()) {
-                let schema = topic.schema.as_ref().map_or(0, |schema| schema.len());
-                // its id is not given again, and the hole in the table stays
-                freed += charge(&topic.name) + schema - HOLE_BYTES;
-                let is_it = |id: &TopicId| id.get() == number;
-                let hash = self.hasher.hash_one(&*topic.name);
-                if let Ok(entry) = self.by_name.find_entry(hash, is_it) {
-                    entry.remove();
-                }
-                if let Some(log) = &mut topic.log {
-                    log.clear(buffers);
-                }
+        for number in (1..).take(self.by_id.len()) {
+            let Some(id) = TopicId::new(number) else { continue };
+            if self.get(id).is_some_and(Topic::is_unused) {
+                freed += self.take_out(id, buffers);
             }
         }
         buffers.budget().give_back(freed);
         freed > 0
+    }
+
+    /// Removes a topic, which nobody reads or publishes.
+    pub(super) fn remove(&mut self, id: TopicId, buffers: &mut Buffers) {
+        let freed = self.take_out(id, buffers);
+        buffers.budget().give_back(freed);
+    }
+
+    /// Removes a topic; returns what its charge was beside the hole that stays.
+    fn take_out(&mut self, id: TopicId, buffers: &mut Buffers) -> usize {
+        let place = self.by_id.get_mut(id.get() as usize - 1);
+        let Some(mut topic) = place.and_then(Option::take) else { return 0 };
+        let hash = self.hasher.hash_one(&*topic.name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |&known| known == id) {
+            entry.remove();
+        }
+        if let Some(log) = topic.log_mut() {
+            self.retained -= u64::from(log.messages());
+            log.clear(buffers);
+        }
+        let schema = topic.schema().map_or(0, <[u8]>::len);
+        let readers = topic.readers.as_slice().len() * READER_BYTES;
+        // its id is not given again, and the hole in the table stays
+        charge(&topic.name) + schema + readers - HOLE_BYTES
     }
 
     /// Makes the highest ids free again that no topic has. Only while there is no peer: nobody
@@ -231,7 +350,7 @@ impl Topics {
     /// Forgets everything that is retained.
     pub(super) fn forget(&mut self, buffers: &mut Buffers) {
         for topic in self.by_id.iter_mut().flatten() {
-            if let Some(mut log) = topic.log.take() {
+            if let Some(log) = topic.log_mut() {
                 log.clear(buffers);
             }
         }
@@ -242,7 +361,7 @@ impl Topics {
 
 /// What a topic of that name is charged with.
 pub(super) fn charge(name: &str) -> usize {
-    size_of::<Topic>() + size_of::<TopicLog>() + 2 * name.len() + TOPIC_OVERHEAD + HOLE_BYTES
+    size_of::<Topic>() + size_of::<Rest>() + 2 * name.len() + TOPIC_OVERHEAD + HOLE_BYTES
 }
 
 /// What each reader of a topic is charged with: a list may have twice the room it needs.
@@ -252,9 +371,21 @@ pub(super) const READER_BYTES: usize = 2 * size_of::<Reader>();
 const LEAST_READERS: usize = 4;
 /// What an id costs for as long as it must not be given again: the table may have twice the room it
 /// needs.
-const HOLE_BYTES: usize = 2 * size_of::<Option<Box<Topic>>>();
+pub(super) const HOLE_BYTES: usize = 2 * size_of::<Option<Box<Topic>>>();
 /// A topic's share of the tables.
 const TOPIC_OVERHEAD: usize = 64;
 /// An id is not given twice, so a session's ids can be used up by topics that come and go: this
 /// many times the topics it may have at once.
 const IDS_PER_TOPIC: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With malloc's head 64 bytes, of which there are as many as topics.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_topic_is_small() {
+        assert!(size_of::<Topic>() <= 56, "{}", size_of::<Topic>());
+    }
+}

@@ -1,0 +1,147 @@
+use fastport_wire::control;
+
+use super::*;
+
+fn bytes_of(frames: &[Frame<'_>]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for frame in frames {
+        let mut bytes = vec![0; frame.encoded_len()];
+        let length = frame.encode(&mut bytes).expect("room was made");
+        all.extend_from_slice(&bytes[..length]);
+    }
+    all
+}
+
+fn id(number: u32) -> TopicId {
+    TopicId::new(number).expect("not 0")
+}
+
+fn topic(number: u32, name: &str) -> Frame<'_> {
+    Frame::Topic { id: id(number), name, schema: None }
+}
+
+fn counted(number: u32, payload: &[u8]) -> Frame<'_> {
+    Frame::Data { flags: DataFlags::COUNTED, topic: id(number), payload }
+}
+
+fn gap(count: u64, cause: GapCause) -> Frame<'static> {
+    Frame::Gap { topic: Some(id(1)), count, cause }
+}
+
+fn tap(count: u64) -> Tap {
+    let position = Position { epoch: 7, count, serial: 3 };
+    let mut missing = Missing::default();
+    missing[GapCause::Expired as usize] = 5;
+    let mut tap = Tap::new("home", position, missing);
+    tap.handle(0, &welcome(true)).expect("frames");
+    tap
+}
+
+fn welcome(resumed: bool) -> Vec<u8> {
+    let mut body = [0; 64];
+    let message = control::Welcome { version: 2, resumed, ..Default::default() };
+    let length = Control::from(message).encode(&mut body).expect("room");
+    bytes_of(&[Frame::Control(&body[..length])])
+}
+
+fn counts(epoch: u64, acked: u64, total: u64) -> Option<Counts> {
+    Some(Counts { epoch, acked, total, taken: 0, held: 0, note: [0; 4] })
+}
+
+fn stored(epoch: u64, count: u64) -> Option<Position> {
+    Some(Position { epoch, count, serial: 9 })
+}
+
+#[test]
+fn a_stream_goes_on_where_the_store_is_as_far_as_the_session_can() {
+    let start = |known, stored| {
+        let start = Start::choose(known, stored, 1000);
+        let Position { epoch, count, .. } = start.position;
+        (epoch, count, start.is_new_to_store, start.is_at_odds)
+    };
+    // a first start; a session without a journal after a restart
+    assert_eq!(start(None, None), (1000, 0, true, false));
+    assert_eq!(start(None, stored(7, 5)), (1000, 0, true, false));
+    // committed, and the session was not told
+    assert_eq!(start(counts(7, 3, 9), stored(7, 5)), (7, 5, false, false));
+    assert_eq!(start(counts(7, 5, 5), stored(7, 5)), (7, 5, false, false));
+    // an older copy of the store, or of the journal
+    assert_eq!(start(counts(7, 6, 9), stored(7, 5)), (7, 6, true, true));
+    assert_eq!(start(counts(7, 3, 4), stored(7, 5)), (7, 3, true, true));
+    // another store, and a new one
+    assert_eq!(start(counts(7, 3, 9), stored(8, 5)), (7, 3, true, true));
+    assert_eq!(start(counts(7, 3, 9), None), (7, 3, true, false));
+    assert_eq!(Start::choose(None, stored(7, 5), 1000).position.serial, 9);
+}
+
+#[test]
+fn messages_are_stored_with_names_times_and_the_count_they_reach() {
+    let mut tap = tap(10);
+    let bytes = bytes_of(&[
+        topic(1, "a"),
+        topic(2, "b"),
+        counted(2, b"x"),
+        Frame::Time { unix_ms: 5000 },
+        Frame::Data { flags: DataFlags::KEEP, topic: id(1), payload: b"yz" },
+        counted(2, b""),
+    ]);
+    // in any pieces
+    for piece in bytes.chunks(3) {
+        tap.handle(1234, piece).expect("frames");
+    }
+    let part = tap.take().expect("something came");
+    assert_eq!(part.position, Position { epoch: 7, count: 12, serial: 4 });
+    assert_eq!((&*part.session, &part.payloads[..]), ("home", &b"xyz"[..]));
+    let names: Vec<&str> = part.topics.iter().map(|topic| &*topic.name).collect();
+    assert_eq!(names, ["b", "a"]);
+    let expected = [
+        Entry::Message { topic: 0, flags: 1, stamp: 1234, payload: 0..1 },
+        Entry::Message { topic: 1, flags: 2, stamp: 5000, payload: 1..3 },
+        Entry::Message { topic: 0, flags: 1, stamp: 5000, payload: 3..3 },
+    ];
+    assert_eq!(part.entries, expected);
+    assert_eq!(tap.take(), None);
+    // the next batch names its topics again
+    tap.handle(0, &bytes_of(&[counted(1, b"q")])).expect("a frame");
+    let part = tap.take().expect("something came");
+    assert_eq!((part.topics.len(), part.position.count, part.position.serial), (1, 13, 5));
+}
+
+#[test]
+fn gaps_that_are_stored_already_are_not_stored_again() {
+    let mut tap = tap(10);
+    let frames = [
+        topic(1, "a"),
+        gap(4, GapCause::Expired),
+        gap(3, GapCause::Expired),
+        gap(2, GapCause::Overflow),
+        counted(1, b""),
+        gap(6, GapCause::Expired),
+    ];
+    tap.handle(0, &bytes_of(&frames)).expect("frames");
+    let entries = tap.take().expect("something came").entries;
+    let gaps: Vec<_> = entries
+        .into_iter()
+        .filter_map(|entry| match entry {
+            Entry::Gap { messages, cause, place, .. } => Some((messages, cause, place)),
+            Entry::Message { .. } => None,
+        })
+        .collect();
+    let (expired, overflow) = (GapCause::Expired, GapCause::Overflow);
+    assert_eq!(gaps, [(2, expired, 10), (2, overflow, 10), (6, expired, 11)]);
+}
+
+#[test]
+fn a_session_that_knows_nothing_of_the_stream_counts_from_nothing() {
+    let mut tap = tap(10);
+    tap.handle(0, &welcome(false)).expect("frames");
+    tap.handle(0, &bytes_of(&[topic(1, "a"), counted(1, b"")])).expect("frames");
+    assert!(!tap.is_resumed());
+    assert_eq!(tap.position().count, 1);
+}
+
+#[test]
+fn what_is_no_stream_for_a_store_is_refused() {
+    assert_eq!(tap(0).handle(0, &bytes_of(&[counted(9, b"")])), Err(TapError::UnknownTopic(id(9))));
+    assert!(matches!(tap(0).handle(0, &[0xff, 0]), Err(TapError::Wire(_))));
+}

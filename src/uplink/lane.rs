@@ -1,0 +1,513 @@
+//! The task of a lane: links one after another, to the first central instance that takes it.
+
+mod outcome;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastport_client::raw::Connected;
+use fastport_client::{ConnectError, Proxy, ProxyError, Target, TargetError};
+use fastport_core::client::{Options, Secret};
+use fastport_core::handshake::Refusal;
+use fastport_core::proof::NONCE_BYTES;
+use fastport_wire::control::{WhenFull, features};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::bridge::{Backlog, Bridge, Gaps, Task};
+use super::ceiling::Ceiling;
+use super::drain::Drain;
+use super::figures::{Failure, Figures, LaneFigures, LinkState};
+use super::flow;
+use super::local::Place;
+use super::note::Note;
+use super::retry::{Cause, Retry};
+use super::rules::Rules;
+use super::run::{Probe, Run, Times, Why, local};
+use super::store::{DiskLog, Store};
+use super::way::Way;
+use crate::config::{self, Lane};
+use crate::hub::Hub;
+
+/// An uplink; see the module `uplink`.
+pub struct Uplink {
+    config: config::Uplink,
+    central_session: Box<str>,
+    rules: Arc<Rules>,
+    places: Vec<(Lane, Place)>,
+    ceiling: Ceiling,
+    figures: Arc<Figures>,
+    store: Option<Arc<Store>>,
+    /// at the end what waits in memory goes to the disk
+    flushes: bool,
+    stop: watch::Sender<bool>,
+    /// lanes that have not ended
+    left: watch::Sender<usize>,
+}
+
+/// An uplink cannot be set up: the operator's to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UplinkError {
+    /// A URL of a central instance.
+    Central(String, TargetError),
+    /// The proxy's URL.
+    Proxy(String, ProxyError),
+    /// The local session does not take a lane.
+    NoPlace(&'static str, Refusal),
+    /// The spool cannot be used.
+    Spool(String),
+}
+
+impl fmt::Display for UplinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Central(url, error) => write!(f, "uplink.central: {url:?}: {error}"),
+            Self::Proxy(url, error) => write!(f, "uplink.proxy: {url:?}: {error}"),
+            Self::Spool(error) => write!(f, "uplink.spool: {error}"),
+            Self::NoPlace(lane, refusal) => write!(
+                f,
+                "uplink: no place for lane {lane} in the session ({}): raise limits.memory",
+                refusal.code
+            ),
+        }
+    }
+}
+
+impl std::error::Error for UplinkError {}
+
+impl Uplink {
+    /// An uplink of a session of the hub; `state` is the daemon's directory, to which what waits
+    /// in memory goes at the end where `flushes` says so. From here on the session keeps for it what
+    /// its rules select. It waits for the disk.
+    ///
+    /// # Errors
+    /// [`UplinkError`].
+    pub fn new(
+        config: &config::Uplink,
+        session: &str,
+        (state, flushes): (Option<&Path>, bool),
+        hub: &Arc<Hub>,
+    ) -> Result<Arc<Self>, UplinkError> {
+        for url in &config.central {
+            Target::parse(url).map_err(|error| UplinkError::Central(url.clone(), error))?;
+        }
+        if let Some(url) = &config.proxy {
+            Proxy::parse(url).map_err(|error| UplinkError::Proxy(url.clone(), error))?;
+        }
+        if config.rules.iter().any(|rule| rule.counted) {
+            warn!(
+                "uplink.rule.counted is not carried out yet: what was not counted goes up as it came"
+            );
+        }
+        let rules = Arc::new(Rules::new(config));
+        let outbox = config.spool.memory.as_usize();
+        let place = |lane| Place::new(Arc::clone(hub), session, &rules, lane, outbox);
+        let places: Vec<_> = rules.lanes().into_iter().map(|lane| (lane, place(lane))).collect();
+        for (lane, place) in &places {
+            place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
+        }
+        let on_disk = state.filter(|_| config.spool.disk.0 > 0);
+        let store = on_disk.map(|folder| Store::open(folder, &config.spool)).transpose();
+        let store = store.map_err(|error| UplinkError::Spool(error.to_string()))?;
+        let central_session = config.central_session.as_ref();
+        let central_session = central_session.map_or(session, |session| session.as_str()).into();
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            central_session,
+            figures: Arc::new(Figures::new(&rules.lanes(), store.clone())),
+            store,
+            flushes,
+            stop: watch::Sender::new(false),
+            left: watch::Sender::new(places.len()),
+            rules,
+            places,
+            ceiling: Ceiling::new(config.bytes_per_second.0, Instant::now()),
+        }))
+    }
+
+    /// The lanes that some rule names.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<Lane> {
+        self.rules.lanes()
+    }
+
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// The longest that a message waits, where its rule says nothing.
+    pub(super) fn max_age(&self) -> Duration {
+        self.config.spool.max_age
+    }
+
+    /// What it counts and shows.
+    #[must_use]
+    pub fn figures(&self) -> &Arc<Figures> {
+        &self.figures
+    }
+
+    /// Whether everything counted is where it has to be.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let counts = self.places.iter().filter_map(|(_, place)| place.counts());
+        counts.into_iter().all(|counts| counts.acked == counts.total)
+    }
+
+    /// Has the lanes end: what they have is sent, as far as that goes within the time; what is left
+    /// goes to the disk where nothing else outlives the process. Whether all of it was done in time.
+    pub async fn end(&self, within: Duration) -> bool {
+        let until = tokio::time::Instant::now() + within;
+        while !self.is_drained() && self.is_linked() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(LOOK / 10).await;
+        }
+        self.stop.send_replace(true);
+        let mut left = self.left.subscribe();
+        let ended =
+            tokio::time::timeout_at(until.max(tokio::time::Instant::now() + FLUSH), async {
+                // an error means that the lanes are gone
+                left.wait_for(|left| *left == 0).await.map(|_| ()).unwrap_or_default();
+            });
+        ended.await.is_ok()
+    }
+
+    fn is_linked(&self) -> bool {
+        self.places.iter().any(|(lane, _)| self.figures.of(*lane).state().link == LinkState::Ready)
+    }
+
+    /// Carries a lane, until it is dropped or the uplink ends.
+    ///
+    /// Cancel-safe: what a lane has to remember is in the local session.
+    pub async fn run(&self, lane: Lane) {
+        let Some((_, place)) = self.places.iter().find(|(known, _)| *known == lane) else { return };
+        let figures = self.figures.of(lane);
+        let retry = Retry::new(self.config.retry_first, self.config.retry_most);
+        let store = self.store.clone();
+        // what an earlier life of the process sent is not known
+        let maybe_sent = place.counts().map_or(0, |counts| counts.total);
+        let mut carrier = Carrier {
+            uplink: self,
+            lane,
+            place,
+            figures,
+            ways: self.config.central.iter().map(|_| None).collect(),
+            at: 0,
+            retry,
+            relays: true,
+            renews: false,
+            returns_failed: 0,
+            told: None,
+            store,
+            maybe_sent,
+            gaps: Gaps::default(),
+            log: DiskLog::default(),
+        };
+        carrier.reconcile().await;
+        let mut stop = self.stop.subscribe();
+        carrier.run(&mut stop).await;
+        if self.flushes {
+            carrier.gather(true).await;
+        }
+        self.left.send_modify(|left| *left = left.saturating_sub(1));
+    }
+}
+
+/// What a lane knows from link to link.
+pub(super) struct Carrier<'a> {
+    pub(super) uplink: &'a Uplink,
+    pub(super) lane: Lane,
+    pub(super) place: &'a Place,
+    figures: Arc<LaneFigures>,
+    ways: Vec<Option<Arc<Way>>>,
+    /// which of the central instances is next
+    at: usize,
+    retry: Retry,
+    /// the central instance takes TIME and GAP, as far as is known
+    relays: bool,
+    /// its state is not this lane's: the next link begins an epoch
+    renews: bool,
+    /// returns to the favourite that came to nothing
+    returns_failed: u32,
+    /// the failure that people were told of last, until there is a link
+    told: Option<(Failure, Instant)>,
+    pub(super) store: Option<Arc<Store>>,
+    /// counted frames of the local session up to here may be at the central instance
+    pub(super) maybe_sent: u64,
+    /// what the last links may not have told
+    pub(super) gaps: Gaps,
+    pub(super) log: DiskLog,
+}
+
+impl Carrier<'_> {
+    async fn run(&mut self, stop: &mut watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            let (why, held) = self.attempt().await;
+            if matches!(why, Why::Stop) {
+                return;
+            }
+            let (failure, cause) = self.judge(&why);
+            self.report(&why, failure, held);
+            self.retry.note_link(held.unwrap_or_default());
+            let wait = self.choose_next(&why, cause, held.is_some());
+            self.show(LinkState::Waiting);
+            tokio::select! {
+                () = self.look_while_waiting(wait) => {}
+                () = stopped(stop) => return,
+            }
+        }
+    }
+
+    /// Makes one link and runs it; why it is over, and for how long there was one.
+    async fn attempt(&mut self) -> (Why, Option<Duration>) {
+        let config = &self.uplink.config;
+        let Some(url) = config.central.get(self.at).cloned() else {
+            return (Why::Here("there is no central instance"), None);
+        };
+        self.figures.attempts.add(1);
+        self.figures.state().url.clone_from(&url);
+        self.show(LinkState::Connecting);
+        let times = Times {
+            welcome_by: tokio::time::Instant::now() + config.connect_timeout,
+            connect_timeout: config.connect_timeout,
+            dead_after: config.dead_after,
+        };
+        let way = match self.way(&url).await {
+            Ok(way) => way,
+            Err(error) => return (Why::Connect(error), None),
+        };
+        let connected = match self.connect(&way, times).await {
+            Ok(connected) => connected,
+            Err(error) => return (Why::Connect(error), None),
+        };
+        self.figures.state().address = Some(connected.peer.clone());
+        let mut nonce = [0; NONCE_BYTES];
+        if getrandom::fill(&mut nonce).is_err() {
+            return (Why::Here("no randomness from the kernel"), None);
+        }
+        let (bridge, drain) = match self.bridge(&url, &way.secret).await {
+            Ok(bridge) => bridge,
+            Err(why) => return (why, None),
+        };
+        let probe = self.probe();
+        let (lane, figures, told) = (self.lane, Arc::clone(&self.figures), &mut self.told);
+        let mut ready_at = None;
+        let peer = connected.peer;
+        let mut on_ready = |resumed: bool| {
+            ready_at = Some(Instant::now());
+            *told = None;
+            figures.connects.add(1);
+            let mut state = figures.state();
+            (state.link, state.error) = (LinkState::Ready, None);
+            state.since = ready_at;
+            drop(state);
+            info!(lane = lane.name(), %url, address = %peer, resumed, "uplink ready");
+        };
+        let parts = (self.place, &self.figures, &self.uplink.ceiling);
+        let random = random();
+        let rules = (&self.uplink.rules, self.uplink.config.spool.max_age);
+        let disk = (drain, self.store.is_some());
+        let link = connected.link;
+        let mut run =
+            Run::new(lane, parts, rules, disk, times, bridge, link, probe, &mut on_ready, random);
+        let mut stop = self.uplink.stop.subscribe();
+        let why = tokio::select! {
+            why = Box::pin(run.until_end(nonce)) => why,
+            () = stopped(&mut stop) => Why::Stop,
+        };
+        let (read, gaps, drain) = run.into_rest();
+        self.gaps = gaps;
+        self.maybe_sent = self.maybe_sent.max(read);
+        if let Some(drain) = drain {
+            drain.end().await;
+            self.reconcile().await;
+        }
+        (why, ready_at.map(|since| since.elapsed()))
+    }
+
+    /// Connects, and sees meanwhile to what gathers.
+    async fn connect(&mut self, way: &Way, times: Times) -> Result<Connected, ConnectError> {
+        let mut connecting =
+            Box::pin(tokio::time::timeout_at(times.welcome_by, way.connector.connect()));
+        let mut stop = self.uplink.stop.subscribe();
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => return Err(ConnectError::Closed),
+                connected = &mut connecting => {
+                    let late = ConnectError::TimedOut(times.connect_timeout);
+                    return connected.unwrap_or(Err(late));
+                }
+                () = tokio::time::sleep(LOOK) => self.gather(false).await,
+            }
+        }
+    }
+
+    /// The bridge for a link to that central instance; `None`: the lane has no place.
+    async fn bridge(&mut self, url: &str, secret: &Secret) -> Result<(Bridge, Option<Drain>), Why> {
+        let no_place = Why::Here("the local session has no place for the lane");
+        let on_disk = match &self.store {
+            None => None,
+            Some(store) => {
+                let counts = store.counts(self.lane).await;
+                self.log.note(self.lane, &counts);
+                // without it nobody knows what was promised
+                Some(counts.map_err(|_| Why::Here("the spool cannot be read"))?)
+            }
+        };
+        let Some(counts) = self.place.counts() else {
+            // the session was made anew
+            return match self.place.settle(random()) {
+                Ok(()) | Err(_) => Err(no_place),
+            };
+        };
+        let local = local(&counts);
+        let rows = on_disk.filter(|counts| counts.has_rows);
+        let mut known = Note::from_words(counts.note);
+        let is_alone = known.epoch == 0 && rows.is_some_and(|rows| rows.epoch.is_some());
+        if let Some(rows) = rows {
+            if is_alone {
+                known.epoch = rows.epoch.unwrap_or_default();
+            }
+            self.renews |= rows.epoch != Some(known.epoch);
+        }
+        let renews = std::mem::take(&mut self.renews) || !known.is_of(url);
+        let note = if renews { Note::begin(url, random(), &local) } else { known };
+        let backlog = rows.map(|rows| Backlog {
+            head: if renews { 0 } else { rows.head_count },
+            held: rows.held,
+            is_alone: is_alone && !renews,
+        });
+        let payload_limit = self.place.payload_limit();
+        let uplink = self.uplink;
+        let task = Task {
+            rules: Arc::clone(&uplink.rules),
+            lane: self.lane,
+            wait_for: uplink.config.wait_for,
+            relays: self.relays,
+            payload_limit,
+        };
+        let identity = uplink.config.identity.as_deref().unwrap_or_default();
+        // without a credential all gateways are one identity, and a name would be one for all
+        let name = if matches!(secret, Secret::None) { "" } else { self.lane.name() };
+        let dead_after = u32::try_from(uplink.config.dead_after.as_secs()).unwrap_or(u32::MAX);
+        let options = Options {
+            session: uplink.central_session.clone(),
+            identity: identity.into(),
+            name: name.into(),
+            secret: secret.clone(),
+            epoch: 0,
+            continues: None,
+            confirms: true,
+            when_full: Some(WhenFull::Hold),
+            keepalive: Some((dead_after / 2).max(1)),
+            linger: u32::MAX,
+            flags: features::ACK_CENTRAL,
+            outbox: flow::MOST.max(payload_limit.saturating_add(FRAME_ROOM)),
+        };
+        let bridge = Bridge::new(task, options, (local, note), Arc::clone(&self.figures));
+        let bridge = bridge.with_gaps(std::mem::take(&mut self.gaps));
+        let Some((backlog, store)) = backlog.zip(self.store.clone()) else {
+            return Ok((bridge, None));
+        };
+        let drain = Drain::new(store, self.lane, (note.epoch, counts.epoch), backlog.head);
+        Ok((bridge.behind(backlog), Some(drain)))
+    }
+
+    /// The way to a central instance. Its files are read when it is needed first, and again when
+    /// nothing else would help.
+    async fn way(&mut self, url: &str) -> Result<Arc<Way>, ConnectError> {
+        if let Some(Some(way)) = self.ways.get(self.at) {
+            return Ok(Arc::clone(way));
+        }
+        let (config, url) = (self.uplink.config.clone(), url.to_owned());
+        let found = tokio::task::spawn_blocking(move || Way::find(&config, &url)).await;
+        let way = Arc::new(found.map_err(|_| ConnectError::Internal)??);
+        if let Some(place) = self.ways.get_mut(self.at) {
+            *place = Some(Arc::clone(&way));
+        }
+        Ok(way)
+    }
+
+    /// While another than the favourite serves: ends when that one takes connections again.
+    fn probe(&mut self) -> Option<Probe> {
+        let favourite = self.ways.first()?.clone().filter(|_| self.at > 0)?;
+        let pause = self.uplink.config.look_back;
+        let pause = pause.saturating_mul(1 << self.returns_failed.min(8));
+        let after = self.uplink.config.connect_timeout;
+        Some(Box::pin(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                if let Ok(Ok(())) = tokio::time::timeout(after, favourite.connector.probe()).await {
+                    return;
+                }
+            }
+        }))
+    }
+
+    /// Which central instance is next, and how long to wait before it.
+    fn choose_next(&mut self, why: &Why, cause: Cause, was_ready: bool) -> Duration {
+        let (now, random) = (Instant::now(), random());
+        if matches!(why, Why::Return) {
+            self.at = 0;
+            self.returns_failed += 1;
+            return Duration::ZERO;
+        }
+        if was_ready && self.at == 0 {
+            self.returns_failed = 0;
+        }
+        let has_others = self.uplink.config.central.len() > 1;
+        if was_ready || cause == Cause::Switch {
+            // the favourite first
+            self.at = if cause == Cause::Switch { self.at } else { 0 };
+            return if has_others { LEAST_WAIT } else { self.retry.next(now, random, cause) };
+        }
+        self.at = (self.at + 1) % self.uplink.config.central.len().max(1);
+        if self.at > 0 { LEAST_WAIT } else { self.retry.next(now, random, cause) }
+    }
+
+    fn show(&self, link: LinkState) {
+        let mut state = self.figures.state();
+        state.link = link;
+        if link != LinkState::Ready {
+            (state.round_trip_ms, state.drain_rate) = (None, 0);
+        }
+    }
+
+    /// Waits, and sees meanwhile what gathers.
+    async fn look_while_waiting(&mut self, wait: Duration) {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            self.gather(false).await;
+            if let Some(counts) = self.place.counts() {
+                self.figures.state().look(Instant::now(), counts.acked, counts.total);
+            }
+            let next = tokio::time::Instant::now() + LOOK;
+            if next >= until {
+                tokio::time::sleep_until(until).await;
+                return;
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+}
+
+/// Waits until the uplink is to end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // an error means that it is gone
+    stop.wait_for(|is_over| *is_over).await.map(|_| ()).unwrap_or_default();
+}
+
+fn random() -> u64 {
+    // without randomness all wait the longest
+    getrandom::u64().unwrap_or(u64::MAX)
+}
+
+/// What a frame takes beside its payload.
+const FRAME_ROOM: usize = 1024;
+/// Before another central instance is tried.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+/// For what is to go to the disk at the end.
+const FLUSH: Duration = Duration::from_secs(10);
+/// Between looks at what waits.
+const LOOK: Duration = Duration::from_millis(500);
