@@ -106,8 +106,8 @@ impl Flow {
         self.least_ms = Some(least);
         if round_trip > least + QUEUE_MS {
             // towards what the path held without the queue
-            let share = |ms: u64| usize::try_from(ms).unwrap_or(usize::MAX).max(1);
-            let window = self.window.saturating_mul(share(least + QUEUE_MS)) / share(round_trip);
+            let window = self.window as u64 * (least + QUEUE_MS) / round_trip;
+            let window = usize::try_from(window).unwrap_or(MOST);
             self.window = window.max(self.window / 2).max(LEAST);
             self.was_queued = true;
         } else if std::mem::take(&mut self.was_full) {

@@ -43,7 +43,7 @@ impl Ages {
             }
         };
         let (Some(unix), Some(offset)) = (work.now.unix_ms, offset) else { return Ok(now) };
-        let since = unix.saturating_sub_signed(at.saturating_add(offset));
+        let since = unix.saturating_add_signed(at.saturating_add(offset).saturating_neg());
         Ok(since.max(now))
     }
 

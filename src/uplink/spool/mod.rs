@@ -281,6 +281,15 @@ impl Spool {
         Ok(confirmed)
     }
 
+    /// How far all publishers' messages are at the central instance: what [`Spool::acknowledge`] said,
+    /// which may not have been heard.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn confirmed(&mut self, now: Moment) -> Result<Vec<Confirmed>, SpoolError> {
+        self.run(now, "read", |work| work.all_confirmed())
+    }
+
     /// Drops the lane's first message, which the central instance does not take: all before it is
     /// there, so no count changes. What its publisher waited for is over. `None`: there is none.
     ///
