@@ -554,7 +554,11 @@ async fn what_waits_on_disk_arrives_once_and_in_order_whoever_is_killed_meanwhil
             }
         });
     }
-    let held = timeout(DEADLINE * 2, device.wait(last, Tier::Central)).await;
+    let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
+    if held.is_err() {
+        let (figures, log) = (device.status().await, gateway.log());
+        panic!("not all is there: {figures:?}\n{log}\n{} stored", stored(&site.store()).len());
+    }
     held.expect("in time").expect("held there");
     drop((gateway, central));
     let expected: Vec<u32> = (0..MANY).collect();
