@@ -54,7 +54,8 @@ filter = 'cmd/#'
     let operator = init(site.operator("operator")).await.expect("the central instance is there");
     let mut devices = JoinSet::new();
     for number in 0..DEVICES {
-        let client = init(site.device(&format!("dev{number}"))).await.expect("the gateway is there");
+        let client =
+            init(site.device(&format!("dev{number}"))).await.expect("the gateway is there");
         let commands = client
             .subscribe(&format!("cmd/dev{number}"), SubscribeOptions::default())
             .await
@@ -87,7 +88,11 @@ filter = 'cmd/#'
         let wanted = sent[ended.number];
         received.insert(ended.number, finish_commands(ended, wanted).await);
     }
-    println!("seed {seed:#x}: {} up, {} down", published.values().sum::<u64>(), sent.iter().sum::<u64>());
+    println!(
+        "seed {seed:#x}: {} up, {} down",
+        published.values().sum::<u64>(),
+        sent.iter().sum::<u64>()
+    );
     for (number, commands) in received {
         let expected: Vec<u64> = (1..=sent[number]).collect();
         assert_eq!(commands, expected, "commands of device {number}, seed {seed:#x}");
@@ -137,7 +142,10 @@ async fn device(
     let (mut published, mut received) = (0, Vec::new());
     while !is_over.load(Ordering::Relaxed) {
         published += 1;
-        publisher.publish_counted(published.to_string().as_bytes(), DataFlags::NONE).await.expect("published");
+        publisher
+            .publish_counted(published.to_string().as_bytes(), DataFlags::NONE)
+            .await
+            .expect("published");
         // some 20 a second each
         let pause = tokio::time::sleep(Duration::from_millis(50));
         tokio::pin!(pause);
@@ -157,7 +165,8 @@ async fn device(
 async fn command(operator: Client, is_over: Arc<AtomicBool>) -> Vec<u64> {
     let mut publishers = Vec::new();
     for number in 0..DEVICES {
-        publishers.push(open(&operator, &format!("gateways/gw/cmd/dev{number}"), Tier::Durable).await);
+        publishers
+            .push(open(&operator, &format!("gateways/gw/cmd/dev{number}"), Tier::Durable).await);
     }
     let mut sent = vec![0; DEVICES];
     while !is_over.load(Ordering::Relaxed) {
@@ -195,9 +204,10 @@ async fn open(client: &Client, topic: &str, tier: Tier) -> Publisher {
 
 fn number_of(incoming: Option<Incoming>) -> u64 {
     match incoming {
-        Some(Incoming::Message(message)) => {
-            std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok()).expect("a number")
-        }
+        Some(Incoming::Message(message)) => std::str::from_utf8(&message.payload)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .expect("a number"),
         other => panic!("instead of a command: {other:?}"),
     }
 }

@@ -44,7 +44,8 @@ struct Fault {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_is_found_and_left_behind() {
-    suffer("black hole", Fault { rule: r#"{"ab":{"loss":1},"ba":{"loss":1}}"#, is_deadly: true }).await;
+    suffer("black hole", Fault { rule: r#"{"ab":{"loss":1},"ba":{"loss":1}}"#, is_deadly: true })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +175,12 @@ impl Site {
         for name in ["central", "gateway"] {
             std::fs::create_dir_all(folder.path().join(name)).expect("a folder");
         }
-        Self { folder, wires: Namespaces::new(), far_name: far_name.to_owned(), daemons: Vec::new() }
+        Self {
+            folder,
+            wires: Namespaces::new(),
+            far_name: far_name.to_owned(),
+            daemons: Vec::new(),
+        }
     }
 
     fn start(&mut self) {
@@ -348,11 +354,7 @@ async fn publish(client: Client, stopped: watch::Receiver<bool>) -> u64 {
     published
 }
 
-async fn read(
-    _client: Client,
-    mut messages: Subscription,
-    held: Arc<Mutex<Vec<u64>>>,
-) {
+async fn read(_client: Client, mut messages: Subscription, held: Arc<Mutex<Vec<u64>>>) {
     while let Some(incoming) = messages.next().await {
         let Incoming::Message(message) = incoming else { continue };
         let text = std::str::from_utf8(&message.payload).expect("text");

@@ -33,7 +33,7 @@ const OUTBOX: usize = 1 << 16;
 const PREFIX: &str = "g";
 
 fn now() -> Now {
-    Now { mono: Instant::from_millis(1000), unix_ms: 1_700_000_000_000 }
+    Now { mono: Instant::from_millis(1000), unix_ms: 1_700_000_000_000, boot_ms: 1000 }
 }
 
 fn session() -> Session {

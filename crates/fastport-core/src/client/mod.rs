@@ -24,7 +24,7 @@ use crate::ledger::Ledger;
 use crate::outbox::{Outbox, Preface, Run};
 use crate::proof::{self, NONCE_BYTES, Side, Transcript};
 use crate::session::{push_control, push_frame};
-use crate::time::Instant;
+use crate::time::{Instant, NOT_KNOWN};
 
 pub use self::requests::Past;
 pub use self::types::{Event, Fault, Message, Options, PublishError, Secret};
@@ -385,7 +385,7 @@ impl Client {
             Frame::Ack { taken, durable, central, .. } => {
                 self.handle_ack(taken, durable, central, tell)?;
             }
-            Frame::Time { unix_ms } => self.clock = Some(unix_ms),
+            Frame::Time { unix_ms } => self.clock = Some(unix_ms).filter(|&it| it != NOT_KNOWN),
             Frame::Ping { token } => {
                 // it may ask for this, and not for a sign of life
                 if self.unacked_weight > 0 {
