@@ -29,6 +29,7 @@ test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
 	$(CARGO) test --workspace --locked
 	$(CARGO) test --locked --features systemd,faults --test systemd --test supervision
+	$(CARGO) test --locked --features sd-notify --test systemd
 	$(CARGO) test --manifest-path $(PEERS) --target-dir target --locked
 
 check: $(CHECKS) ## all that must hold before review
@@ -43,6 +44,8 @@ fmt: ## the format of the source
 
 lint: ## clippy, every warning an error
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --all-targets --features systemd,faults --locked -- -D warnings
+	$(CARGO) clippy --lib --features sd-notify --locked -- -D warnings
 	$(CARGO) clippy --manifest-path $(PEERS) --target-dir target --all-targets --locked -- -D warnings
 
 imports: ## who may name whom (ARCHITECTURE.md)

@@ -10,6 +10,7 @@ mod uplink;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
 use crate::log::LevelHandle;
 use crate::status::Status;
 use crate::store::{Keeper, StoreError};
+use crate::supervise::fds::Store;
 use crate::supervise::inherited::Inherited;
 use crate::supervise::tasks::{Panic, Tasks};
 use crate::supervise::turn::{self, Part, Turns};
@@ -174,6 +176,8 @@ pub struct App {
     signals: Signals,
     probe: Option<Arc<Probe>>,
     traces: Option<PathBuf>,
+    /// what the service manager holds beside sockets
+    held: Arc<Store>,
 }
 
 struct Signals {
@@ -210,13 +214,14 @@ impl App {
         }
         hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
         let gate = Gate::new(&config, credentials).map_err(StartError::NoRandomness)?;
-        let journals = Journals::new(&config, HeldFiles::new(inherited.take_files()));
+        let held = Arc::new(Store::new(inherited.take_files()));
+        let journals = Journals::new(&config, Arc::new(HeldFiles(Arc::clone(&held))));
         for session in &sessions {
             journals.begin(&hub, &gate, session);
         }
         // before anybody can publish
         let keeper = central::open(&config, &hub)?;
-        let uplink = uplink::set_up(&config, &sessions, &hub)?;
+        let uplink = uplink::set_up(&config, &sessions, &hub, held.is_there())?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
@@ -253,6 +258,7 @@ impl App {
             signals,
             probe,
             traces,
+            held,
         })
     }
 
@@ -266,7 +272,12 @@ impl App {
     ///
     /// # Errors
     /// [`Unsound`].
-    pub async fn run(mut self) -> Result<(), Unsound> {
+    pub async fn run(self) -> Result<(), Unsound> {
+        let run = pin!(self.serve());
+        Turns::new(Part::App, run).await
+    }
+
+    async fn serve(mut self) -> Result<(), Unsound> {
         let (stop, stopped) = watch::channel(false);
         let mut listeners = JoinSet::new();
         for listener in std::mem::take(&mut self.listeners) {
@@ -279,6 +290,7 @@ impl App {
         let mut board = self.spawn_board(&mut tasks);
         #[cfg(feature = "faults")]
         if let Some(file) = faults::file() {
+            faults::hold(&self.held);
             let hub = Arc::clone(&self.hub);
             tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
         }
@@ -290,6 +302,7 @@ impl App {
                 async move { keeper.run().await }
             });
         }
+        self.held.report_unused();
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         supervise::tell(Change::Ready);
         let mut is_sound = true;
@@ -322,6 +335,13 @@ impl App {
                     }
                     error!(part, %error, ?again, "panicked and is started again; the others go on");
                 }
+                // none ends before it is told to
+                Some(Err(error)) = listeners.join_next() => {
+                    self.hub.status().panics.add(1);
+                    error!(%error, "a listener panicked: the daemon ends");
+                    is_sound = false;
+                    break;
+                }
                 _ = self.signals.hangup.recv() => {
                     let before = self.config.board.clone();
                     supervise::tell(Change::Reloading);
@@ -353,6 +373,11 @@ impl App {
                 peers = self.hub.status().peers.get(),
                 "links cut at the end of the grace period"
             );
+        }
+        if let Some(uplink) = &self.uplink
+            && !uplink.end(self.config.daemon.drain).await
+        {
+            warn!("what waits for the central instance is not all kept");
         }
         if let Some(keeper) = &self.keeper
             && !keeper.stop(self.config.daemon.drain).await

@@ -4,6 +4,8 @@
 
 #[path = "support/access.rs"]
 mod access;
+#[path = "support/site.rs"]
+mod site;
 mod support;
 
 use std::collections::BTreeMap;
@@ -16,8 +18,8 @@ use fastport_client::{
     Client, Incoming, OpenOptions, Publisher, SubscribeOptions, Subscription, Tier, init,
 };
 use fastport_wire::frame::DataFlags;
+use site::Site;
 use support::Daemon;
-use support::site::Site;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -216,7 +218,8 @@ fn number_of(incoming: Option<Incoming>) -> u64 {
 fn held_at_central(store: &Path, device: usize) -> Vec<u64> {
     let database = rusqlite::Connection::open(store).expect("the store is there");
     let mut query = database
-        .prepare("SELECT payload FROM message WHERE topic = ?1 ORDER BY id")
+        .prepare("SELECT payload FROM message JOIN topic ON topic.id = message.topic WHERE topic.name = ?1 \
+             ORDER BY message.id")
         .expect("the table is there");
     let rows = query
         .query_map([format!("gateways/gw/up/dev{device}")], |row| row.get::<_, Vec<u8>>(0))

@@ -28,7 +28,26 @@ session = [{ name = "demo", open = true }]
 board = { enabled = false }
 "#;
 
+/// Stops one thread of the daemon as a debugger does, until the daemon is gone.
+const STOP_THREAD: &str = r#"
+import ctypes, os, sys
+
+ATTACH, ALL_KINDS = 16, 0x40000000      # PTRACE_ATTACH, __WALL
+threads = f"/proc/{sys.argv[1]}/task"
+name = lambda thread: open(f"{threads}/{thread}/comm").read()
+thread = next(int(thread) for thread in os.listdir(threads) if name(thread).startswith("tokio"))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.ptrace(ATTACH, thread, None, None):
+    sys.exit(f"ptrace: {os.strerror(ctypes.get_errno())}")
+print("stopped", flush=True)
+while True:
+    _, status = os.waitpid(thread, ALL_KINDS)
+    if os.WIFSIGNALED(status) or os.WIFEXITED(status):
+        break
+"#;
+
 /// Runs a scenario; its output, or none where there is no systemd to run.
+#[allow(clippy::print_stdout, reason = "what is skipped is said")]
 fn under_systemd(name: &str, config: &str, script: &str) -> Option<String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str, text: &str| -> PathBuf {
@@ -44,6 +63,7 @@ fn under_systemd(name: &str, config: &str, script: &str) -> Option<String> {
         (root.join("systemd/fastportd.socket"), "/etc/systemd/system/fastportd.socket"),
         (root.join("systemd/fastport.sysusers"), "/mnt/fastport.sysusers"),
         (file("gateway.toml", config), "/mnt/gateway.toml"),
+        (file("stop-thread.py", STOP_THREAD), "/mnt/stop-thread.py"),
         (file("scenario", &format!("{BEGIN}{script}")), "/mnt/scenario"),
     ];
     let mut command = Command::new(root.join("tools/under-systemd.sh"));
@@ -129,6 +149,83 @@ fastport status | grep '^peers '
 "#;
     let Some(text) = under_systemd("disk", CONFIG, script) else { return };
     assert!(text.contains("restarts: 0\n"), "{text}");
+}
+
+#[test]
+fn a_disk_that_stalls_while_a_session_waits_for_it_is_no_hang() {
+    let script = r#"
+faults; start
+before=$(pid)
+echo journal >/run/fault
+until_ok said 'the disk stalls'
+until_ok said 'the disk is back'
+[ "$(pid)" = "$before" ]
+fastport status | grep '^peers '
+echo "restarts: $(restarts)"
+"#;
+    let Some(text) = under_systemd("journal", CONFIG, script) else { return };
+    assert!(text.contains("restarts: 0\n"), "{text}");
+}
+
+#[test]
+fn one_thread_that_is_stopped_while_the_others_run_is_found_and_named() {
+    let config = format!("daemon = {{ workers = 3 }}\n{CONFIG}");
+    let script = r#"
+start
+python3 /mnt/stop-thread.py "$(pid)" &
+until_ok has_restarted
+until_ok said 'the last run did not end in order'
+journal | grep 'last run'
+echo "result: $(restarts)"
+"#;
+    let Some(text) = under_systemd("stopped thread", &config, script) else { return };
+    assert!(text.contains("the watchdog: a thread that is stopped made no progress"), "{text}");
+    assert!(text.contains("result: 1\n"), "{text}");
+}
+
+#[test]
+fn a_file_in_memory_is_held_over_a_crash_and_a_restart() {
+    let script = r#"
+faults; start
+until_ok said 'in the held file runs=0'
+kill -KILL "$(pid)"
+until_ok has_restarted
+until_ok said 'in the held file runs=1'
+systemctl restart fastportd
+until_ok said 'in the held file runs=2'
+echo "held: $(systemctl show -P NFileDescriptorStore fastportd)"
+"#;
+    let Some(text) = under_systemd("held", CONFIG, script) else { return };
+    // the same file again is not held twice
+    assert!(text.contains("held: 1\n"), "{text}");
+}
+
+#[test]
+fn the_unit_gives_state_and_secrets_and_a_reload_and_a_stop_end_well() {
+    let config = format!("access.credentials = \"$CREDENTIALS_DIRECTORY/peers\"\n{CONFIG}");
+    let script = r#"
+echo '# nobody' >/etc/fastport/peers
+chmod 600 /etc/fastport/peers
+printf 'LoadCredential=peers:/etc/fastport/peers\n' >>/etc/systemd/system/fastportd.service.d/test.conf
+start
+before=$(pid)
+systemctl reload fastportd
+until_ok said 'configuration reloaded'
+[ "$(pid)" = "$before" ]
+fastport status | grep -E '^(reloads|reload_errors) '
+systemctl stop fastportd
+echo "result: $(systemctl show -P Result fastportd), $(systemctl show -P ExecMainStatus fastportd)"
+ls -ld /var/lib/fastport
+start
+if said 'did not end in order'; then echo 'taken for cut off'; fi
+"#;
+    let Some(text) = under_systemd("unit", &config, script) else { return };
+    assert!(text.contains("result: success, 0\n"), "{text}");
+    assert!(text.contains("/var/lib/fastport"), "{text}");
+    assert!(!text.contains("taken for cut off"), "{text}");
+    let figures: Vec<_> = text.lines().filter(|line| line.starts_with("reload")).collect();
+    assert_eq!(figures.len(), 2, "{text}");
+    assert!(figures.iter().any(|line| line.ends_with(" 1")), "{text}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! What systemd is told, over a real notification socket.
+//! What systemd is told, over a real notification socket, by libsystemd and by what stands in for it.
+#![cfg(any(feature = "systemd", feature = "sd-notify"))]
 #![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
 
 mod support;
 
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 
 use self::support::{DEADLINE, Daemon};
 
@@ -13,25 +15,73 @@ listen = [{ kind = "tcp", address = "127.0.0.1:0" }]
 session = [{ name = "demo", open = true }]
 "#;
 
+/// A service manager that listens.
+struct Manager {
+    folder: tempfile::TempDir,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = UnixDatagram::bind(Self::path(&folder)).expect("the folder is writable");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a timeout over 0");
+        Self { folder, socket }
+    }
+
+    fn path(folder: &tempfile::TempDir) -> PathBuf {
+        folder.path().join("notify")
+    }
+
+    fn start(&self, environment: &[(&str, &str)]) -> Daemon {
+        let path = Self::path(&self.folder);
+        let socket = [("NOTIFY_SOCKET", path.to_str().expect("a plain path"))];
+        let environment = [&socket, environment].concat();
+        Daemon::start_with(self.folder.path(), CONFIG, &environment)
+    }
+
+    fn hear(&self) -> String {
+        let mut buffer = [0; 512];
+        let length = self.socket.recv(&mut buffer).expect("something is said in time");
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    }
+}
+
 #[test]
 fn systemd_hears_of_ready_reload_and_stop() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("the folder is writable");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout over 0");
-    let heard = || {
-        let mut buffer = [0; 256];
-        let length = socket.recv(&mut buffer).expect("something is said in time");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    };
-    let socket_path = path.to_str().expect("a plain path");
-    let mut daemon = Daemon::start_with(folder.path(), CONFIG, &[("NOTIFY_SOCKET", socket_path)]);
-    assert_eq!(heard().trim(), "READY=1");
+    let manager = Manager::new();
+    let mut daemon = manager.start(&[]);
+    assert_eq!(manager.hear(), "READY=1");
     daemon.signal("HUP");
-    let reloading = heard();
+    let reloading = manager.hear();
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
-    assert_eq!(heard().trim(), "READY=1");
+    assert_eq!(manager.hear(), "READY=1");
     daemon.signal("TERM");
-    assert_eq!(heard().trim(), "STOPPING=1");
+    // the default of daemon.drain, and a margin
+    assert_eq!(manager.hear(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000");
     assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn a_watchdog_is_fed_with_a_line_on_how_the_daemon_is() {
+    let manager = Manager::new();
+    let daemon = manager.start(&[("WATCHDOG_USEC", "500000")]);
+    let mut heard = vec![manager.hear(), manager.hear()];
+    // the first is fed before or after READY
+    heard.sort();
+    assert_eq!(heard[0], "READY=1");
+    assert!(heard[1].starts_with("WATCHDOG=1\nSTATUS=0 peers, "), "{}", heard[1]);
+    for _ in 0..3 {
+        assert_eq!(manager.hear(), "WATCHDOG=1");
+    }
+    drop(daemon);
+}
+
+#[test]
+fn another_process_watchdog_is_not_ours() {
+    let manager = Manager::new();
+    let daemon = manager.start(&[("WATCHDOG_USEC", "100000"), ("WATCHDOG_PID", "1")]);
+    assert_eq!(manager.hear(), "READY=1");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs");
+    assert_eq!(threads.count(), 1, "no thread but the daemon's own");
 }

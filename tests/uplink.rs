@@ -437,3 +437,77 @@ async fn a_client_certificate_opens_the_way_over_tls() {
     emit(&here, "a", b"1").await;
     assert_eq!(&*next(&mut up).await.payload, b"1");
 }
+
+/// A gateway that keeps little in memory, and the rest on disk.
+fn with_spool(folder: &Path, central: &str, more: &str) -> String {
+    let state = folder.join("state");
+    std::fs::create_dir_all(&state).expect("the test's folder is writable");
+    gateway_config(&[central], "", more)
+        .replace("spool = { disk = 0 }", "spool = { memory = \"64KiB\", disk = \"64MiB\" }")
+        .replace("board =", &format!("daemon = {{ state = {state:?} }}\nboard ="))
+}
+
+/// Publishes numbers and gives the last one's count.
+async fn publish_numbers(client: &Client, numbers: std::ops::Range<u32>) -> u64 {
+    let mut last = 0;
+    for number in numbers {
+        let payload = [&number.to_be_bytes()[..], &[7; 96]].concat();
+        let sent = timeout(DEADLINE, client.emit_counted("plant/a", &payload)).await;
+        last = sent.expect("nobody waits for the central instance").expect("published");
+    }
+    last
+}
+
+fn number(delivery: &Delivery) -> u32 {
+    u32::from_be_bytes(delivery.payload[..4].try_into().expect("a number"))
+}
+
+#[tokio::test]
+async fn what_outlasts_memory_waits_on_disk_and_goes_first() {
+    const MANY: u32 = 20_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let central = start(folder.path(), "central", &central_config("127.0.0.1:0", ""));
+    let (address, url) = (central.address("tcp"), central.url("tcp"));
+    drop(central);
+    let config = with_spool(folder.path(), &url, "");
+    let gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    publish_numbers(&here, 0..MANY).await;
+    let text = here.status().await.expect("figures");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
+    let held = figures["uplink"]["spool"]["lanes"]["normal"]["held"].as_u64();
+    assert!(held > Some(u64::from(MANY) / 2), "{figures:#}");
+
+    let config = central_config(&address, "").replace(
+        "session = [{ name = \"home\", open = true, open_from = \"any\" }]",
+        "limits = { outbox = \"16MiB\" }\nsession = [{ name = \"home\", open = true }]",
+    );
+    let central = start(folder.path(), "central", &config);
+    let there = client(&central).await;
+    let reader = async {
+        let mut up = subscribe(&there, "#").await;
+        let mut expected = None;
+        loop {
+            let got = number(&next(&mut up).await);
+            if let Some(expected) = expected {
+                assert_eq!(got, expected);
+            }
+            expected = Some(got + 1);
+            if got == MANY + 99 {
+                return;
+            }
+        }
+    };
+    let publisher = async {
+        let last = publish_numbers(&here, MANY..MANY + 100).await;
+        timeout(DEADLINE, here.wait(last, Tier::Central)).await.expect("in time").expect("held");
+    };
+    tokio::join!(reader, publisher);
+    let figures = until(&here, "all is there", |lane| lane["unacknowledged"] == 0).await;
+    assert_eq!(figures["link"], "ready");
+    let text = here.status().await.expect("figures");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
+    let lane = &figures["uplink"]["spool"]["lanes"]["normal"];
+    assert_eq!(lane["held"], 0, "{figures:#}");
+    assert_eq!(lane["appended"], lane["acknowledged"], "{figures:#}");
+}

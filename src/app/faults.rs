@@ -1,12 +1,20 @@
 //! Faults on purpose, for the tests of the watchdog: a file says which. Only with the feature `faults`,
 //! which no release has.
 
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
+use tracing::info;
+
 use crate::hub::Hub;
+use crate::supervise::fds::Store;
+use crate::supervise::turn::{self, Part};
 
 /// The file that says which fault is wanted; none: none.
 pub(super) fn file() -> Option<PathBuf> {
@@ -23,6 +31,7 @@ pub(super) async fn obey(hub: Arc<Hub>, file: PathBuf) {
             "deadlock" => deadlock(&hub),
             "panic" => fail(),
             "disk" => stall_disk(&file).await,
+            "journal" => stall_journal(&hub, &file),
             _ => {}
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -32,6 +41,23 @@ pub(super) async fn obey(hub: Arc<Hub>, file: PathBuf) {
 #[allow(clippy::panic, reason = "that is the fault")]
 fn fail() -> ! {
     panic!("on purpose")
+}
+
+/// Adds a line to a file in memory that the service manager holds, and says how many there are.
+pub(super) fn hold(store: &Store) {
+    let held = store.take(HELD).map(File::from);
+    let is_new = held.is_none();
+    let mut file = held.unwrap_or_else(|| {
+        File::from(memfd_create(HELD, MemfdFlags::CLOEXEC).expect("the kernel has memfd"))
+    });
+    file.rewind().expect("a file in memory");
+    let mut lines = String::new();
+    file.read_to_string(&mut lines).expect("a file in memory");
+    file.write_all(b"a run\n").expect("a file in memory");
+    if is_new {
+        store.store(HELD, file.as_fd());
+    }
+    info!(runs = lines.lines().count(), "in the held file");
 }
 
 fn spin() -> ! {
@@ -60,3 +86,17 @@ async fn stall_disk(file: &std::path::Path) {
     tokio::task::spawn_blocking(wait).await.unwrap_or_default();
     std::fs::remove_file(file).unwrap_or_default();
 }
+
+/// The same while the runtime waits for it, with a session's lock in hand: what a journal does.
+fn stall_journal(hub: &Hub, file: &std::path::Path) {
+    std::fs::remove_file(file).unwrap_or_default();
+    info!("the disk stalls");
+    for room in hub.all_rooms() {
+        turn::run(Part::Disk, || room.hold_for(STALL));
+    }
+    info!("the disk is back");
+}
+
+/// Three times the period of the tests' watchdog.
+const STALL: Duration = Duration::from_secs(6);
+const HELD: &str = "fault";

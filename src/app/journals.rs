@@ -14,16 +14,9 @@ use crate::hub::{Hub, Room};
 use crate::journal::{self, FdKeeper, Found, Opened, Place};
 use crate::supervise::fds::Store;
 
-/// The files that the service manager holds for journals in memory.
+/// The files that the service manager holds, for journals in memory.
 #[derive(Debug)]
-pub(super) struct HeldFiles(Store);
-
-impl HeldFiles {
-    /// With those that it held when the process started.
-    pub(super) fn new(held: Vec<(String, OwnedFd)>) -> Arc<Self> {
-        Arc::new(Self(Store::new(held)))
-    }
-}
+pub(super) struct HeldFiles(pub(super) Arc<Store>);
 
 impl FdKeeper for HeldFiles {
     fn store(&self, name: &str, file: BorrowedFd<'_>) {

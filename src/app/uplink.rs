@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::StartError;
-
-use crate::config::{Config, Session};
+use crate::config::{Config, JournalPlace, Promise, Session};
 use crate::hub::{Hub, Show};
 use crate::supervise::tasks::Tasks;
 use crate::supervise::turn::Part;
@@ -15,13 +14,19 @@ pub(super) fn set_up(
     config: &Config,
     sessions: &[Session],
     hub: &Arc<Hub>,
+    holds_files: bool,
 ) -> Result<Option<Arc<Uplink>>, StartError> {
     if !config.uplink.is_on() {
         return Ok(None);
     }
     let first = || sessions.first().map(|session| session.name.clone());
     let Some(session) = config.uplink.session.clone().or_else(first) else { return Ok(None) };
-    let uplink = Uplink::new(&config.uplink, session.as_str(), hub).map_err(StartError::Uplink)?;
+    let is_journaled =
+        sessions.iter().any(|known| known.name == session && known.promise == Promise::Journal);
+    let outlives = is_journaled && (holds_files || config.journal.place == JournalPlace::Disk);
+    let state = (config.daemon.state.as_deref(), !outlives);
+    let uplink =
+        Uplink::new(&config.uplink, session.as_str(), state, hub).map_err(StartError::Uplink)?;
     let figures: Arc<dyn Show> = Arc::clone(uplink.figures()) as Arc<dyn Show>;
     hub.show_part("uplink", figures);
     Ok(Some(uplink))

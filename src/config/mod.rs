@@ -18,6 +18,7 @@ pub(crate) mod print;
 pub(crate) mod read;
 pub mod reload;
 pub(crate) mod schema;
+mod service;
 pub mod session;
 mod source;
 pub mod uplink;
@@ -38,6 +39,7 @@ pub use value::{Bytes, Mode, Seconds, SessionName, TopicFilter};
 use listen::ListenTable;
 use read::Findings;
 use schema::{Fields, Visit};
+use service::Folders;
 use session::SessionTable;
 pub(crate) use source::into_text;
 
@@ -87,7 +89,8 @@ impl Config {
     /// The configuration in the file at `path` (none: the defaults), as `environment` changes it.
     ///
     /// Of `environment` only variables count whose name begins with `FASTPORT_`; those in
-    /// [`NOT_OVERRIDES`] are for others.
+    /// [`NOT_OVERRIDES`] are for others. Beside them it is told of two folders by systemd:
+    /// `STATE_DIRECTORY` and `CREDENTIALS_DIRECTORY`.
     ///
     /// # Errors
     /// [`ConfigError`], with all faults that were found.
@@ -112,12 +115,15 @@ impl Config {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let mut folders = Folders::default();
         let variables: BTreeMap<_, _> = environment
+            .inspect(|(name, value)| folders.note(name, value))
             .filter(|(name, _)| name.starts_with(read::PREFIX))
             .filter(|(name, _)| !NOT_OVERRIDES.contains(&name.as_str()))
             .collect();
         let mut tables = Tables::default();
         let mut findings = read::read(text, path, variables, &mut tables);
+        folders.apply(&mut tables, &mut findings);
         let base = path.parent().unwrap_or(Path::new(""));
         let config = tables.build(base, &mut findings);
         if findings.is_clean() {

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -142,6 +143,11 @@ pub(crate) trait Value: Sized {
 
     /// The value in TOML; reading it again gives an equal one.
     fn toml(&self) -> String;
+
+    /// The value, if it is a path.
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        None
+    }
 }
 
 /// A place for a value, whatever its type.
@@ -150,6 +156,9 @@ pub(crate) trait Scalar {
 
     /// In TOML; none: not set.
     fn toml(&self) -> Option<String>;
+
+    /// The value, if it is a path that is set.
+    fn path(&mut self) -> Option<&mut PathBuf>;
 }
 
 impl<T: Value> Scalar for T {
@@ -161,6 +170,10 @@ impl<T: Value> Scalar for T {
     fn toml(&self) -> Option<String> {
         Some(Value::toml(self))
     }
+
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        Value::path(self)
+    }
 }
 
 impl<T: Value> Scalar for Option<T> {
@@ -171,6 +184,10 @@ impl<T: Value> Scalar for Option<T> {
 
     fn toml(&self) -> Option<String> {
         self.as_ref().map(Value::toml)
+    }
+
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        self.as_mut().and_then(Value::path)
     }
 }
 
@@ -215,6 +232,10 @@ impl<T: Value + PartialOrd> Scalar for Within<'_, T> {
 
     fn toml(&self) -> Option<String> {
         Some(self.value.toml())
+    }
+
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        self.value.path()
     }
 }
 

@@ -685,3 +685,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_service_managers_folder_is_the_daemons_state_unless_the_file_names_another() {
+    let variables = [("STATE_DIRECTORY", "/var/lib/fastport:/var/lib/other")];
+    let config = with_variables("", &variables).expect("no fault");
+    assert_eq!(config.daemon.state, Some(PathBuf::from("/var/lib/fastport")));
+    let config = with_variables("daemon.state = \"/data\"", &variables).expect("no fault");
+    assert_eq!(config.daemon.state, Some(PathBuf::from("/data")));
+    let config = with_variables("", &[("STATE_DIRECTORY", "")]).expect("no fault");
+    assert_eq!(config.daemon.state, None);
+}
+
+#[test]
+fn secrets_can_be_named_by_the_service_managers_folder() {
+    let text = "access.credentials = \"$CREDENTIALS_DIRECTORY/peers\"\n\
+                [uplink]\ncentral = [\"tls://central:7472\"]\nidentity = \"gateway\"\n\
+                key = \"$CREDENTIALS_DIRECTORY/uplink.key\"\nspool.disk = 0\n\
+                [[listen]]\nkind = \"tls\"\ncertificate = \"server.pem\"\n\
+                key = \"$CREDENTIALS_DIRECTORY/server.key\"";
+    let folder = "/run/credentials/fastportd.service";
+    let config = with_variables(text, &[("CREDENTIALS_DIRECTORY", folder)]).expect("no fault");
+    let held = |name: &str| Some(Path::new(folder).join(name));
+    assert_eq!(config.access.credentials, held("peers"));
+    assert_eq!(config.uplink.key, held("uplink.key"));
+    let Some(Listen::Tls { tls, .. }) = config.listen.first() else { panic!("there is one") };
+    assert_eq!(Some(tls.key.clone()), held("server.key"));
+    assert_eq!(tls.certificate, Path::new("/etc/fastport/server.pem"));
+
+    let faults = faults(text);
+    assert_eq!(faults.len(), 3, "{faults:#?}");
+    assert!(faults[0].starts_with(":1:"), "{faults:#?}");
+    assert!(faults[0].contains(": access.credentials: $CREDENTIALS_DIRECTORY is not set"));
+    assert!(faults[2].contains("listen[0].key: "), "{faults:#?}");
+}

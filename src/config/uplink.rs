@@ -40,7 +40,8 @@ pub struct Uplink {
     pub bytes_per_second: Bytes,
     /// The longest time for one attempt: name, connection, TLS, handshake.
     pub connect_timeout: Duration,
-    /// A link that says nothing for so long, though asked, is dead.
+    /// A link that says nothing for so long, though asked, is dead. 8 s: with what it takes to notice
+    /// and to act, under ten; a modem's pauses are shorter.
     pub dead_after: Duration,
     /// While another central instance than the favourite serves: how often that one is looked for.
     pub look_back: Duration,
@@ -72,7 +73,7 @@ impl Default for Uplink {
             proxy: None,
             bytes_per_second: Bytes(0),
             connect_timeout: Duration::from_secs(10),
-            dead_after: Duration::from_secs(10),
+            dead_after: Duration::from_secs(8),
             look_back: Duration::from_secs(300),
             wait_for: WaitFor::Central,
             retry_first: Duration::from_millis(500),

@@ -313,6 +313,10 @@ impl Value for PathBuf {
     fn toml(&self) -> String {
         quoted(self.display())
     }
+
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        Some(self)
+    }
 }
 
 impl Value for SocketAddr {

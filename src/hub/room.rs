@@ -7,7 +7,7 @@ use std::task::Waker;
 use fastport_core::budget::Budget;
 use fastport_core::rights::Rights;
 use fastport_core::session::{
-    Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Session,
+    Admission, AttachError, Counts, Figures, Limits, PeerKey, PublishError, Publisher, Session,
 };
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, Tier};
@@ -206,6 +206,22 @@ impl Room {
         self.lock().session.counts(identity, name)
     }
 
+    /// Says for a member, with a link or without, that `tier` holds a publisher's frames up to
+    /// `count`; see [`Session::confirm`].
+    pub fn confirm(
+        &self,
+        (identity, name): (&str, &str),
+        publisher: &Publisher,
+        tier: Tier,
+        count: u64,
+    ) {
+        self.with(|session| {
+            if let Some(key) = session.key(identity, name) {
+                session.confirm(key, publisher, tier, count);
+            }
+        });
+    }
+
     pub(super) fn make_member(&self, key: PeerKey, tier: Tier) {
         self.with(|session| session.make_member(key, tier));
     }
@@ -234,6 +250,16 @@ impl Room {
         let done = work(&mut inner.session);
         self.settle(&mut inner, None);
         done
+    }
+
+    /// Takes the session's lock and keeps it for so long.
+    #[cfg(feature = "faults")]
+    pub fn hold_for(&self, time: std::time::Duration) {
+        let _held = self.lock();
+        let until = std::time::Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
+            std::thread::park_timeout(left);
+        }
     }
 
     /// Takes the session's lock and keeps it: what a deadlock comes to.

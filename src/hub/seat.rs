@@ -70,6 +70,12 @@ impl Seat {
         self.room.with(|session| session.take_marks(self.key, count))
     }
 
+    /// What [`Seat::take_marks`] would give, which stays where it is.
+    #[must_use]
+    pub fn marks(&self, count: u64) -> Vec<Spooled> {
+        self.room.lock().session.marks(self.key, count)
+    }
+
     /// Says that `tier` holds a publisher's frames up to `count`; see
     /// [`fastport_core::session::Session::confirm`].
     pub fn confirm(&self, publisher: &Publisher, tier: Tier, count: u64) {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use std::{fmt, fs};
@@ -19,6 +20,7 @@ use super::tls::{self, TlsSource};
 use super::{stream, websocket};
 use crate::config::Origins;
 use crate::guard::{Origin, Visit};
+use crate::supervise::turn::{Part, Turns};
 
 /// What runs over a listener's connections.
 #[derive(Debug, Clone)]
@@ -77,7 +79,12 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// `is_ours`: the path goes with the socket
+    Unix {
+        socket: UnixListener,
+        path: PathBuf,
+        is_ours: bool,
+    },
 }
 
 /// A socket cannot be bound.
@@ -147,8 +154,8 @@ pub fn adopt_tcp(
     }
 }
 
-/// Uses a Unix socket that listens already; its permissions are whoever's made it. Call it in the
-/// runtime.
+/// Uses a Unix socket that listens already; its path and permissions are those of whoever made it,
+/// and stay. Call it in the runtime.
 ///
 /// # Errors
 /// [`BindError`].
@@ -157,7 +164,7 @@ pub fn adopt_unix(
     path: &Path,
 ) -> Result<Listener, BindError> {
     let adopted = UnixListener::from_std(socket);
-    adopted.map(|socket| Listener::on_unix(socket, path)).map_err(|error| BindError {
+    adopted.map(|socket| Listener::on_unix(socket, path, false)).map_err(|error| BindError {
         place: format!("the inherited unix:{}", path.display()),
         error,
     })
@@ -179,7 +186,7 @@ pub fn bind_unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Listener,
         Ok(socket)
     };
     match bind() {
-        Ok(socket) => Ok(Listener::on_unix(socket, path)),
+        Ok(socket) => Ok(Listener::on_unix(socket, path, true)),
         Err(error) => Err(BindError { place: format!("unix:{}", path.display()), error }),
     }
 }
@@ -200,8 +207,8 @@ impl Listener {
         Self { socket: Socket::Tcp(socket), transport: TransportHandle::new(transport) }
     }
 
-    fn on_unix(socket: UnixListener, path: &Path) -> Self {
-        let socket = Socket::Unix(socket, path.to_owned());
+    fn on_unix(socket: UnixListener, path: &Path, is_ours: bool) -> Self {
+        let socket = Socket::Unix { socket, path: path.to_owned(), is_ours };
         Self { socket, transport: TransportHandle::new(Transport::Plain) }
     }
 
@@ -213,7 +220,7 @@ impl Listener {
                 Ok(address) => format!("{}://{address}", self.transport.get().name()),
                 Err(error) => format!("{}://? ({error})", self.transport.get().name()),
             },
-            Socket::Unix(_, path) => format!("unix:{}", path.display()),
+            Socket::Unix { path, .. } => format!("unix:{}", path.display()),
         }
     }
 
@@ -252,7 +259,7 @@ impl Listener {
                 let origin = Origin::network(address, self.transport.get().name());
                 (Io::Tcp(io), origin)
             }),
-            Socket::Unix(socket, _) => socket.accept().await.map(|(io, _)| {
+            Socket::Unix { socket, .. } => socket.accept().await.map(|(io, _)| {
                 let uid = io.peer_cred().map(|credentials| credentials.uid()).ok();
                 (Io::Unix(io), Origin::local("unix", uid))
             }),
@@ -279,7 +286,8 @@ impl Listener {
         let (transport, door) = (self.transport.get(), Arc::clone(door));
         let presence = Presence::new(Arc::clone(&door));
         tokio::spawn(async move {
-            enter(door, accepted, transport, permit).await;
+            let entered = pin!(enter(door, accepted, transport, permit));
+            Turns::new(Part::Handshake, entered).await;
             drop(presence);
         });
     }
@@ -295,7 +303,7 @@ fn go_on<C: Carrier + Unpin + Send + 'static>(entered: Option<Drive<C>>) {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Socket::Unix(_, path) = &self.socket {
+        if let Socket::Unix { path, is_ours: true, .. } = &self.socket {
             // what is left behind is replaced at the next start
             fs::remove_file(path).unwrap_or_default();
         }
@@ -366,6 +374,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_path_of_a_socket_that_somebody_else_holds_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("peers.sock");
+        let held = std::os::unix::net::UnixListener::bind(&path).expect("the folder is ours");
+        let given = held.try_clone().expect("it is open");
+        given.set_nonblocking(true).expect("it is a socket");
+        let listener = adopt_unix(given, &path).expect("it listens");
+        assert_eq!(listener.url(), format!("unix:{}", path.display()));
+        drop(listener);
+        std::os::unix::net::UnixStream::connect(&path)
+            .expect("who connects while it restarts waits");
+        drop(held);
+        // what the daemon bound itself goes with it
+        drop(bind_unix(&path, 0o600, None).expect("the old one is stale"));
+        assert!(!path.exists());
+    }
 
     /// Times ten thousand: tokio adds 96 bytes to it, and rounds to 128.
     #[test]

@@ -45,10 +45,13 @@ impl Store {
         Some(held.swap_remove(at).1)
     }
 
-    /// The names of what was held and nobody took.
-    pub fn names(&self) -> Vec<String> {
+    /// Says what was held and nobody took. It stays with the service manager: what took it may be
+    /// back with the next configuration.
+    pub fn report_unused(&self) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter().map(|(name, _)| name.clone()).collect()
+        for (name, _) in &*held {
+            warn!(name, "held by the service manager, but of no use to this configuration");
+        }
     }
 
     fn say(&self, state: &[(&'static str, String)], file: Option<BorrowedFd<'_>>) {

@@ -20,6 +20,8 @@ pub enum Part {
     Link,
     /// Accepting links.
     Listener,
+    /// A link's handshake.
+    Handshake,
     /// A session's timer.
     Timer,
     /// The board's readings.
@@ -30,21 +32,25 @@ pub enum Part {
     Store,
     /// Taking a session's lock.
     SessionLock,
+    /// Reading or writing a file where that cannot be left to another thread.
+    Disk,
     /// A fault that a test wants.
     Fault,
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Nothing,
         Self::App,
         Self::Link,
         Self::Listener,
+        Self::Handshake,
         Self::Timer,
         Self::Board,
         Self::Uplink,
         Self::Store,
         Self::SessionLock,
+        Self::Disk,
         Self::Fault,
     ];
 
@@ -56,11 +62,13 @@ impl Part {
             Self::App => "the daemon's own loop",
             Self::Link => "a link",
             Self::Listener => "a listener",
+            Self::Handshake => "a handshake",
             Self::Timer => "a session's timer",
             Self::Board => "the board's readings",
             Self::Uplink => "the uplink",
             Self::Store => "the store",
             Self::SessionLock => "a session's lock",
+            Self::Disk => "a disk",
             Self::Fault => "a fault on purpose",
         }
     }

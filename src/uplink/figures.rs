@@ -8,14 +8,16 @@ use fastport_wire::frame::GapCause;
 use serde_json::{Map, Value, json};
 
 use super::ages::Ages;
+use super::store::Store;
 use crate::config::Lane;
 use crate::hub::Show;
 use crate::status::Number;
 
 /// The figures of all lanes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Figures {
     lanes: Vec<(Lane, Arc<LaneFigures>)>,
+    store: Option<Arc<Store>>,
 }
 
 /// The figures of a lane.
@@ -159,8 +161,8 @@ impl Failure {
 impl Figures {
     /// The figures of these lanes, all 0.
     #[must_use]
-    pub fn new(lanes: &[Lane]) -> Self {
-        Self { lanes: lanes.iter().map(|&lane| (lane, Arc::default())).collect() }
+    pub(super) fn new(lanes: &[Lane], store: Option<Arc<Store>>) -> Self {
+        Self { lanes: lanes.iter().map(|&lane| (lane, Arc::default())).collect(), store }
     }
 
     /// Those of a lane.
@@ -178,7 +180,8 @@ impl Show for Figures {
             .iter()
             .map(|(lane, figures)| (lane.name().to_owned(), figures.to_json()))
             .collect();
-        json!({ "lanes": lanes })
+        let spool = self.store.as_ref().map_or(Value::Null, |store| store.to_json());
+        json!({ "lanes": lanes, "spool": spool })
     }
 }
 

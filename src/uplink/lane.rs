@@ -1,18 +1,22 @@
 //! The task of a lane: links one after another, to the first central instance that takes it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastport_client::raw::Connected;
 use fastport_client::{ConnectError, Fault, Proxy, ProxyError, Target, TargetError};
 use fastport_core::client::{Options, Secret};
 use fastport_core::handshake::Refusal;
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::{ByeReason, ErrorCode, WhenFull, features};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::bridge::{Bridge, Task};
+use super::bridge::{Backlog, Bridge, Gaps, Task};
 use super::ceiling::Ceiling;
+use super::drain::Drain;
 use super::figures::{Failure, Figures, LaneFigures, LinkState};
 use super::flow;
 use super::local::Place;
@@ -20,6 +24,7 @@ use super::note::Note;
 use super::retry::{Cause, Retry};
 use super::rules::Rules;
 use super::run::{Probe, Run, Times, Why, local};
+use super::store::{DiskLog, Store};
 use super::way::Way;
 use crate::config::{self, Lane};
 use crate::hub::Hub;
@@ -32,6 +37,12 @@ pub struct Uplink {
     places: Vec<(Lane, Place)>,
     ceiling: Ceiling,
     figures: Arc<Figures>,
+    store: Option<Arc<Store>>,
+    /// at the end what waits in memory goes to the disk
+    flushes: bool,
+    stop: watch::Sender<bool>,
+    /// lanes that have not ended
+    left: watch::Sender<usize>,
 }
 
 /// An uplink cannot be set up: the operator's to mend.
@@ -44,6 +55,8 @@ pub enum UplinkError {
     Proxy(String, ProxyError),
     /// The local session does not take a lane.
     NoPlace(&'static str, Refusal),
+    /// The spool cannot be used.
+    Spool(String),
 }
 
 impl fmt::Display for UplinkError {
@@ -51,6 +64,7 @@ impl fmt::Display for UplinkError {
         match self {
             Self::Central(url, error) => write!(f, "uplink.central: {url:?}: {error}"),
             Self::Proxy(url, error) => write!(f, "uplink.proxy: {url:?}: {error}"),
+            Self::Spool(error) => write!(f, "uplink.spool: {error}"),
             Self::NoPlace(lane, refusal) => write!(
                 f,
                 "uplink: no place for lane {lane} in the session ({}): raise limits.memory",
@@ -63,13 +77,16 @@ impl fmt::Display for UplinkError {
 impl std::error::Error for UplinkError {}
 
 impl Uplink {
-    /// An uplink of a session of the hub. From here on the session keeps for it what its rules select.
+    /// An uplink of a session of the hub; `state` is the daemon's directory, to which what waits
+    /// in memory goes at the end where `flushes` says so. From here on the session keeps for it what
+    /// its rules select. It waits for the disk.
     ///
     /// # Errors
     /// [`UplinkError`].
     pub fn new(
         config: &config::Uplink,
         session: &str,
+        (state, flushes): (Option<&Path>, bool),
         hub: &Arc<Hub>,
     ) -> Result<Arc<Self>, UplinkError> {
         for url in &config.central {
@@ -85,12 +102,19 @@ impl Uplink {
         for (lane, place) in &places {
             place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
         }
+        let on_disk = state.filter(|_| config.spool.disk.0 > 0);
+        let store = on_disk.map(|folder| Store::open(folder, &config.spool)).transpose();
+        let store = store.map_err(|error| UplinkError::Spool(error.to_string()))?;
         let central_session = config.central_session.as_ref();
         let central_session = central_session.map_or(session, |session| session.as_str()).into();
         Ok(Arc::new(Self {
             config: config.clone(),
             central_session,
-            figures: Arc::new(Figures::new(&rules.lanes())),
+            figures: Arc::new(Figures::new(&rules.lanes(), store.clone())),
+            store,
+            flushes,
+            stop: watch::Sender::new(false),
+            left: watch::Sender::new(places.len()),
             rules,
             places,
             ceiling: Ceiling::new(config.bytes_per_second.0, Instant::now()),
@@ -101,6 +125,15 @@ impl Uplink {
     #[must_use]
     pub fn lanes(&self) -> Vec<Lane> {
         self.rules.lanes()
+    }
+
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// The longest that a message waits, where its rule says nothing.
+    pub(super) fn max_age(&self) -> Duration {
+        self.config.spool.max_age
     }
 
     /// What it counts and shows.
@@ -116,13 +149,37 @@ impl Uplink {
         counts.into_iter().all(|counts| counts.acked == counts.total)
     }
 
-    /// Carries a lane, until it is dropped.
+    /// Has the lanes end: what they have is sent, as far as that goes within the time; what is left
+    /// goes to the disk where nothing else outlives the process. Whether all of it was done in time.
+    pub async fn end(&self, within: Duration) -> bool {
+        let until = tokio::time::Instant::now() + within;
+        while !self.is_drained() && self.is_linked() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(LOOK / 10).await;
+        }
+        self.stop.send_replace(true);
+        let mut left = self.left.subscribe();
+        let ended =
+            tokio::time::timeout_at(until.max(tokio::time::Instant::now() + FLUSH), async {
+                // an error means that the lanes are gone
+                left.wait_for(|left| *left == 0).await.map(|_| ()).unwrap_or_default();
+            });
+        ended.await.is_ok()
+    }
+
+    fn is_linked(&self) -> bool {
+        self.places.iter().any(|(lane, _)| self.figures.of(*lane).state().link == LinkState::Ready)
+    }
+
+    /// Carries a lane, until it is dropped or the uplink ends.
     ///
     /// Cancel-safe: what a lane has to remember is in the local session.
     pub async fn run(&self, lane: Lane) {
         let Some((_, place)) = self.places.iter().find(|(known, _)| *known == lane) else { return };
         let figures = self.figures.of(lane);
         let retry = Retry::new(self.config.retry_first, self.config.retry_most);
+        let store = self.store.clone();
+        // what an earlier life of the process sent is not known
+        let maybe_sent = place.counts().map_or(0, |counts| counts.total);
         let mut carrier = Carrier {
             uplink: self,
             lane,
@@ -135,16 +192,26 @@ impl Uplink {
             renews: false,
             returns_failed: 0,
             told: None,
+            store,
+            maybe_sent,
+            gaps: Gaps::default(),
+            log: DiskLog::default(),
         };
-        carrier.run().await;
+        carrier.reconcile().await;
+        let mut stop = self.stop.subscribe();
+        carrier.run(&mut stop).await;
+        if self.flushes {
+            carrier.gather(true).await;
+        }
+        self.left.send_modify(|left| *left = left.saturating_sub(1));
     }
 }
 
 /// What a lane knows from link to link.
-struct Carrier<'a> {
-    uplink: &'a Uplink,
-    lane: Lane,
-    place: &'a Place,
+pub(super) struct Carrier<'a> {
+    pub(super) uplink: &'a Uplink,
+    pub(super) lane: Lane,
+    pub(super) place: &'a Place,
     figures: Arc<LaneFigures>,
     ways: Vec<Option<Arc<Way>>>,
     /// which of the central instances is next
@@ -158,18 +225,30 @@ struct Carrier<'a> {
     returns_failed: u32,
     /// the failure that people were told of last, until there is a link
     told: Option<(Failure, Instant)>,
+    pub(super) store: Option<Arc<Store>>,
+    /// counted frames of the local session up to here may be at the central instance
+    pub(super) maybe_sent: u64,
+    /// what the last links may not have told
+    pub(super) gaps: Gaps,
+    pub(super) log: DiskLog,
 }
 
 impl Carrier<'_> {
-    async fn run(&mut self) {
-        loop {
+    async fn run(&mut self, stop: &mut watch::Receiver<bool>) {
+        while !*stop.borrow() {
             let (why, held) = self.attempt().await;
+            if matches!(why, Why::Stop) {
+                return;
+            }
             let (failure, cause) = self.judge(&why);
             self.report(&why, failure, held);
             self.retry.note_link(held.unwrap_or_default());
             let wait = self.choose_next(&why, cause, held.is_some());
             self.show(LinkState::Waiting);
-            self.look_while_waiting(wait).await;
+            tokio::select! {
+                () = self.look_while_waiting(wait) => {}
+                () = stopped(stop) => return,
+            }
         }
     }
 
@@ -191,19 +270,18 @@ impl Carrier<'_> {
             Ok(way) => way,
             Err(error) => return (Why::Connect(error), None),
         };
-        let connecting = tokio::time::timeout_at(times.welcome_by, way.connector.connect());
-        let connected = match connecting.await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return (Why::Connect(error), None),
-            Err(_) => return (Why::Connect(ConnectError::TimedOut(times.connect_timeout)), None),
+        let connected = match self.connect(&way, times).await {
+            Ok(connected) => connected,
+            Err(error) => return (Why::Connect(error), None),
         };
         self.figures.state().address = Some(connected.peer.clone());
         let mut nonce = [0; NONCE_BYTES];
         if getrandom::fill(&mut nonce).is_err() {
             return (Why::Here("no randomness from the kernel"), None);
         }
-        let Some(bridge) = self.bridge(&url, &way.secret) else {
-            return (Why::Here("the local session has no place for the lane"), None);
+        let (bridge, drain) = match self.bridge(&url, &way.secret).await {
+            Ok(bridge) => bridge,
+            Err(why) => return (why, None),
         };
         let probe = self.probe();
         let (lane, figures, told) = (self.lane, Arc::clone(&self.figures), &mut self.told);
@@ -221,24 +299,77 @@ impl Carrier<'_> {
         };
         let parts = (self.place, &self.figures, &self.uplink.ceiling);
         let random = random();
+        let rules = (&self.uplink.rules, self.uplink.config.spool.max_age);
+        let disk = (drain, self.store.is_some());
+        let link = connected.link;
         let mut run =
-            Run::new(lane, parts, times, bridge, connected.link, probe, &mut on_ready, random);
-        let why = Box::pin(run.until_end(nonce)).await;
-        drop(run);
+            Run::new(lane, parts, rules, disk, times, bridge, link, probe, &mut on_ready, random);
+        let mut stop = self.uplink.stop.subscribe();
+        let why = tokio::select! {
+            why = Box::pin(run.until_end(nonce)) => why,
+            () = stopped(&mut stop) => Why::Stop,
+        };
+        let (read, gaps, drain) = run.into_rest();
+        self.gaps = gaps;
+        self.maybe_sent = self.maybe_sent.max(read);
+        if let Some(drain) = drain {
+            drain.end().await;
+        }
         (why, ready_at.map(|since| since.elapsed()))
     }
 
+    /// Connects, and sees meanwhile to what gathers.
+    async fn connect(&mut self, way: &Way, times: Times) -> Result<Connected, ConnectError> {
+        let mut connecting =
+            Box::pin(tokio::time::timeout_at(times.welcome_by, way.connector.connect()));
+        let mut stop = self.uplink.stop.subscribe();
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => return Err(ConnectError::Closed),
+                connected = &mut connecting => {
+                    let late = ConnectError::TimedOut(times.connect_timeout);
+                    return connected.unwrap_or(Err(late));
+                }
+                () = tokio::time::sleep(LOOK) => self.gather(false).await,
+            }
+        }
+    }
+
     /// The bridge for a link to that central instance; `None`: the lane has no place.
-    fn bridge(&mut self, url: &str, secret: &Secret) -> Option<Bridge> {
+    async fn bridge(&mut self, url: &str, secret: &Secret) -> Result<(Bridge, Option<Drain>), Why> {
+        let no_place = Why::Here("the local session has no place for the lane");
+        let on_disk = match &self.store {
+            None => None,
+            Some(store) => {
+                let counts = store.counts(self.lane).await;
+                self.log.note(self.lane, &counts);
+                // without it nobody knows what was promised
+                Some(counts.map_err(|_| Why::Here("the spool cannot be read"))?)
+            }
+        };
         let Some(counts) = self.place.counts() else {
             // the session was made anew
-            self.place.settle(random()).ok()?;
-            return None;
+            return match self.place.settle(random()) {
+                Ok(()) | Err(_) => Err(no_place),
+            };
         };
         let local = local(&counts);
-        let known = Note::from_words(counts.note);
+        let rows = on_disk.filter(|counts| counts.has_rows);
+        let mut known = Note::from_words(counts.note);
+        let is_alone = known.epoch == 0 && rows.is_some_and(|rows| rows.epoch.is_some());
+        if let Some(rows) = rows {
+            if is_alone {
+                known.epoch = rows.epoch.unwrap_or_default();
+            }
+            self.renews |= rows.epoch != Some(known.epoch);
+        }
         let renews = std::mem::take(&mut self.renews) || !known.is_of(url);
         let note = if renews { Note::begin(url, random(), &local) } else { known };
+        let backlog = rows.map(|rows| Backlog {
+            head: if renews { 0 } else { rows.head_count },
+            held: rows.held,
+            is_alone: is_alone && !renews,
+        });
         let payload_limit = self.place.payload_limit();
         let uplink = self.uplink;
         let task = Task {
@@ -266,7 +397,13 @@ impl Carrier<'_> {
             flags: features::ACK_CENTRAL,
             outbox: flow::MOST.max(payload_limit.saturating_add(FRAME_ROOM)),
         };
-        Some(Bridge::new(task, options, (local, note), Arc::clone(&self.figures)))
+        let bridge = Bridge::new(task, options, (local, note), Arc::clone(&self.figures));
+        let bridge = bridge.with_gaps(std::mem::take(&mut self.gaps));
+        let Some((backlog, store)) = backlog.zip(self.store.clone()) else {
+            return Ok((bridge, None));
+        };
+        let drain = Drain::new(store, self.lane, (note.epoch, counts.epoch), backlog.head);
+        Ok((bridge.behind(backlog), Some(drain)))
     }
 
     /// The way to a central instance. Its files are read when it is needed first, and again when
@@ -311,7 +448,7 @@ impl Carrier<'_> {
             }
             Why::NoStore => (Failure::Refused, Cause::Trouble),
             Why::Here(_) => (Failure::Here, Cause::Trouble),
-            Why::Return => (Failure::Bye, Cause::Switch),
+            Why::Return | Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
         }
     }
 
@@ -386,6 +523,10 @@ impl Carrier<'_> {
 
     /// Tells people once of each kind of trouble; what goes on is counted.
     fn report(&mut self, why: &Why, failure: Failure, held: Option<Duration>) {
+        if matches!(why, Why::Spill) {
+            info!(lane = self.lane.name(), "more comes than goes: the rest waits on disk");
+            return;
+        }
         if matches!(why, Why::Return) {
             info!(lane = self.lane.name(), "the favourite central instance is back");
             return;
@@ -424,9 +565,10 @@ impl Carrier<'_> {
     }
 
     /// Waits, and sees meanwhile what gathers.
-    async fn look_while_waiting(&self, wait: Duration) {
+    async fn look_while_waiting(&mut self, wait: Duration) {
         let until = tokio::time::Instant::now() + wait;
         loop {
+            self.gather(false).await;
             if let Some(counts) = self.place.counts() {
                 self.figures.state().look(Instant::now(), counts.acked, counts.total);
             }
@@ -440,6 +582,12 @@ impl Carrier<'_> {
     }
 }
 
+/// Waits until the uplink is to end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // an error means that it is gone
+    stop.wait_for(|is_over| *is_over).await.map(|_| ()).unwrap_or_default();
+}
+
 fn describe(why: &Why) -> String {
     match why {
         Why::Connect(error) => error.to_string(),
@@ -450,6 +598,8 @@ fn describe(why: &Why) -> String {
             .to_owned(),
         Why::Here(text) => (*text).to_owned(),
         Why::Return => "another is there".to_owned(),
+        Why::Spill => "more comes than goes".to_owned(),
+        Why::Stop => "the daemon ends".to_owned(),
     }
 }
 
@@ -464,5 +614,7 @@ const FRAME_ROOM: usize = 1024;
 const LEAST_WAIT: Duration = Duration::from_millis(50);
 /// Between lines in the log about other kinds of one outage.
 const QUIET: Duration = Duration::from_secs(60);
+/// For what is to go to the disk at the end.
+const FLUSH: Duration = Duration::from_secs(10);
 /// Between looks at what waits.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use fastport_core::handshake::Refusal;
 use fastport_core::rights::Rights;
-use fastport_core::session::{Admission, Counts, Own};
+use fastport_core::session::{Admission, Counts, Own, Publisher};
 use fastport_wire::Frame;
 use fastport_wire::control::{self, Control, Tier, WhenFull, features, options};
 
 use super::rules::Rules;
+use super::spool;
 use crate::config::Lane;
 use crate::hub::{Hub, Seat};
 
@@ -43,6 +44,29 @@ impl Place {
     #[must_use]
     pub(super) fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// Bytes that the lane keeps in memory.
+    #[must_use]
+    pub(super) fn outbox(&self) -> usize {
+        self.outbox
+    }
+
+    /// Says that the central instance has a publisher's messages up to `count`.
+    pub(super) fn confirm(&self, publisher: &Publisher, count: u64) {
+        if let Some(room) = self.hub.room(&self.session) {
+            room.confirm((IDENTITY, self.lane.name()), publisher, Tier::Central, count);
+        }
+    }
+
+    /// As [`Place::confirm`], as the spool names publishers.
+    pub(super) fn confirm_row(&self, publisher: &spool::Publisher, count: u64) {
+        let publisher = Publisher {
+            identity: publisher.identity.as_str().into(),
+            name: publisher.name.as_str().into(),
+            epoch: publisher.epoch,
+        };
+        self.confirm(&publisher, count);
     }
 
     /// The longest payload of the session.

@@ -11,8 +11,11 @@
 mod ages;
 mod bridge;
 mod ceiling;
+mod drain;
 mod figures;
+mod filler;
 mod flow;
+mod gather;
 mod lane;
 mod local;
 mod note;
@@ -20,6 +23,7 @@ mod retry;
 mod rules;
 mod run;
 pub mod spool;
+mod store;
 mod way;
 
 pub use self::figures::Figures;

@@ -45,11 +45,6 @@ impl Retry {
         }
     }
 
-    /// Something about the network changed: it is as at the start of an outage.
-    pub(super) fn note_change(&mut self, now: Instant) {
-        self.since = Some(now);
-    }
-
     /// How long to wait now. A network that comes back is used within [`EAGER`]; after
     /// [`EAGER_FOR`] without one, the waits grow, so that a long outage costs little.
     pub(super) fn next(&mut self, now: Instant, random: u64, cause: Cause) -> Duration {
@@ -110,7 +105,8 @@ mod tests {
         }
         let later = start + EAGER_FOR;
         assert!(retry.next(later, u64::MAX, Cause::Network) > MOST / 2);
-        retry.note_change(later);
+        // a link that held begins anew
+        retry.note_link(Duration::from_secs(60));
         assert!(retry.next(later, u64::MAX, Cause::Network) <= EAGER);
     }
 

@@ -1,5 +1,7 @@
 //! One link of a lane, from its first byte to its end: what [`Bridge`] decides is done here.
 
+pub(super) mod behind;
+
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,12 +18,14 @@ use fastport_core::time::Instant;
 use fastport_wire::{Frame, TopicId};
 use tracing::warn;
 
-use super::bridge::{Bridge, Coming, Ended, Message, Notice, ToLocal};
+use super::bridge::{Bridge, Coming, Ended, Gaps, Message, Notice, ToLocal};
 use super::ceiling::Ceiling;
+use super::drain::Drain;
 use super::figures::LaneFigures;
 use super::flow::Flow;
 use super::local::Place;
 use super::note::Local;
+use super::rules::Rules;
 use crate::config::Lane;
 use crate::hub::{Clock, Seat};
 
@@ -40,6 +44,10 @@ pub(super) enum Why {
     Here(&'static str),
     /// A better central instance is there.
     Return,
+    /// More comes than goes: it is to be put on disk.
+    Spill,
+    /// The daemon ends.
+    Stop,
 }
 
 impl From<Ended> for Why {
@@ -75,6 +83,12 @@ pub(super) struct Run<'a> {
     pub(super) bridge: Bridge,
     pub(super) link: Link,
     pub(super) probe: Option<Probe>,
+    /// The lane's rows on disk, if there are any.
+    pub(super) drain: Option<Drain>,
+    pub(super) rules: &'a Arc<Rules>,
+    pub(super) max_age: Duration,
+    /// Whether what does not fit into memory can go to the disk.
+    pub(super) can_spill: bool,
     /// Called once, when the handshake is done; whether it went on where it was.
     pub(super) on_ready: &'a mut (dyn FnMut(bool) + Send),
     state: Doing,
@@ -91,6 +105,10 @@ struct Doing {
     /// words for the local session that it did not take yet
     unsaid: Vec<u8>,
     is_at_ceiling: bool,
+    has_begun_drain: bool,
+    next_gather: tokio::time::Instant,
+    /// since when memory is nearly full
+    full_since: Option<tokio::time::Instant>,
     next_look: tokio::time::Instant,
     sent_then: u64,
     random: u64,
@@ -101,6 +119,8 @@ impl<'a> Run<'a> {
     pub(super) fn new(
         lane: Lane,
         (place, figures, ceiling): (&'a Place, &'a Arc<LaneFigures>, &'a Ceiling),
+        (rules, max_age): (&'a Arc<Rules>, Duration),
+        (drain, can_spill): (Option<Drain>, bool),
         times: Times,
         bridge: Bridge,
         link: Link,
@@ -119,11 +139,35 @@ impl<'a> Run<'a> {
             opened: HashMap::new(),
             unsaid: Vec::new(),
             is_at_ceiling: false,
+            has_begun_drain: false,
+            next_gather: tokio::time::Instant::now(),
+            full_since: None,
             next_look: tokio::time::Instant::now(),
             sent_then: figures.messages_up.get(),
             random,
         };
-        Self { lane, place, figures, ceiling, times, bridge, link, probe, on_ready, state }
+        Self {
+            lane,
+            place,
+            figures,
+            ceiling,
+            times,
+            bridge,
+            link,
+            probe,
+            drain,
+            rules,
+            max_age,
+            can_spill,
+            on_ready,
+            state,
+        }
+    }
+
+    /// What the link leaves: counted frames that may be at the central instance, what it may not
+    /// have told, and its work on the disk.
+    pub(super) fn into_rest(self) -> (u64, Gaps, Option<Drain>) {
+        (self.bridge.read(), self.bridge.into_gaps(), self.drain)
     }
 
     /// Runs the link until it is over.
@@ -160,7 +204,7 @@ impl<'a> Run<'a> {
         }
         if is_ready && self.state.next_look <= here {
             self.state.next_look = here + LOOK;
-            self.show();
+            self.show()?;
         }
         while let Some(notice) = self.bridge.poll_notice() {
             tell(self.lane, &notice);
@@ -223,8 +267,11 @@ impl<'a> Run<'a> {
             if self.state.seat.is_none() {
                 self.enter(cx)?;
             }
-            moved |= self.fetch()?;
-            moved |= self.carry(now)?;
+            moved |= self.drain(now, cx)?;
+            if !self.bridge.is_draining() {
+                moved |= self.fetch()?;
+                moved |= self.carry(now)?;
+            }
             moved |= self.publish(now)?;
             moved |= self.tell_local()?;
         }
@@ -237,10 +284,7 @@ impl<'a> Run<'a> {
     /// Takes the lane's place in the local session, which gives what is not acknowledged.
     fn enter(&mut self, cx: &Context<'_>) -> Result<(), Why> {
         let (local, _) = self.bridge.counts();
-        let seat = self
-            .place
-            .enter(self.state.random)
-            .map_err(|_| Why::Here("the local session has no place for the lane"))?;
+        let seat = self.place.enter(self.state.random).map_err(|_| Why::Here(NO_PLACE))?;
         let counts = seat.counts().map(|counts| (counts.acked, counts.taken));
         if counts != Some((local.acked, local.taken)) {
             return Err(Why::Here("the local session has begun anew"));
@@ -260,23 +304,33 @@ impl<'a> Run<'a> {
             (taken, (taken, output.is_last && taken == output.bytes.len()))
         });
         match fetched {
-            Ok((_, true)) | Err(_) => Err(Why::Here("the local session ended the lane's link")),
+            Ok((_, true)) | Err(_) => Err(Why::Here(LOCAL_OVER)),
             Ok((taken, false)) => Ok(taken > 0),
         }
     }
 
     /// From the bridge to the central instance, as much as may be on its way.
     fn carry(&mut self, now: Instant) -> Result<bool, Why> {
-        let ask_ms = self.ask_ms();
-        let free = self.ceiling.allowance(self.lane, std::time::Instant::now());
-        let allowance = self.state.flow.allowance().min(free);
-        self.state.is_at_ceiling = free == 0;
+        let allowance = self.allowance();
         let carried = if allowance > 0 { self.bridge.carry_up(allowance)? } else { 0 };
         self.state.flow.sent(carried);
+        self.ask(now);
+        Ok(carried > 0)
+    }
+
+    /// How many bytes may be put on their way.
+    fn allowance(&mut self) -> usize {
+        let free = self.ceiling.allowance(self.lane, std::time::Instant::now());
+        self.state.is_at_ceiling = free == 0;
+        self.state.flow.allowance().min(free)
+    }
+
+    /// Asks whether what was sent has arrived, and whether the other side is there.
+    fn ask(&mut self, now: Instant) {
+        let ask_ms = self.ask_ms();
         if let Some(token) = self.state.flow.poll_ask(now, ask_ms) {
             self.bridge.client().ping(&token);
         }
-        Ok(carried > 0)
     }
 
     /// What came down goes into the local session.
@@ -307,7 +361,7 @@ impl<'a> Run<'a> {
         let mut has_moved = false;
         loop {
             if !self.state.unsaid.is_empty() {
-                let gone = |_| Why::Here("the local session ended the lane's link");
+                let gone = |_| Why::Here(LOCAL_OVER);
                 let taken = seat.handle_bytes(&self.state.unsaid).map_err(gone)?;
                 self.state.unsaid.drain(..taken.progress.consumed);
                 has_moved |= taken.progress.consumed > 0;
@@ -360,7 +414,7 @@ impl<'a> Run<'a> {
         millis(self.times.dead_after) * 2 / 5
     }
 
-    fn show(&mut self) {
+    fn show(&mut self) -> Result<(), Why> {
         let sent = self.figures.messages_up.get();
         let counts = self.state.seat.as_ref().and_then(Seat::counts);
         let waiting = counts.map_or(0, |counts| counts.total - counts.acked);
@@ -371,7 +425,22 @@ impl<'a> Run<'a> {
         if let Some(counts) = counts {
             state.look(std::time::Instant::now(), counts.acked, counts.total);
         }
+        drop(state);
         self.state.sent_then = sent;
+        self.look_at_memory(counts.map_or(0, |counts| counts.held))
+    }
+
+    /// A link that is there and too slow for what comes fills the memory, and then publishers would
+    /// wait: what is more goes to the disk.
+    fn look_at_memory(&mut self, held: usize) -> Result<(), Why> {
+        let here = tokio::time::Instant::now();
+        let is_full = held > self.place.outbox() / 4 * 3;
+        if !is_full || !self.can_spill || self.bridge.is_draining() {
+            self.state.full_since = None;
+            return Ok(());
+        }
+        let since = *self.state.full_since.get_or_insert(here);
+        if here - since >= FULL_FOR { Err(Why::Spill) } else { Ok(()) }
     }
 }
 
@@ -403,7 +472,7 @@ fn publish(
     let mut bytes = vec![0; frame.encoded_len()];
     let length = frame.encode(&mut bytes).unwrap_or_default();
     let bytes = bytes.get(..length).unwrap_or_default();
-    let gone = |_| Why::Here("the local session ended the lane's link");
+    let gone = |_| Why::Here(LOCAL_OVER);
     let taken = seat.handle_bytes(bytes).map_err(gone)?;
     Ok((taken.progress.consumed == bytes.len()).then_some(true))
 }
@@ -436,6 +505,10 @@ pub(super) fn local(counts: &fastport_core::session::Counts) -> Local {
     Local { acked: counts.acked, total: counts.total, taken: counts.taken }
 }
 
+const LOCAL_OVER: &str = "the local session ended the lane's link";
+const NO_PLACE: &str = "the local session has no place for the lane";
+/// Memory that is nearly full for so long is too small.
+const FULL_FOR: Duration = Duration::from_secs(2);
 /// Moves before the others' turn.
 const TURNS: usize = 32;
 /// What came down and waits here; then the central instance keeps the rest.

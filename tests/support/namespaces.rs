@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::python;
+use super::support::{python, without_settings};
 
 /// The address on the first side.
 pub const NEAR: &str = "10.77.0.1";
@@ -121,7 +121,7 @@ impl Drop for Namespaces {
 fn inside(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, program]);
-    super::without_settings(command)
+    without_settings(command)
 }
 
 fn write_etc(namespace: &str, name: &str, text: &str) {

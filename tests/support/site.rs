@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fastport_client::{BackoffOptions, Options, Secret, Target, WhenFull};
 
-use super::Daemon;
-use crate::access;
+use super::access;
+use super::support::Daemon;
 
 /// The device key of the gateway at the central instance.
 pub const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

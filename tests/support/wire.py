@@ -137,6 +137,7 @@ def main():
     a, b = open_tun(namespace_a, address_a, True), open_tun(namespace_b, address_b, False)
     ways = {a: Way(b, a), b: Way(a, b)}
     print("ok", flush=True)
+    heard = b""
     while True:
         now = time.monotonic()
         due = [way.waiting[0][0] for way in ways.values() if way.waiting]
@@ -144,12 +145,14 @@ def main():
         ready = select.select([a, b, 0], [], [], pause)[0]
         now = time.monotonic()
         if 0 in ready:
-            line = os.read(0, 65536)
-            if not line:
+            more = os.read(0, 65536)
+            if not more:
                 return
-            told = json.loads(line)
-            ways[a].rule, ways[b].rule = told.get("ab", {}), told.get("ba", {})
-            print("ok", flush=True)
+            *lines, heard = (heard + more).split(b"\n")
+            for line in lines:
+                told = json.loads(line)
+                ways[a].rule, ways[b].rule = told.get("ab", {}), told.get("ba", {})
+                print("ok", flush=True)
         for tun in (a, b):
             try:
                 while tun in ready:

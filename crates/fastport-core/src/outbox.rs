@@ -162,6 +162,12 @@ impl Outbox {
         self.bytes.len() - self.sent + self.unwritten_piece_bytes()
     }
 
+    /// Bytes of messages that wait, or wait to be acknowledged.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held()
+    }
+
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_drained(&self) -> bool {

@@ -7,6 +7,8 @@
 //! a crash it begins again from [`Local`] and [`Note`].
 
 mod down;
+mod gaps;
+mod rows;
 mod up;
 
 use std::collections::VecDeque;
@@ -19,10 +21,13 @@ use fastport_wire::control::{ErrorCode, options};
 
 use self::down::Down;
 pub(super) use self::down::{Coming, Message};
+pub(super) use self::gaps::Gaps;
+pub(super) use self::rows::RowStep;
 use self::up::Up;
 use super::figures::LaneFigures;
 use super::note::{Local, Note};
 use super::rules::Rules;
+use super::spool::Row;
 use crate::config::{Lane, WaitFor};
 
 /// What a lane is to do.
@@ -50,9 +55,24 @@ pub(super) struct Bridge {
     is_note_due: bool,
     is_ready: bool,
     is_resumed: bool,
+    backlog: Option<Backlog>,
+    /// rows of the disk go first
+    is_draining: bool,
     up: Up,
+    gaps: Gaps,
     down: Down,
     notices: VecDeque<Notice>,
+}
+
+/// What lies on disk and goes before what the local session has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backlog {
+    /// The central instance's count before the first of it.
+    pub(super) head: u64,
+    /// Messages.
+    pub(super) held: u64,
+    /// The local session knows nothing of it: it began anew.
+    pub(super) is_alone: bool,
 }
 
 /// Why a bridge is of no more use.
@@ -123,10 +143,34 @@ impl Bridge {
             is_note_due: false,
             is_ready: false,
             is_resumed: false,
+            backlog: None,
+            is_draining: false,
             up: Up::new(local.acked),
+            gaps: Gaps::default(),
             down: Down::default(),
             notices: VecDeque::new(),
         }
+    }
+
+    /// As [`Bridge::new`], with what lies on disk: [`Bridge::carry_row`] is given it, then
+    /// [`Bridge::go_live`] is called.
+    #[must_use]
+    pub(super) fn behind(mut self, backlog: Backlog) -> Self {
+        self.backlog = Some(backlog);
+        self
+    }
+
+    /// As [`Bridge::new`], with what earlier links may not have told.
+    #[must_use]
+    pub(super) fn with_gaps(mut self, gaps: Gaps) -> Self {
+        self.gaps = gaps;
+        self
+    }
+
+    /// What the next link has to tell, perhaps.
+    #[must_use]
+    pub(super) fn into_gaps(self) -> Gaps {
+        self.gaps
     }
 
     /// The link is there: begins the handshake. `nonce` is fresh random bytes.
@@ -150,6 +194,57 @@ impl Bridge {
     #[must_use]
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready
+    }
+
+    /// What the central instance has of the epoch, as far as it is of the backlog; `None`: nothing,
+    /// it begins anew.
+    #[must_use]
+    pub(super) fn has_of_backlog(&self) -> Option<u64> {
+        let backlog = self.backlog.filter(|_| self.is_resumed)?;
+        let taken = self.up.at_central();
+        let end = backlog.head + backlog.held;
+        Some(if backlog.is_alone { taken } else { taken.min(end) })
+    }
+
+    /// Whether rows of the disk go before what the local session has.
+    #[must_use]
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Counted frames of the local epoch that may be at the central instance.
+    #[must_use]
+    pub(super) fn read(&self) -> u64 {
+        self.up.read()
+    }
+
+    /// What is where it has to be, by the central instance's count.
+    #[must_use]
+    pub(super) fn held(&self) -> u64 {
+        self.up.held()
+    }
+
+    /// Asks for the topic of a row that will have its turn.
+    pub(super) fn meet_row(&mut self, row: &Row) {
+        self.up.meet_row(&mut self.client, &self.task, row);
+    }
+
+    /// Carries a row of the disk.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub(super) fn carry_row(&mut self, row: &Row) -> Result<RowStep, Ended> {
+        let Self { task, client, up, figures, .. } = self;
+        up.carry_row(client, task, figures, row)
+    }
+
+    /// All rows are sent, and the central instance counts `end` with them: what the local session
+    /// has beyond what the lane acknowledged is next.
+    pub(super) fn go_live(&mut self, end: u64, local: Local) {
+        self.local = Local { taken: self.local.taken, ..local };
+        self.note.up = end.wrapping_sub(local.acked);
+        (self.is_note_due, self.is_draining) = (true, false);
+        self.up.restart(local.acked);
     }
 
     /// Whether the central instance went on where it was.
@@ -201,7 +296,7 @@ impl Bridge {
     /// Takes of the bytes that the local session has for the lane as many as there is room for;
     /// returns how many.
     pub(super) fn take_local(&mut self, bytes: &[u8]) -> usize {
-        if self.is_ready { self.up.take(bytes) } else { 0 }
+        if self.is_ready && !self.is_draining { self.up.take(bytes) } else { 0 }
     }
 
     /// Carries frames up for at most `allowance` bytes; returns how many that was.
@@ -209,9 +304,9 @@ impl Bridge {
     /// # Errors
     /// [`Ended`].
     pub(super) fn carry_up(&mut self, allowance: usize) -> Result<usize, Ended> {
-        let Self { task, client, up, note, figures, notices, .. } = self;
+        let Self { task, client, up, note, figures, gaps, notices, .. } = self;
         let before = note.up;
-        let carried = up.carry(client, task, note, figures, notices, allowance);
+        let carried = up.carry(client, task, note, (figures, gaps), notices, allowance);
         self.is_note_due |= self.note.up != before;
         self.settle();
         carried
@@ -277,7 +372,9 @@ impl Bridge {
     /// WELCOME has come.
     fn begin(&mut self, resumed: bool, taken: u64) -> Result<(), Ended> {
         let is_new = self.local.taken == 0 && self.note.taken(&self.local) == 0;
-        if resumed {
+        if let Some(backlog) = self.backlog {
+            self.begin_behind(backlog, resumed.then_some(taken))?;
+        } else if resumed {
             let here = self.note.up_here(taken);
             if here < self.local.acked || here > self.local.total {
                 return Err(Ended::OtherState);
@@ -286,7 +383,10 @@ impl Bridge {
             self.note = self.note.restarted(&self.local);
             self.is_note_due = true;
         }
-        self.up.begin(if resumed { taken } else { 0 });
+        let taken = if resumed { taken } else { 0 };
+        self.up.begin(taken);
+        self.gaps.begin(self.note.up_here(taken));
+        self.up.ask_again(&mut self.client, &self.task, &self.gaps);
         // what is kept there is news to a gateway that has never had anything from there
         let last = if is_new && !resumed { 0 } else { options::NO_LAST };
         for filter in self.task.rules.down_filters(self.task.lane) {
@@ -298,9 +398,31 @@ impl Bridge {
         Ok(())
     }
 
+    fn begin_behind(&mut self, backlog: Backlog, taken: Option<u64>) -> Result<(), Ended> {
+        let end = match taken {
+            None => {
+                self.note = self.note.restarted(&self.local);
+                backlog.held
+            }
+            Some(taken) => {
+                let end = backlog.head + backlog.held;
+                let most = end + (self.local.total - self.local.acked);
+                let is_beyond = taken > most && !backlog.is_alone;
+                if taken < backlog.head || is_beyond {
+                    return Err(Ended::OtherState);
+                }
+                if backlog.is_alone { end.max(taken) } else { end }
+            }
+        };
+        self.note.up = end.wrapping_sub(self.local.acked);
+        (self.is_note_due, self.is_draining) = (true, true);
+        Ok(())
+    }
+
     fn settle(&mut self) {
-        if self.is_ready {
+        if self.is_ready && !self.is_draining {
             self.up.settle(&self.note);
+            self.gaps.forget(self.up.acked());
         }
     }
 }

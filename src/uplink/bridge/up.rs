@@ -9,13 +9,15 @@ use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags};
 use fastport_wire::{Frame, Topic, TopicId};
 
+use super::gaps::Gaps;
 use super::{Ended, Notice, Task, push_notice};
 use crate::config::WaitFor;
 use crate::uplink::figures::LaneFigures;
 use crate::uplink::note::Note;
+use crate::uplink::store::CLOCK_FLOOR_MS;
 
 /// Where a topic's messages go.
-enum Route {
+pub(super) enum Route {
     /// The answer to OPEN is not here yet.
     Opening,
     /// To that topic at the central instance.
@@ -26,16 +28,27 @@ enum Route {
     NotOurs,
 }
 
-struct Known {
-    route: Route,
+/// Whose topic an OPEN is for.
+pub(super) enum Asked {
+    Frame(TopicId),
+    Row(Box<str>),
+    Again(Box<str>),
+}
+
+pub(super) struct Known {
+    pub(super) route: Route,
     /// its name at the central instance
-    name: Box<str>,
-    schema: Option<Box<[u8]>>,
+    pub(super) name: Box<str>,
+    pub(super) schema: Option<Box<[u8]>>,
 }
 
 pub(super) struct Up {
     topics: HashMap<TopicId, Known>,
-    opening: HashMap<u32, TopicId>,
+    pub(super) opening: HashMap<u32, Asked>,
+    /// of rows, by their names here
+    pub(super) rows: HashMap<Box<str>, Known>,
+    /// of gaps that are told again, by their names there
+    again: HashMap<Box<str>, Route>,
     input: Vec<u8>,
     /// Before it all is done with: 0 <= done <= seen <= input.len()
     done: usize,
@@ -67,6 +80,8 @@ impl Up {
         Self {
             topics: HashMap::new(),
             opening: HashMap::new(),
+            rows: HashMap::new(),
+            again: HashMap::new(),
             input: Vec::new(),
             done: 0,
             seen: 0,
@@ -86,6 +101,27 @@ impl Up {
 
     pub(super) fn acked(&self) -> u64 {
         self.acked
+    }
+
+    pub(super) fn at_central(&self) -> u64 {
+        self.at_central
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        self.read
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Begins anew behind so many acknowledged frames, on another link of the local session.
+    pub(super) fn restart(&mut self, acked: u64) {
+        self.topics.clear();
+        self.opening.retain(|_, asked| matches!(asked, Asked::Row(_)));
+        self.input.clear();
+        (self.done, self.seen, self.clock) = (0, 0, None);
+        (self.read, self.acked, self.told) = (acked, acked, acked);
     }
 
     /// The central instance holds so many, by its count.
@@ -126,16 +162,49 @@ impl Up {
 
     /// A request succeeded; if it was OPEN, its topic is open.
     pub(super) fn opened(&mut self, request: u32, id: Option<TopicId>) {
-        let Some(topic) = self.opening.remove(&request) else { return };
-        let Some(known) = self.topics.get_mut(&topic) else { return };
-        known.route = id.map_or(Route::Refused, Route::Open);
+        if let Some((route, _)) = self.asked(request) {
+            *route = id.map_or(Route::Refused, Route::Open);
+        }
     }
 
     /// A request failed; if it was OPEN, what people should know.
     pub(super) fn refused(&mut self, request: u32, code: Option<ErrorCode>) -> Option<Notice> {
-        let known = self.topics.get_mut(&self.opening.remove(&request)?)?;
-        known.route = Route::Refused;
-        Some(Notice::TopicRefused { topic: known.name.clone(), code })
+        let (route, topic) = self.asked(request)?;
+        *route = Route::Refused;
+        Some(Notice::TopicRefused { topic, code })
+    }
+
+    fn asked(&mut self, request: u32) -> Option<(&mut Route, Box<str>)> {
+        let known = match self.opening.remove(&request)? {
+            Asked::Frame(topic) => self.topics.get_mut(&topic)?,
+            Asked::Row(name) => self.rows.get_mut(&name)?,
+            Asked::Again(name) => return Some((self.again.get_mut(&name)?, name)),
+        };
+        Some((&mut known.route, known.name.clone()))
+    }
+
+    /// Asks for the topics of gaps that the last link may not have brought.
+    pub(super) fn ask_again(&mut self, client: &mut Client, task: &Task, gaps: &Gaps) {
+        for topic in gaps.topics() {
+            if task.relays && !self.again.contains_key(topic) {
+                let request = client.open_topic(topic, None, None);
+                self.opening.insert(request, Asked::Again(topic.into()));
+                self.again.insert(topic.into(), Route::Opening);
+            }
+        }
+    }
+
+    /// Tells again what stands here; whether all of it is told.
+    fn tell_again(&mut self, hand: &mut Hand<'_>) -> bool {
+        while let Some(told) = hand.gaps.next(self.read) {
+            match self.again.get(&told.topic) {
+                Some(Route::Opening) => return false,
+                Some(Route::Open(id)) => hand.client.tell_gap(*id, told.count, told.cause),
+                _ => {}
+            }
+            hand.gaps.done();
+        }
+        true
     }
 
     pub(super) fn carry(
@@ -143,18 +212,22 @@ impl Up {
         client: &mut Client,
         task: &Task,
         note: &mut Note,
-        figures: &Arc<LaneFigures>,
+        (figures, gaps): (&Arc<LaneFigures>, &mut Gaps),
         notices: &mut VecDeque<Notice>,
         allowance: usize,
     ) -> Result<usize, Ended> {
         self.look_ahead(client, task);
+        let is_told = self.tell_again(&mut Hand { client, task, note, figures, gaps, notices });
+        if !is_told {
+            return Ok(0);
+        }
         let mut carried = 0;
         let input = std::mem::take(&mut self.input);
         let mut done = Ok(());
         while carried < allowance {
             let rest = input.get(self.done..).unwrap_or_default();
             let Ok(Some((head, body))) = frame::split(rest, MAX_BODY) else { break };
-            let mut hand = Hand { client, task, note, figures, notices };
+            let mut hand = Hand { client, task, note, figures, gaps, notices };
             let step = match head.kind() {
                 kind::PADDING => Ok(Step::Done(0)),
                 _ => match Frame::from_parts(head, body) {
@@ -213,11 +286,8 @@ impl Up {
                 (Route::Refused, carried.name.into_boxed_str())
             }
             Some(carried) => {
-                let tier = match task.wait_for {
-                    WaitFor::Central => Some(Tier::Central.number()),
-                    WaitFor::Taken => None,
-                };
-                self.opening.insert(client.open_topic(&carried.name, schema, tier), id);
+                let request = client.open_topic(&carried.name, schema, task.tier());
+                self.opening.insert(request, Asked::Frame(id));
                 (Route::Opening, carried.name.into_boxed_str())
             }
         };
@@ -236,10 +306,13 @@ impl Up {
             }
             Frame::Gap { topic, count, cause } => {
                 let known = topic.and_then(|topic| self.topics.get(&topic));
-                match known.map(|known| &known.route) {
-                    Some(Route::Opening) => return Ok(Step::Waits),
-                    Some(Route::Open(id)) if hand.task.relays => {
-                        hand.client.tell_gap(*id, count, cause);
+                match known.map(|known| (&known.route, &known.name)) {
+                    Some((Route::Opening, _)) => return Ok(Step::Waits),
+                    Some((Route::Open(id), name)) if hand.task.relays => {
+                        let sum = hand.gaps.add(self.read, name, cause, count);
+                        if let Some(sum) = sum {
+                            hand.client.tell_gap(*id, sum, cause);
+                        }
                     }
                     _ => {}
                 }
@@ -263,6 +336,9 @@ impl Up {
         payload: &[u8],
     ) -> Result<Step, Ended> {
         let is_counted = flags.contains(DataFlags::COUNTED);
+        if !self.tell_again(hand) {
+            return Ok(Step::Waits);
+        }
         let number = self.read + u64::from(is_counted);
         let there = hand.note.up_there(number);
         // the numbers wrap
@@ -277,7 +353,8 @@ impl Up {
             Route::Refused | Route::NotOurs => return Ok(self.skip(hand, is_counted)),
             Route::Open(id) => id,
         };
-        let clock = self.clock.filter(|_| hand.task.relays);
+        // a clock that was not set says nothing there
+        let clock = self.clock.filter(|&ms| hand.task.relays && ms >= CLOCK_FLOOR_MS);
         match hand.client.publish_on(id, clock, flags, payload) {
             Ok(count) if is_counted && count != there => Err(Ended::OtherState),
             Ok(_) => {
@@ -323,16 +400,27 @@ impl Up {
     }
 }
 
+impl Task {
+    /// What OPEN asks for.
+    pub(super) fn tier(&self) -> Option<u8> {
+        match self.wait_for {
+            WaitFor::Central => Some(Tier::Central.number()),
+            WaitFor::Taken => None,
+        }
+    }
+}
+
 /// What a step works with.
 struct Hand<'a> {
     client: &'a mut Client,
     task: &'a Task,
     note: &'a mut Note,
     figures: &'a Arc<LaneFigures>,
+    gaps: &'a mut Gaps,
     notices: &'a mut VecDeque<Notice>,
 }
 
 /// Bytes that are looked ahead for topics.
 const INPUT: usize = 64 * 1024;
 /// What a frame is beside its payload, about.
-const FRAME: usize = 6;
+pub(super) const FRAME: usize = 6;

@@ -1,5 +1,6 @@
 //! What is sent next, and what the central instance has.
 
+use fastport_wire::frame::GapCause;
 use rusqlite::{OptionalExtension, Result};
 
 use super::age::Ages;
@@ -88,6 +89,20 @@ impl Work<'_> {
         state.head_count = count;
         state.acknowledged += messages;
         publishers.into_iter().map(|id| self.confirmed(id)).collect::<Result<_>>().map(Ok)
+    }
+
+    /// Drops the lane's first message, with the GAPs before it.
+    pub(super) fn refuse_first(&mut self, lane: Lane) -> Result<Option<Vec<Confirmed>>> {
+        let table = row::table(lane);
+        let find = format!("SELECT seq FROM {table} WHERE what = 0 ORDER BY seq LIMIT 1");
+        let first = self.sql.query_row(&find, [], |row| row.get::<_, i64>(0));
+        let Some(first) = first.optional()? else { return Ok(None) };
+        let publishers = self.mark_central(lane, first)?;
+        self.sql.execute(&format!("DELETE FROM {table} WHERE seq <= ?"), [first])?;
+        let state = self.state.lane_mut(lane);
+        state.acked = first.cast_unsigned();
+        state.dropped[GapCause::Other as usize] += 1;
+        publishers.into_iter().map(|id| self.confirmed(id)).collect::<Result<_>>().map(Some)
     }
 
     /// Removes GAPs at the lane's start, up to a row.

@@ -281,6 +281,23 @@ impl Spool {
         Ok(confirmed)
     }
 
+    /// Drops the lane's first message, which the central instance does not take: all before it is
+    /// there, so no count changes. What its publisher waited for is over. `None`: there is none.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn refuse_first(
+        &mut self,
+        now: Moment,
+        lane: Lane,
+    ) -> Result<Option<Vec<Confirmed>>, SpoolError> {
+        self.run_durably(now, "drop what is refused", |work| {
+            let done = work.refuse_first(lane)?;
+            work.note_empty(lane)?;
+            Ok(done)
+        })
+    }
+
     /// Removes the GAPs at the lane's start up to the row `through`: the central instance has them,
     /// which no count says when no message is behind them.
     ///

@@ -105,6 +105,19 @@ impl Session {
         taken
     }
 
+    /// What [`Session::take_marks`] would hand out, which stays where it is.
+    #[must_use]
+    pub fn marks(&self, key: PeerKey, count: u64) -> Vec<Spooled> {
+        let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
+        let tiers = slot.and_then(|slot| slot.peer.as_ref()?.tiers.as_ref());
+        let marks = tiers.into_iter().flat_map(|tiers| tiers.marks.iter());
+        let of_central = marks.filter(|mark| mark.tier == Tier::Central);
+        of_central
+            .filter_map(|mark| mark.split(count))
+            .filter_map(|mark| self.to_spooled(&mark))
+            .collect()
+    }
+
     /// Notes at a member what it was handed: it counts as missing until it is confirmed.
     fn note_handed(&mut self, member: u32, marks: &[Mark]) {
         let Some(peer) = self.at_mut(member) else { return };

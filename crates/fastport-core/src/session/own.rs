@@ -46,6 +46,8 @@ pub struct Counts {
     pub total: u64,
     /// Frames from the peer.
     pub taken: u64,
+    /// Bytes of messages in its outbox.
+    pub held: usize,
     /// What it noted with [`Session::set_note`].
     pub note: Note,
 }
@@ -67,6 +69,14 @@ impl Session {
     pub fn counts_of(&self, key: PeerKey) -> Option<Counts> {
         let slot = self.peers.get(key.index())?;
         self.counts_at(key.index).filter(|_| slot.generation == key.generation)
+    }
+
+    /// The key of the peer of that identity and name, also where it has no link.
+    #[must_use]
+    pub fn key(&self, identity: &str, name: &str) -> Option<PeerKey> {
+        let index = *self.by_name.get(&(identity.into(), name.into()))?;
+        let slot = self.peers.get(index as usize)?;
+        Some(PeerKey { index, generation: slot.generation })
     }
 
     /// Has the session remember some numbers for as long as the peer's state is there.
@@ -102,6 +112,7 @@ impl Session {
             acked: peer.outbox.figures().acked,
             total: peer.outbox.counted_total(),
             taken: peer.taken,
+            held: peer.outbox.held_bytes(),
             note: peer.tiers.as_ref().map_or_else(Note::default, |tiers| tiers.note),
         })
     }

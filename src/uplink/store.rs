@@ -1,0 +1,300 @@
+//! The spool on disk, shared by the lanes: each piece of work on a thread that may wait for it.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fastport_core::session::Spooled;
+use fastport_wire::frame::{DataFlags, GapCause};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use tracing::{error, info, warn};
+
+use super::spool::{
+    Appended, Confirmed, Cursor, Entry, Figures, LaneCounts, Limits, Local, Message, Moment,
+    Publisher, Row, Spool, SpoolError, Stamp,
+};
+use crate::config::{self, Lane, WhenSpoolFull};
+
+/// A spool that all lanes use.
+pub(super) struct Store {
+    spool: Mutex<Spool>,
+    seen: Mutex<Option<Figures>>,
+}
+
+/// Something of the local session, on its way to the disk.
+pub(super) enum Item {
+    /// A counted message.
+    Message {
+        topic: Arc<str>,
+        schema: Option<Arc<[u8]>>,
+        flags: DataFlags,
+        /// Milliseconds since 1970, or since the boot where the clock is not set.
+        stamp: Option<u64>,
+        payload: Box<[u8]>,
+        when_full: WhenSpoolFull,
+        max_age: Duration,
+        publisher: Option<(Arc<Publisher>, u64)>,
+    },
+    /// Messages that are lost already.
+    Gap { topic: Option<Arc<str>>, count: u64, cause: GapCause },
+}
+
+/// What goes to the disk in one transaction.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) items: Vec<Item>,
+    /// Payloads, and what rows take beside them.
+    pub(super) bytes: usize,
+    /// Counted frames of the local epoch, those of the batch included.
+    pub(super) count: u64,
+}
+
+impl Store {
+    /// Opens the spool in a directory. It waits for the disk.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub(super) fn open(folder: &Path, config: &config::Spool) -> Result<Arc<Self>, SpoolError> {
+        let limits = Limits {
+            disk: config.disk.0,
+            flash_per_day: config.flash_per_day.0,
+            ..Limits::default()
+        };
+        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let (spool, opened) = Spool::open(&folder.join(FILE), limits, boot.trim(), now())?;
+        if let Some(set_aside) = &opened.set_aside {
+            error!(%set_aside, "the spool was damaged; it is set aside, and what could be read is kept");
+        }
+        if opened.unread > 1 {
+            warn!(transactions = opened.unread, "the end of the spool's log could not be read");
+        }
+        Ok(Arc::new(Self { spool: Mutex::new(spool), seen: Mutex::new(None) }))
+    }
+
+    /// A piece of work, on a thread that may wait.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Spool, Moment) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        let store = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let mut spool = store.spool.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = work(&mut spool, now());
+            let figures = spool.figures(now()).ok();
+            *store.seen.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            done
+        });
+        done.await.unwrap_or_else(|error| {
+            let error = io::Error::other(error);
+            Err(SpoolError::Disk { action: "use", path: FILE.into(), error: error.into() })
+        })
+    }
+
+    /// A lane's counts.
+    pub(super) async fn counts(self: &Arc<Self>, lane: Lane) -> Result<LaneCounts, SpoolError> {
+        self.run(move |spool, now| spool.counts(now, lane)).await
+    }
+
+    /// Puts a batch behind the lane's rows. Before the first row of an empty lane it notes what the
+    /// central instance has; rows up to `maybe_sent` may be there already.
+    pub(super) async fn append(
+        self: &Arc<Self>,
+        lane: Lane,
+        batch: Arc<Batch>,
+        local_epoch: u64,
+        (epoch, head): (u64, u64),
+        maybe_sent: u64,
+    ) -> Result<Appended, SpoolError> {
+        self.run(move |spool, now| {
+            let counts = spool.counts(now, lane)?;
+            if !counts.has_rows && epoch != 0 {
+                spool.start_at(now, lane, epoch, head)?;
+            }
+            let stamps: Vec<Stamp> = batch.items.iter().map(stamp).collect();
+            let entries: Vec<Entry<'_>> =
+                batch.items.iter().zip(&stamps).map(|(item, stamp)| entry(item, stamp)).collect();
+            let local = Local { epoch: local_epoch, count: batch.count };
+            let appended = spool.append(now, lane, &entries, Some(local))?;
+            if matches!(appended, Appended::Taken { .. }) && maybe_sent > 0 {
+                // they keep their places
+                let mut cursor = spool.begin(now, lane)?;
+                let mut left = maybe_sent;
+                while left > 0 {
+                    let most = usize::try_from(left).unwrap_or(usize::MAX).min(ROWS);
+                    let rows = spool.read(now, lane, &mut cursor, most, usize::MAX)?;
+                    if rows.is_empty() {
+                        break;
+                    }
+                    left = left.saturating_sub(rows.len() as u64);
+                }
+                spool.end(now, lane)?;
+            }
+            Ok(appended)
+        })
+        .await
+    }
+
+    /// A new link: the central instance has `count` of the epoch, or nothing where it begins anew.
+    /// What is behind that is to be sent.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        lane: Lane,
+        epoch: u64,
+        count: Option<u64>,
+    ) -> Result<(Cursor, Vec<Confirmed>), SpoolError> {
+        self.run(move |spool, now| {
+            let mut confirmed = Vec::new();
+            match count {
+                None => spool.restart(now, lane, epoch)?,
+                Some(count) => {
+                    // what it has was sent, whoever noted it
+                    let mut cursor = spool.begin(now, lane)?;
+                    let mut has = spool.counts(now, lane)?.head_count;
+                    while has < count {
+                        let rows = spool.read(now, lane, &mut cursor, ROWS, usize::MAX)?;
+                        let Some(last) = rows.last() else { break };
+                        has = last.central_count;
+                    }
+                    confirmed = spool.acknowledge(now, lane, count.min(has))?;
+                }
+            }
+            Ok((spool.begin(now, lane)?, confirmed))
+        })
+        .await
+    }
+
+    /// Rows to be sent.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        lane: Lane,
+        mut cursor: Cursor,
+    ) -> Result<(Cursor, Vec<Row>), SpoolError> {
+        self.run(move |spool, now| {
+            let rows = spool.read(now, lane, &mut cursor, ROWS, READ)?;
+            Ok((cursor, rows))
+        })
+        .await
+    }
+
+    /// As `fastport status` has it.
+    pub(super) fn to_json(&self) -> Value {
+        let Some(figures) = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) else {
+            return Value::Null;
+        };
+        let mut lanes = serde_json::Map::new();
+        for (lane, figures) in [Lane::Alarm, Lane::Normal, Lane::Bulk].iter().zip(figures.lanes) {
+            let dropped: serde_json::Map<_, _> = GapCause::ALL
+                .iter()
+                .zip(figures.dropped)
+                .filter(|&(_, count)| count > 0)
+                .map(|(cause, count)| (cause.name().to_owned(), count.into()))
+                .collect();
+            let value = json!({
+                "appended": figures.appended,
+                "acknowledged": figures.acknowledged,
+                "held": figures.held,
+                "dropped": dropped,
+                "oldest_seconds": figures.oldest_ms.map(|ms| ms / 1000),
+            });
+            lanes.insert(lane.name().to_owned(), value);
+        }
+        json!({ "bytes": figures.bytes, "flash_today": figures.flash_today, "lanes": lanes })
+    }
+}
+
+/// Where a publisher's frames are among a lane's: marks say it for their last ones.
+pub(super) struct Marks {
+    marks: std::collections::VecDeque<Spooled>,
+}
+
+impl Marks {
+    /// Of what a session hands out.
+    pub(super) fn new(mut marks: Vec<Spooled>) -> Self {
+        marks.sort_by_key(|mark| mark.at);
+        Self { marks: marks.into() }
+    }
+
+    /// Whose the lane's frame of that count is, and which of his; asked in rising order.
+    pub(super) fn publisher(&mut self, count: u64) -> Option<(Arc<Publisher>, u64)> {
+        while self.marks.front().is_some_and(|mark| mark.at < count) {
+            self.marks.pop_front();
+        }
+        let mark = self.marks.front()?;
+        let number = mark.count.checked_sub(mark.at - count).filter(|&number| number > 0)?;
+        let publisher = Publisher {
+            identity: mark.publisher.identity.as_ref().into(),
+            name: mark.publisher.name.as_ref().into(),
+            epoch: mark.publisher.epoch,
+        };
+        Some((Arc::new(publisher), number))
+    }
+}
+
+fn stamp(item: &Item) -> Stamp {
+    match item {
+        Item::Message { stamp: Some(ms), .. } if *ms >= CLOCK_FLOOR_MS => Stamp::Unix(*ms),
+        Item::Message { stamp: Some(ms), .. } => Stamp::Boot(*ms),
+        _ => Stamp::Boot(now().boot_ms),
+    }
+}
+
+fn entry<'a>(item: &'a Item, stamp: &'a Stamp) -> Entry<'a> {
+    match item {
+        Item::Message { topic, schema, flags, payload, when_full, max_age, publisher, .. } => {
+            Entry::Message(Message {
+                topic,
+                schema: schema.as_deref(),
+                flags: *flags,
+                stamp,
+                payload,
+                when_full: *when_full,
+                max_age: *max_age,
+                publisher: publisher.as_ref().map(|(publisher, count)| (&**publisher, *count)),
+            })
+        }
+        Item::Gap { topic, count, cause } => {
+            Entry::Gap { topic: topic.as_deref(), count: *count, cause: *cause }
+        }
+    }
+}
+
+/// What the machine's clocks show.
+pub(super) fn now() -> Moment {
+    let boot = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(boot.tv_sec).unwrap_or(0);
+    let boot_ms = seconds * 1000 + u64::try_from(boot.tv_nsec / 1_000_000).unwrap_or(0);
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+    Moment { boot_ms, unix_ms: (unix_ms >= CLOCK_FLOOR_MS).then_some(unix_ms) }
+}
+
+/// Says once that the disk fails, and once that it works again.
+#[derive(Default)]
+pub(super) struct DiskLog {
+    is_failing: bool,
+}
+
+impl DiskLog {
+    pub(super) fn note<T>(&mut self, lane: Lane, done: &Result<T, SpoolError>) {
+        match (done, self.is_failing) {
+            (Ok(_), true) => info!(lane = lane.name(), "the spool works again"),
+            (Err(error), false) => {
+                error!(lane = lane.name(), %error, "the spool fails: messages wait in memory");
+            }
+            _ => {}
+        }
+        self.is_failing = done.is_err();
+    }
+}
+
+/// The spool's file in `daemon.state`.
+const FILE: &str = "spool.db";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// A clock that shows less was not set: 2024-01-01.
+pub(super) const CLOCK_FLOOR_MS: u64 = 1_704_067_200_000;
+/// Rows read at once.
+const ROWS: usize = 256;
+/// Bytes of them.
+const READ: usize = 64 * 1024;
