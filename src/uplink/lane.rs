@@ -26,6 +26,7 @@ use super::rules::Rules;
 use super::run::{Probe, Run, Times, Why, local};
 use super::store::{DiskLog, Store};
 use super::way::Way;
+use crate::clock::{Clock, Heard};
 use crate::config::{self, Lane};
 use crate::hub::Hub;
 
@@ -103,7 +104,8 @@ impl Uplink {
             place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
         }
         let on_disk = state.filter(|_| config.spool.disk.0 > 0);
-        let store = on_disk.map(|folder| Store::open(folder, &config.spool)).transpose();
+        let store =
+            on_disk.map(|folder| Store::open(folder, &config.spool, hub.clock())).transpose();
         let store = store.map_err(|error| UplinkError::Spool(error.to_string()))?;
         let central_session = config.central_session.as_ref();
         let central_session = central_session.map_or(session, |session| session.as_str()).into();
@@ -287,7 +289,11 @@ impl Carrier<'_> {
         let (lane, figures, told) = (self.lane, Arc::clone(&self.figures), &mut self.told);
         let mut ready_at = None;
         let peer = connected.peer;
-        let mut on_ready = |resumed: bool| {
+        let clock = self.place.hub().clock();
+        let mut on_ready = |resumed: bool, unix_ms: Option<u64>| {
+            if let Some(unix_ms) = unix_ms.filter(|_| way.is_authentic) {
+                hear(clock, unix_ms, &url);
+            }
             ready_at = Some(Instant::now());
             *told = None;
             figures.connects.add(1);
@@ -413,7 +419,8 @@ impl Carrier<'_> {
             return Ok(Arc::clone(way));
         }
         let (config, url) = (self.uplink.config.clone(), url.to_owned());
-        let found = tokio::task::spawn_blocking(move || Way::find(&config, &url)).await;
+        let clock = self.place.hub().clock().clone();
+        let found = tokio::task::spawn_blocking(move || Way::find(&config, &url, &clock)).await;
         let way = Arc::new(found.map_err(|_| ConnectError::Internal)??);
         if let Some(place) = self.ways.get_mut(self.at) {
             *place = Some(Arc::clone(&way));
@@ -600,6 +607,19 @@ fn describe(why: &Why) -> String {
         Why::Return => "another is there".to_owned(),
         Why::Spill => "more comes than goes".to_owned(),
         Why::Stop => "the daemon ends".to_owned(),
+    }
+}
+
+/// The central instance says what time it is.
+fn hear(clock: &Clock, told_ms: u64, url: &str) {
+    match clock.hear(told_ms) {
+        Heard::Agrees => {}
+        Heard::Adopted => {
+            info!(url, told_ms, "the clock is not set; the central instance's is used")
+        }
+        Heard::Differs { by_ms } => {
+            debug!(url, by_ms, "the central instance's clock shows another time");
+        }
     }
 }
 

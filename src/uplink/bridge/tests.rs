@@ -304,7 +304,7 @@ impl World {
             let output = self.local.output(here).expect("it is there");
             let taken = bridge.take_local(&output.bytes[..output.bytes.len().min(up)]);
             self.local.advance(here, taken);
-            if let Err(ended) = bridge.carry_up(usize::MAX) {
+            if let Err(ended) = bridge.carry_up(now(), usize::MAX) {
                 self.end(ended);
                 return;
             }
