@@ -223,7 +223,7 @@ impl App {
         for session in &sessions {
             journals.begin(&hub, &gate, session);
         }
-        // before anybody can publish
+        // before anybody can publish, and after what was published before is there again
         let keeper = central::open(&config, &hub)?;
         let uplink = uplink::set_up(&config, &sessions, &hub, held.is_there())?;
         let link_limits = LinkLimits {
@@ -382,6 +382,23 @@ impl App {
                 "links cut at the end of the grace period"
             );
         }
+        supervise::flush(FLUSH_TIMEOUT, self.flush()).await.unwrap_or_else(|| {
+            warn!("the disk was too slow: not all that waits is kept");
+        });
+        #[cfg(feature = "faults")]
+        supervise::flush(FLUSH_TIMEOUT, faults::flush()).await.unwrap_or_default();
+        info!("stopped");
+        if !is_sound {
+            return Err(Unsound);
+        }
+        if let Some(folder) = &self.traces {
+            traces::end(folder);
+        }
+        Ok(())
+    }
+
+    /// Brings to where it outlives the process what its parts still have in hand.
+    async fn flush(&self) {
         if let Some(uplink) = &self.uplink
             && !uplink.end(self.config.daemon.drain).await
         {
@@ -397,14 +414,6 @@ impl App {
         if let Some(folder) = &self.started.daemon.state {
             self.hub.clock().leave_floor(folder).await;
         }
-        info!("stopped");
-        if !is_sound {
-            return Err(Unsound);
-        }
-        if let Some(folder) = &self.traces {
-            traces::end(folder);
-        }
-        Ok(())
     }
 
     /// Answers the watchdog for the runtime, with every session's lock in hand once.
@@ -615,3 +624,5 @@ fn millis(duration: Duration) -> u64 {
 const FILES_BESIDE_PEERS: u64 = 64;
 /// A restart takes less.
 const RETRY_AFTER_RESTART_MS: u32 = 1000;
+/// For what is on its way to a disk when the daemon stops; longer than that it is broken.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);

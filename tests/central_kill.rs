@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fastport_wire::Frame;
-use fastport_wire::control::{self, Control, Tier, features};
-use fastport_wire::frame::DataFlags;
+use fastport_wire::control::{self, Control, Method, Tier, features};
+use fastport_wire::frame::{DataFlags, GapCause};
+use fastport_wire::{Frame, TopicId};
 use rusqlite::Connection;
 use support::peer::{Peer, data};
 use support::{DEADLINE, Daemon, demo_config};
 
 const PUBLISHERS: u64 = 4;
 
-/// A publisher that holds each message until central has it.
+/// A gateway that holds each message until central has it, and drops some, which it says.
 struct Publisher {
     address: String,
     number: u64,
@@ -29,6 +29,9 @@ struct Publisher {
     /// The messages behind them.
     held: VecDeque<u64>,
     next: u64,
+    /// What it dropped, and behind how many of its messages; for as long as it may have to say so again.
+    gaps: VecDeque<(u64, u64)>,
+    dropped: u64,
     /// Whether some link has come as far as a message.
     is_known: bool,
     resumed: u64,
@@ -36,20 +39,28 @@ struct Publisher {
 
 impl Publisher {
     fn new(address: &str, number: u64) -> Self {
-        let (central, next, held) = (0, 0, VecDeque::new());
-        let address = address.to_owned();
-        Self { address, number, central, held, next, is_known: false, resumed: 0 }
+        Self {
+            address: address.to_owned(),
+            number,
+            central: 0,
+            held: VecDeque::new(),
+            next: 0,
+            gaps: VecDeque::new(),
+            dropped: 0,
+            is_known: false,
+            resumed: 0,
+        }
     }
 
     /// Publishes until it is told to stop, and then until central has all.
-    fn run(mut self, stops: &AtomicBool, acknowledged: &AtomicU64) -> (u64, u64) {
+    fn run(mut self, stops: &AtomicBool, acknowledged: &AtomicU64) -> Self {
         let until = Instant::now() + 20 * DEADLINE;
         loop {
             assert!(Instant::now() < until, "{} of {} are at central", self.central, self.next);
             if let Some(mut peer) = self.join()
                 && self.publish(&mut peer, stops, acknowledged).is_some()
             {
-                return (self.next, self.resumed);
+                return self;
             }
         }
     }
@@ -67,7 +78,11 @@ impl Publisher {
         let mut hello = support::peer::hello("demo");
         hello.name = Some(&name);
         (hello.flags, hello.linger) = (Some(flags), Some(3600));
+        (hello.method, hello.identity) = (Some(Method::Password.number()), Some("gateway"));
         peer.give(&support::peer::control_frame(hello)).then_some(())?;
+        peer.control(|message| assert!(matches!(message, Control::Challenge(_)), "{message:?}"))?;
+        let proof = control::Proof { proof: b"password", ..Default::default() };
+        peer.give(&support::peer::control_frame(proof)).then_some(())?;
         let (resumed, taken) = peer.control(|message| match message {
             Control::Welcome(welcome) => (welcome.resumed, welcome.taken),
             other => panic!("{other:?}"),
@@ -84,9 +99,15 @@ impl Publisher {
             other => panic!("{other:?}"),
         })?;
         self.is_known = true;
-        let missing = usize::try_from(taken - self.central).expect("few");
-        for &message in self.held.iter().skip(missing) {
-            peer.give(&frame(id, message)).then_some(())?;
+        for at in taken..=self.next {
+            // behind the last that is there, too: nobody knows whether that gap came
+            if let Some(&(_, count)) = self.gaps.iter().find(|&&(place, _)| place == at) {
+                peer.give(&gap(id, count)).then_some(())?;
+            }
+            let place = usize::try_from(at - self.central).expect("few");
+            if let Some(&message) = self.held.get(place) {
+                peer.give(&frame(id, message)).then_some(())?;
+            }
         }
         Some((peer, id))
     }
@@ -103,6 +124,12 @@ impl Publisher {
                 return Some(());
             }
             if !is_last && self.held.len() < 2000 {
+                if self.next.is_multiple_of(60) {
+                    let count = 1 + self.next % 7;
+                    self.gaps.push_back((self.next, count));
+                    self.dropped += count;
+                    peer.give(&gap(*id, count)).then_some(())?;
+                }
                 for _ in 0..20 {
                     self.held.push_back(self.next);
                     self.next += 1;
@@ -121,11 +148,17 @@ impl Publisher {
                 while self.central < central {
                     self.held.pop_front().expect("no more than was sent");
                     self.central += 1;
+                    self.gaps.retain(|&(place, _)| place >= central);
                     acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
     }
+}
+
+fn gap(topic: u32, count: u64) -> Vec<u8> {
+    let topic = TopicId::new(topic);
+    support::peer::encode(&Frame::Gap { topic, count, cause: GapCause::Overflow })
 }
 
 fn frame(topic: u32, number: u64) -> Vec<u8> {
@@ -139,8 +172,19 @@ fn what_central_acknowledged_is_stored_once_and_in_order_whenever_it_is_killed()
     let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let address = free.expect("a port is free").to_string();
     let state = folder.path().join("state");
-    let config = demo_config("").replacen("127.0.0.1:0", &address, 1)
-        + &format!("[daemon]\nstate = {state:?}\n\n[central]\nenabled = true\ncommit = \"20ms\"\n");
+    let credentials = folder.path().join("credentials.toml");
+    let identity = format!(
+        "[[identity]]\nsession = \"demo\"\nid = \"gateway\"\npassword = \"{HASH}\"\n\
+         publish = [\"#\"]\ngateway = true\n"
+    );
+    std::fs::write(&credentials, identity).expect("written");
+    let mode = std::process::Command::new("chmod").arg("600").arg(&credentials).status();
+    assert!(mode.is_ok_and(|status| status.success()));
+    let more = format!(
+        "[daemon]\nstate = {state:?}\n\n[access]\ncredentials = {credentials:?}\n\n\
+         [central]\nenabled = true\ncommit = \"20ms\"\n"
+    );
+    let config = demo_config("").replacen("127.0.0.1:0", &address, 1) + &more;
     let mut daemon = Daemon::start(folder.path(), &config);
     let (stops, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let publishers: Vec<_> = (0..PUBLISHERS)
@@ -161,15 +205,14 @@ fn what_central_acknowledged_is_stored_once_and_in_order_whenever_it_is_killed()
         daemon = Daemon::start(folder.path(), &config);
     }
     stops.store(true, Ordering::Relaxed);
-    let sent: Vec<(u64, u64)> =
-        publishers.into_iter().map(|publisher| publisher.join().expect("no panic")).collect();
-    for (number, (published, resumed)) in sent.iter().enumerate() {
-        let stored = stored(&state, number);
-        assert_eq!(stored.len() as u64, *published, "publisher {number}");
-        let is_in_order = stored.iter().enumerate().all(|(at, &message)| at as u64 == message);
-        assert!(is_in_order, "publisher {number}: {stored:?}");
-        println!("publisher {number}: {published} messages, resumed {resumed} times");
-        assert!(*resumed > 0);
+    let publishers = publishers.into_iter().map(|publisher| publisher.join().expect("no panic"));
+    for Publisher { number, next, dropped, resumed, .. } in publishers {
+        let (messages, missing) = stored(&state, number);
+        assert_eq!((messages.len() as u64, missing), (next, dropped), "publisher {number}");
+        let is_in_order = messages.iter().enumerate().all(|(at, &message)| at as u64 == message);
+        assert!(is_in_order, "publisher {number}: {messages:?}");
+        println!("publisher {number}: {next} messages, {dropped} dropped, resumed {resumed} times");
+        assert!(resumed > 0);
     }
 }
 
@@ -182,12 +225,20 @@ fn wait_for_more(acknowledged: &AtomicU64, more: u64) {
     }
 }
 
-fn stored(state: &Path, number: usize) -> Vec<u64> {
+/// The messages of a publisher, in order, and how many are said to be missing between them.
+fn stored(state: &Path, number: u64) -> (Vec<u64>, u64) {
     let connection = Connection::open(state.join("central.db")).expect("the daemon made it");
+    let topic = format!("t/{number}");
     let sql = "SELECT payload FROM messages WHERE topic = ? ORDER BY id";
     let mut statement = connection.prepare(sql).expect("the view is there");
-    let rows = statement.query_map([format!("t/{number}")], |row| row.get::<_, Vec<u8>>(0));
+    let rows = statement.query_map([&topic], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
     let text = |payload| String::from_utf8(payload).expect("text");
-    let number = |payload| text(payload).parse().expect("a number");
-    rows.expect("rows").map(|payload| number(payload.expect("a payload"))).collect()
+    let messages = rows.map(|row| text(row.expect("a payload")).parse().expect("a number"));
+    let sql = "SELECT coalesce(sum(messages), 0) FROM gaps WHERE topic = ? AND cause = 1";
+    let missing: i64 = connection.query_row(sql, [&topic], |row| row.get(0)).expect("a number");
+    (messages.collect(), missing.cast_unsigned())
 }
+
+/// Of `password`, cheap to check: from the test vectors of argon2's reference implementation.
+const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ\
+                    $nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::Room;
 use super::room::Inner;
+use crate::supervise::turn::{self, Part};
 
 /// Gives out a snapshot piece by piece.
 pub type Pieces<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + 'a;
@@ -158,7 +159,8 @@ impl Room {
             }
             return;
         }
-        match journal.sink.write(records) {
+        // the disk may take its time, and that is no hang
+        match turn::run(Part::Disk, || journal.sink.write(records)) {
             Ok(()) => {
                 self.status().journal_bytes.add(records.len() as u64);
                 session.clear_journal();
@@ -177,12 +179,13 @@ impl Room {
     fn rewrite_journal(&self, inner: &mut Inner) -> bool {
         let Inner { session, journal: Some(journal), .. } = inner else { return false };
         let mut bytes = 0;
-        let rewritten = journal.sink.rewrite(&mut |write| {
+        let mut snapshot = |write: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
             session.snapshot(|records| {
                 bytes += records.len() as u64;
                 write(records)
             })
-        });
+        };
+        let rewritten = turn::run(Part::Disk, || journal.sink.rewrite(&mut snapshot));
         match rewritten {
             Ok(()) => {
                 self.status().journal_bytes.add(bytes);
@@ -226,7 +229,8 @@ impl Room {
         journal.retry_at = Some(now.after(RETRY_MS));
         if journal.has_holes {
             self.rewrite_journal(&mut inner);
-        } else if let Err(error) = journal.sink.write(session.journaled()) {
+        } else if let Err(error) = turn::run(Part::Disk, || journal.sink.write(session.journaled()))
+        {
             tracing::debug!(session = self.name(), %error, "journal still not written");
             self.status().journal_errors.add(1);
         } else {

@@ -317,6 +317,7 @@ impl Room {
             "delivered": ledger.delivered,
             "queued": ledger.queued(),
             "dropped": dropped,
+            "journal_failing": self.lock().session.is_frozen(),
         })
     }
 }

@@ -141,13 +141,8 @@ impl Keeper {
         let parts: Arc<[Part]> =
             works.taps.iter_mut().filter_map(|seated| seated.tap.take()).collect();
         let entries = parts.iter().map(|part| part.entries.len()).sum::<usize>();
-        loop {
-            let (hub, keep, parts) = (Arc::clone(&self.hub), self.options.keep, Arc::clone(&parts));
-            let done = blocking(works, move |works| works.store_parts(&hub, keep, &parts));
-            match done.await {
-                Ok(()) => break,
-                Err(error) => works.note_failure(&self.hub, &error).await,
-            }
+        while let Err(error) = self.try_commit(works, &parts).await {
+            works.note_failure(&self.hub, &error).await;
         }
         works.note_success(&self.hub);
         works.acknowledge();
@@ -156,6 +151,21 @@ impl Keeper {
             works.taps.retain(|seated| !seated.is_gone);
             self.attach(works).await;
         }
+    }
+
+    /// A session that forgot what the store has would take it again: its journal first.
+    async fn try_commit(&self, works: &mut Works, parts: &Arc<[Part]>) -> Result<(), StoreError> {
+        for part in parts.iter() {
+            let of_part = |seated: &&Seated| seated.seat.session() == &*part.session;
+            let Some(seated) = works.taps.iter().find(of_part) else { continue };
+            seated.seat.sync_journal().await.map_err(|error| StoreError::Failed {
+                doing: "sync",
+                place: format!("journal of session {}", part.session),
+                error: Box::new(error),
+            })?;
+        }
+        let (hub, keep, parts) = (Arc::clone(&self.hub), self.options.keep, Arc::clone(parts));
+        blocking(works, move |works| works.store_parts(&hub, keep, &parts)).await
     }
 }
 

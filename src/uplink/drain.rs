@@ -29,6 +29,10 @@ pub(super) struct Drain {
     end: u64,
     /// Of that, what the store was told that is there.
     acked: u64,
+    /// The last row that was read, if it is a GAP: no count will say that it has come.
+    last_gap: Option<u64>,
+    /// Bytes of the link that have to have arrived for that.
+    mark: Option<u64>,
     /// What the local session has goes behind the rows.
     pub(super) filler: Option<Filler>,
     job: Option<Job>,
@@ -45,6 +49,7 @@ enum Done {
     Acknowledged(u64, Result<Vec<Confirmed>, SpoolError>),
     Appended(u64, Result<Appended, SpoolError>),
     Refused(Result<(Cursor, Vec<Confirmed>), SpoolError>),
+    Forgotten(Result<(), SpoolError>),
 }
 
 /// What came of a piece of work.
@@ -78,6 +83,8 @@ impl Drain {
             is_all_read: false,
             end: head,
             acked: head,
+            last_gap: None,
+            mark: None,
             filler: None,
             job: None,
             log: DiskLog::default(),
@@ -103,7 +110,7 @@ impl Drain {
 
     /// Whether the central instance has all rows, and the store knows.
     pub(super) fn is_over(&self) -> bool {
-        self.is_sent().is_some_and(|end| self.acked >= end)
+        self.last_gap.is_none() && self.is_sent().is_some_and(|end| self.acked >= end)
     }
 
     /// Whether a piece of work is with the disk.
@@ -116,8 +123,9 @@ impl Drain {
         self.not_before.is_some_and(|then| tokio::time::Instant::now() < then)
     }
 
-    /// Starts the next piece of work; the central instance holds `held`.
-    pub(super) fn start(&mut self, held: u64, is_live: bool) {
+    /// Starts the next piece of work; the central instance holds `held`, and of the bytes that were
+    /// `sent` so many have `passed`.
+    pub(super) fn start(&mut self, held: u64, is_live: bool, (sent, passed): (u64, u64)) {
         let is_free = self.job.is_none() && !self.is_early();
         let Some(cursor) = self.cursor.filter(|_| is_free) else { return };
         let (store, lane) = (Arc::clone(&self.store), self.lane);
@@ -126,6 +134,14 @@ impl Drain {
             self.job = Some(Box::pin(async move {
                 let done = store.run(move |spool, now| spool.acknowledge(now, lane, there)).await;
                 Done::Acknowledged(there, done)
+            }));
+        } else if let Some(through) = self.last_gap.filter(|_| is_live && there >= self.end) {
+            if passed < *self.mark.get_or_insert(sent) {
+                return;
+            }
+            self.job = Some(Box::pin(async move {
+                let done = store.run(move |spool, now| spool.forget_gaps(now, lane, through));
+                Done::Forgotten(done.await)
             }));
         } else if !self.is_all_read && self.rows.len() < FEW && !is_live {
             self.job = Some(Box::pin(async move { Done::Read(store.read(lane, cursor).await) }));
@@ -185,9 +201,19 @@ impl Drain {
                 self.is_all_read = rows.is_empty();
                 if let Some(last) = rows.last() {
                     self.end = last.central_count;
+                    let is_gap = matches!(last.body, Body::Gap { .. });
+                    self.last_gap = is_gap.then_some(last.seq);
                 }
                 self.rows.extend(rows);
                 News::Rows
+            }
+            Done::Forgotten(done) => {
+                self.log.note(self.lane, &done);
+                if done.is_err() {
+                    return self.fail();
+                }
+                self.last_gap = None;
+                News::Confirmed(Vec::new())
             }
             Done::Acknowledged(count, done) => {
                 self.log.note(self.lane, &done);

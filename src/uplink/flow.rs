@@ -107,6 +107,12 @@ impl Flow {
         Some(round_trip)
     }
 
+    /// Bytes that were sent on this link, and how many of them have arrived for sure.
+    #[must_use]
+    pub(super) fn passed(&self) -> (u64, u64) {
+        (self.sent, self.passed)
+    }
+
     /// The last round trip.
     #[must_use]
     pub(super) fn round_trip_ms(&self) -> Option<u64> {

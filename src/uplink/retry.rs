@@ -62,9 +62,8 @@ impl Retry {
                 Duration::from_millis(u64::try_from(within).unwrap_or(0)).max(LEAST)
             }
             Cause::Asked(hint) => {
-                // as much again, so that those who were told at once do not come at once
-                let more = hint.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64);
-                hint + more
+                // a little more, so that those who were told the same do not come at once
+                hint + SPREAD.min(hint).mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
             }
             Cause::Trouble => self.backoff.next(random, Some(LEAST)),
             Cause::Fatal => {
@@ -80,6 +79,8 @@ impl Retry {
 pub(super) const EAGER: Duration = Duration::from_millis(1500);
 /// For so long an outage is met with [`EAGER`].
 pub(super) const EAGER_FOR: Duration = Duration::from_secs(300);
+/// What is added at most to the time that somebody was told.
+const SPREAD: Duration = Duration::from_secs(1);
 /// Nobody is asked more often.
 const LEAST: Duration = Duration::from_millis(50);
 
@@ -124,7 +125,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(retry().next(now, 0, Cause::Asked(hint)), hint);
         let most = retry().next(now, u64::MAX, Cause::Asked(hint));
-        assert!(most > hint && most <= hint * 2);
+        assert!(most > hint && most <= hint + SPREAD);
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl Run<'_> {
             has_moved |= self.gather(drain)?;
         }
         if !drain.is_busy() {
-            drain.start(self.bridge.held(), !self.bridge.is_draining());
+            let passed = self.state.flow.passed();
+            drain.start(self.bridge.held(), !self.bridge.is_draining(), passed);
             // its first poll notes whom to wake
             has_moved |= drain.is_busy();
         }

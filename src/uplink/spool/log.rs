@@ -8,7 +8,7 @@ use std::path::Path;
 use super::database::log_of;
 
 /// Transactions in the log of `path` behind its first `pages` pages, as far as their heads can be
-/// read. The last one may be one that a loss of power did not let come to its end.
+/// read, at least one where there are pages. The last may not have come to its end.
 pub(super) fn unread(path: &Path, pages: u64) -> io::Result<u64> {
     let file = match File::open(log_of(path)) {
         Ok(file) => file,
@@ -25,18 +25,19 @@ pub(super) fn unread(path: &Path, pages: u64) -> io::Result<u64> {
         // nothing in it can be found; an empty log has a head that is right
         return Ok(1);
     }
-    let mut transactions = 0;
+    let (mut transactions, mut has_pages) = (0, false);
     let mut place = 0;
     let mut frame = [0; FRAME_HEAD];
     while read_whole(&mut file, &mut frame)? {
         let is_of_this_log = frame[8..16] == head[16..24];
-        if place >= pages && is_of_this_log && number(&frame, 4) > 0 {
-            transactions += 1;
+        if place >= pages && is_of_this_log {
+            has_pages = true;
+            transactions += u64::from(number(&frame, 4) > 0);
         }
         place += 1;
         io::copy(&mut (&mut file).take(page), &mut io::sink())?;
     }
-    Ok(transactions)
+    Ok(transactions.max(u64::from(has_pages)))
 }
 
 /// `false`: the file ends before.

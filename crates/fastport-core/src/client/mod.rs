@@ -68,6 +68,8 @@ pub struct Client {
     published: u64,
     /// messages of a lost epoch, with their topics' names, to be published again
     orphans: Vec<Orphan>,
+    /// The relay has lost counted messages that it had acknowledged and that are not here any more.
+    is_epoch_lost: bool,
 }
 
 struct Name {
@@ -131,6 +133,7 @@ impl Client {
             before_epoch: 0,
             published: 0,
             orphans: Vec::new(),
+            is_epoch_lost: false,
             options,
         }
     }
@@ -138,6 +141,11 @@ impl Client {
     /// There is a link: begins the handshake. `nonce` is fresh random bytes.
     pub fn connected(&mut self, now: Instant, nonce: [u8; NONCE_BYTES]) {
         self.prologue.clear();
+        if core::mem::take(&mut self.is_epoch_lost) {
+            // those that are still here are published again, in another
+            self.options.epoch = epoch_from(&nonce);
+            (self.taken, self.confirmed) = (0, 0);
+        }
         // what was not confirmed comes again
         self.taken = self.reported();
         let options = &self.options;
@@ -545,9 +553,11 @@ impl Client {
             self.outbox.start_at(welcome.taken);
             self.published = welcome.taken;
         } else if welcome.resumed {
-            self.outbox
-                .resume(&mut self.buffers, &mut self.ledger, welcome.taken)
-                .map_err(|_| Fault::BadAck)?;
+            let resumed = self.outbox.resume(&mut self.buffers, &mut self.ledger, welcome.taken);
+            if resumed.is_err() {
+                self.is_epoch_lost = true;
+                return Err(Fault::BadAck);
+            }
         } else {
             self.start_over();
         }
@@ -591,6 +601,11 @@ impl Client {
             (open.id, open.has_failed) = (None, false);
         }
     }
+}
+
+/// An epoch as random as the nonce, and short enough for numbers of 53 bits.
+fn epoch_from(nonce: &[u8; NONCE_BYTES]) -> u64 {
+    nonce.iter().take(8).fold(0, |epoch, &byte| epoch << 8 | u64::from(byte)) >> 11
 }
 
 fn transcript<'a>(options: &'a Options, nonce: &'a [u8], relay_nonce: &'a [u8]) -> Transcript<'a> {

@@ -260,6 +260,59 @@ fn an_epoch_that_the_relay_does_not_know_begins_anew() {
 }
 
 #[test]
+fn a_relay_that_lost_what_it_had_acknowledged_gets_the_rest_in_a_new_epoch() {
+    let now = at(0);
+    let mut relay = session(now);
+    relay.start_journal();
+    let (mut publisher, mut reader) = (Rig::new(options(1, "")), Rig::new(options(2, "")));
+    for rig in [&mut publisher, &mut reader] {
+        rig.connect(now);
+        rig.settle(&mut relay, now);
+    }
+    reader.client.subscribe("up", 0, Past::default());
+    reader.settle(&mut relay, now);
+    publisher.client.open_topic("up", None, None);
+    publisher.settle(&mut relay, now);
+    let journal = relay.journaled().to_vec();
+    for payload in [b"1", b"2"] {
+        publisher.client.publish("up", DataFlags::COUNTED, payload).expect("room");
+    }
+    publisher.settle(&mut relay, now);
+    reader.settle(&mut relay, now);
+    assert_eq!((publisher.acked, reader.messages.len()), (2, 2));
+    publisher.client.publish("up", DataFlags::COUNTED, b"3").expect("room");
+    for rig in [&mut publisher, &mut reader] {
+        rig.cut(&mut relay, now);
+    }
+
+    // as after a power cut: the end of the journal is not there
+    let mut relay = session(now);
+    let mut rights = |_: &str| Some(Arc::new(Rights::everything()));
+    let (restored, applied) = relay.restore(now.mono, &journal, &mut rights);
+    assert_eq!((restored.peers, applied), (2, Ok(())));
+    reader.connect(now);
+    reader.settle(&mut relay, now);
+    assert_eq!(reader.resumed, 1, "what it had more is no reason to forget the rest");
+    publisher.connect(now);
+    publisher.client.output();
+    let output = publisher.client.output().to_vec();
+    publisher.client.advance(output.len());
+    publisher.to_relay.extend(output);
+    publisher.shake(&mut relay, now);
+    let key = publisher.key.expect("it is let in");
+    let welcome = relay.output(key).expect("it is there").bytes.to_vec();
+    let handled = publisher.client.handle_bytes(now.mono, &welcome, |_| {});
+    assert_eq!(handled, Err(Fault::BadAck), "it cannot send again what the relay has lost");
+    publisher.cut(&mut relay, now);
+    publisher.connect(now);
+    publisher.settle(&mut relay, now);
+    reader.settle(&mut relay, now);
+    assert_eq!((publisher.acked, publisher.client.queued()), (3, 0));
+    let got: Vec<_> = reader.messages.iter().map(|(_, payload)| payload[0]).collect();
+    assert_eq!(got, *b"123", "once and in order");
+}
+
+#[test]
 fn a_device_key_works_both_ways() {
     let now = at(0);
     let mut session = session(now);

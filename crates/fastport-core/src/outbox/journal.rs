@@ -106,7 +106,7 @@ impl Outbox {
     /// Puts in what [`Outbox::visit_kept`] showed, as if it were written, with `stamp` of the clocks.
     ///
     /// # Errors
-    /// [`RestoreError`].
+    /// `RestoreError`.
     pub fn restore_frames(
         &mut self,
         buffers: &mut Buffers,
@@ -140,7 +140,7 @@ impl Outbox {
     }
 
     /// Puts a run in, as if it were written, with the clock it came at where its reader was told;
-    /// its frames were looked at by [`count_frames`].
+    /// its frames were looked at by `count_frames`.
     ///
     /// # Errors
     /// [`NoBudget`].

@@ -143,9 +143,8 @@ impl Session {
         let prefix = body.len() - payload.len();
         let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
         let is_counted = flags.contains(DataFlags::COUNTED);
-        let is_journaled = self.is_journaled();
         if is_counted {
-            if is_journaled && self.is_frozen() {
+            if self.is_frozen() {
                 return Taken::Blocked;
             }
             let room = self
@@ -162,7 +161,7 @@ impl Session {
         if let Some(peer) = self.at_mut(from).filter(|_| is_counted) {
             peer.take_counted(messages, length);
         }
-        if is_journaled {
+        if self.is_journaled() {
             self.publish_recorded(now, Some(from), true, &run, flags);
         } else {
             self.publish_taken(now, from, &run, flags);

@@ -1,6 +1,7 @@
 //! The relay's promises, one test each, by hand-moved time.
 
 mod clocks;
+mod journal;
 mod relayed;
 
 use std::borrow::ToOwned;

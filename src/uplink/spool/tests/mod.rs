@@ -1,5 +1,6 @@
 //! The spool's promises, on real files.
 
+mod damage;
 mod model;
 mod promises;
 mod rig;

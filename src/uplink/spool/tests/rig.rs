@@ -108,8 +108,12 @@ pub(super) fn rows(spool: &mut Spool, lane: Lane) -> Vec<String> {
         if rows.is_empty() {
             return all;
         }
-        all.extend(rows.iter().map(word));
+        all.extend(words(&rows));
     }
+}
+
+pub(super) fn words(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(word).collect()
 }
 
 fn word(row: &Row) -> String {
