@@ -65,9 +65,10 @@ pub(super) struct Journal {
 
 impl Room {
     /// Makes the session what it was by its journal. `read` gives the journal's records, some at a
-    /// time, to what it is given.
+    /// time, to what it is given; `is_of_this_boot`: they were written since the machine was started.
     pub fn restore<T>(
         &self,
+        is_of_this_boot: bool,
         rights: &mut FindRights<'_>,
         read: impl FnOnce(&mut Apply<'_>) -> T,
     ) -> (Restored, T) {
@@ -75,6 +76,9 @@ impl Room {
         let mut inner = self.lock();
         let mut find = |identity: &str| rights(identity);
         let mut restoring = Restoring::new(&mut inner.session, now, &mut find);
+        if !is_of_this_boot {
+            restoring.note_other_boot();
+        }
         let done = read(&mut |records| restoring.apply(records));
         let restored = restoring.finish();
         self.settle(&mut inner, None);

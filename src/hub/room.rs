@@ -15,8 +15,8 @@ use fastport_wire::frame::{DataFlags, GapCause};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::Clock;
 use super::journal::Journal;
+use crate::clock::Clock;
 use crate::status::Status;
 
 /// A session.

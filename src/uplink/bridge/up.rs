@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fastport_core::client::{Client, PublishError};
+use fastport_core::time::{NOT_KNOWN, Now};
 use fastport_wire::control::{ErrorCode, Tier};
 use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags};
@@ -14,7 +15,6 @@ use super::{Ended, Notice, Task, push_notice};
 use crate::config::WaitFor;
 use crate::uplink::figures::LaneFigures;
 use crate::uplink::note::Note;
-use crate::uplink::store::CLOCK_FLOOR_MS;
 
 /// Where a topic's messages go.
 pub(super) enum Route {
@@ -234,10 +234,11 @@ impl Up {
         note: &mut Note,
         (figures, gaps): (&Arc<LaneFigures>, &mut Gaps),
         notices: &mut VecDeque<Notice>,
-        allowance: usize,
+        (now, allowance): (Now, usize),
     ) -> Result<usize, Ended> {
         self.look_ahead(client, task);
-        let is_told = self.tell_again(&mut Hand { client, task, note, figures, gaps, notices });
+        let is_told =
+            self.tell_again(&mut Hand { client, task, note, figures, gaps, notices, now });
         if !is_told {
             return Ok(0);
         }
@@ -247,7 +248,7 @@ impl Up {
         while carried < allowance {
             let rest = input.get(self.done..).unwrap_or_default();
             let Ok(Some((head, body))) = frame::split(rest, MAX_BODY) else { break };
-            let mut hand = Hand { client, task, note, figures, gaps, notices };
+            let mut hand = Hand { client, task, note, figures, gaps, notices, now };
             let step = match head.kind() {
                 kind::PADDING => Ok(Step::Done(0)),
                 _ => match Frame::from_parts(head, body) {
@@ -378,8 +379,9 @@ impl Up {
             Route::Refused | Route::NotOurs => return Ok(self.skip(hand, is_counted)),
             Route::Open(id) => id,
         };
-        // a clock that was not set says nothing there
-        let clock = self.clock.filter(|&ms| hand.task.relays && ms >= CLOCK_FLOOR_MS);
+        // no TIME before it: its stamp is not known
+        let stamp = self.clock.and_then(|stamp| hand.now.known(stamp)).unwrap_or(NOT_KNOWN);
+        let clock = hand.task.relays.then_some(stamp);
         match hand.client.publish_on(id, clock, flags, payload) {
             Ok(count) if is_counted && count != there => Err(Ended::OtherState),
             Ok(_) => {
@@ -443,6 +445,7 @@ struct Hand<'a> {
     figures: &'a Arc<LaneFigures>,
     gaps: &'a mut Gaps,
     notices: &'a mut VecDeque<Notice>,
+    now: Now,
 }
 
 /// Bytes that are looked ahead for topics.

@@ -15,7 +15,7 @@ use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
 use crate::budget::{Buffers, NoBudget, Span};
 use crate::outbox::{Preface, Run, SHARED_BYTES};
 use crate::retention::TopicLog;
-use crate::time::Now;
+use crate::time::{CLOCK_FLOOR_MS, NOT_KNOWN, Now};
 
 /// What a run of DATA frames came to.
 enum Taken {
@@ -275,7 +275,7 @@ impl Session {
                 reader.announced = peer.announced;
             }
             if wants_time(peer.flags) && preface.unix_ms.is_none() {
-                peer.last_time = now.unix_ms;
+                peer.note_time(now.unix_ms);
             }
         }
         if peer.outbox.has_overflowed() && matches!(peer.link, Link::Attached { .. }) {
@@ -461,11 +461,23 @@ impl Peer {
         announcement: Option<Frame<'a>>,
         unix_ms: u64,
     ) -> Preface<'a> {
-        let has_new_clock = wants_time(self.flags) && self.last_time != unix_ms;
+        let time = self.time_of(unix_ms);
+        let has_new_clock = wants_time(self.flags) && self.last_time != time;
         Preface {
             topic: announcement.filter(|_| announced != self.announced),
-            unix_ms: has_new_clock.then_some(unix_ms),
+            unix_ms: has_new_clock.then_some(time),
         }
+    }
+
+    /// What TIME says to it of a stamp. Only the daemon's own parts know what to do with one that is
+    /// no time of day.
+    pub(super) const fn time_of(&self, stamp: u64) -> u64 {
+        if stamp < CLOCK_FLOOR_MS && !self.is_own { NOT_KNOWN } else { stamp }
+    }
+
+    /// TIME has told it of a stamp.
+    pub(super) const fn note_time(&mut self, stamp: u64) {
+        self.last_time = self.time_of(stamp);
     }
 
     /// The ACK that says what is here of the peer's frames.
