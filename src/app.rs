@@ -212,6 +212,9 @@ impl App {
         if let Some(folder) = &config.daemon.state {
             know_floor(hub.clock(), folder);
         }
+        if hub.clock().now().clock().is_none() {
+            warn!("the machine's clock is not set: messages get their times when it is");
+        }
         for session in &sessions {
             hub.open_room(session.name.as_str(), session_limits(&config, session))
                 .map_err(StartError::Session)?;
@@ -502,9 +505,6 @@ fn know_floor(clock: &Clock, folder: &Path) {
             folder = %folder.display(), %error,
             "the day up to which the last life came cannot be read: the program's build holds"
         ),
-    }
-    if clock.now().clock().is_none() {
-        warn!("the machine's clock is not set: messages get their times when it is");
     }
 }
 
