@@ -95,7 +95,9 @@ impl Up {
                 };
                 let clock = task.relays.then_some(known.unwrap_or(NOT_KNOWN));
                 match client.publish_on(id, clock, *flags, payload) {
-                    Ok(count) if count != row.central_count => Err(Ended::OtherState),
+                    Ok(counted) if counted != row.central_count => {
+                        Err(Ended::Astray { expected: row.central_count, counted })
+                    }
                     Ok(_) => {
                         figures.messages_up.add(1);
                         figures.payload_up.add(payload.len() as u64);

@@ -383,7 +383,9 @@ impl Up {
         let stamp = self.clock.and_then(|stamp| hand.now.known(stamp)).unwrap_or(NOT_KNOWN);
         let clock = hand.task.relays.then_some(stamp);
         match hand.client.publish_on(id, clock, flags, payload) {
-            Ok(count) if is_counted && count != there => Err(Ended::OtherState),
+            Ok(counted) if is_counted && counted != there => {
+                Err(Ended::Astray { expected: there, counted })
+            }
             Ok(_) => {
                 self.read = number;
                 hand.figures.messages_up.add(1);
