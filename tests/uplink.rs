@@ -4,6 +4,8 @@
 
 #[path = "support/access.rs"]
 mod access;
+#[path = "support/site.rs"]
+mod site;
 mod support;
 
 use std::path::Path;
@@ -17,6 +19,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use self::access::{identity, options, secret_file};
+use self::site::Site;
 use self::support::{DEADLINE, Daemon};
 
 /// A relay that stores nothing, with an open session and one with identities.
@@ -510,4 +513,56 @@ async fn what_outlasts_memory_waits_on_disk_and_goes_first() {
     let lane = &figures["uplink"]["spool"]["lanes"]["normal"];
     assert_eq!(lane["held"], 0, "{figures:#}");
     assert_eq!(lane["appended"], lane["acknowledged"], "{figures:#}");
+}
+
+/// The numbers that the central instance holds, in its order.
+fn stored(store: &Path) -> Vec<u32> {
+    let database = rusqlite::Connection::open(store).expect("the store is there");
+    let mut query =
+        database.prepare("SELECT payload FROM messages ORDER BY id").expect("the view is there");
+    let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
+    rows.map(|payload| {
+        let payload = payload.expect("a row");
+        u32::from_be_bytes(payload[..4].try_into().expect("a number"))
+    })
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_on_disk_arrives_once_and_in_order_whoever_is_killed_meanwhile() {
+    const MANY: u32 = 6_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut site = Site::new(folder.path());
+    site.gateway_lines = "[uplink.spool]\nmemory = \"64KiB\"".to_owned();
+    let mut gateway = site.start_gateway();
+    let device = init(site.device("device")).await.expect("the gateway is there");
+    let publisher = {
+        let device = device.clone();
+        tokio::spawn(async move { publish_numbers(&device, 0..MANY).await })
+    };
+    let last = timeout(DEADLINE * 2, publisher).await.expect("in time").expect("no panic");
+    let mut central = site.start_central();
+    for round in 0..8 {
+        tokio::time::sleep(Duration::from_millis(40 * (round % 4) + 30)).await;
+        tokio::task::block_in_place(|| {
+            let victim = if round % 3 == 2 { &mut central } else { &mut gateway };
+            victim.signal("KILL");
+            victim.wait();
+            match round % 3 {
+                2 => central = site.start_central(),
+                _ => gateway = site.start_gateway(),
+            }
+        });
+    }
+    let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
+    if held.is_err() {
+        let (figures, log) = (device.status().await, gateway.log());
+        panic!("not all is there: {figures:?}\n{log}\n{} stored", stored(&site.store()).len());
+    }
+    held.expect("in time").expect("held there");
+    drop((gateway, central));
+    let expected: Vec<u32> = (0..MANY).collect();
+    let stored = stored(&site.store());
+    let differs = stored.iter().zip(&expected).position(|(stored, expected)| stored != expected);
+    assert_eq!((stored.len(), differs), (expected.len(), None));
 }

@@ -59,6 +59,8 @@ impl Filler {
     /// Takes bytes of the seat's output; returns how many.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let left = MOST_BATCH.saturating_sub(self.batch.bytes);
+        // what is read up to a count is not for a batch
+        let left = if self.most == u64::MAX { left } else { bytes.len() };
         let taken = bytes.len().min(left);
         self.input.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         let input = std::mem::take(&mut self.input);

@@ -8,11 +8,23 @@ use super::lane::Carrier;
 use super::note::Note;
 use super::run::behind::acknowledge;
 use super::spool::Appended;
+use super::store::Store;
 
 impl Carrier<'_> {
-    /// An earlier life may have put frames on disk and not acknowledged them here.
+    /// An earlier life, or a link that ended meanwhile, may have put frames on disk and not
+    /// acknowledged them here, or not have told publishers of what the central instance has.
     pub(super) async fn reconcile(&mut self) {
         let Some(store) = self.store.clone() else { return };
+        self.acknowledge_moved(&store).await;
+        // behind that: what the session did not hand out cannot be confirmed
+        let confirmed = store.run(|spool, now| spool.confirmed(now)).await;
+        self.log.note(self.lane, &confirmed);
+        for confirmed in confirmed.unwrap_or_default() {
+            self.place.confirm_row(&confirmed.publisher, confirmed.count);
+        }
+    }
+
+    async fn acknowledge_moved(&mut self, store: &Arc<Store>) {
         let counts = store.counts(self.lane).await;
         self.log.note(self.lane, &counts);
         let (Ok(on_disk), Some(here)) = (counts, self.place.counts()) else { return };
@@ -43,7 +55,8 @@ impl Carrier<'_> {
         let Some(store) = self.store.clone() else { return };
         let Some(counts) = self.place.counts() else { return };
         let is_much = counts.held >= self.place.outbox() / 2;
-        if !is_much && !(all && counts.total > counts.acked) {
+        let is_wanted = is_much || (all && counts.total > counts.acked);
+        if !is_wanted {
             return;
         }
         let note = Note::from_words(counts.note);

@@ -1,16 +1,18 @@
 //! The task of a lane: links one after another, to the first central instance that takes it.
 
+mod outcome;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastport_client::raw::Connected;
-use fastport_client::{ConnectError, Fault, Proxy, ProxyError, Target, TargetError};
+use fastport_client::{ConnectError, Proxy, ProxyError, Target, TargetError};
 use fastport_core::client::{Options, Secret};
 use fastport_core::handshake::Refusal;
 use fastport_core::proof::NONCE_BYTES;
-use fastport_wire::control::{ByeReason, ErrorCode, WhenFull, features};
+use fastport_wire::control::{WhenFull, features};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -95,6 +97,11 @@ impl Uplink {
         }
         if let Some(url) = &config.proxy {
             Proxy::parse(url).map_err(|error| UplinkError::Proxy(url.clone(), error))?;
+        }
+        if config.rules.iter().any(|rule| rule.counted) {
+            warn!(
+                "uplink.rule.counted is not carried out yet: what was not counted goes up as it came"
+            );
         }
         let rules = Arc::new(Rules::new(config));
         let outbox = config.spool.memory.as_usize();
@@ -320,6 +327,7 @@ impl Carrier<'_> {
         self.maybe_sent = self.maybe_sent.max(read);
         if let Some(drain) = drain {
             drain.end().await;
+            self.reconcile().await;
         }
         (why, ready_at.map(|since| since.elapsed()))
     }
@@ -444,69 +452,6 @@ impl Carrier<'_> {
         }))
     }
 
-    /// What a failure is, and what it means for the next attempt.
-    fn judge(&mut self, why: &Why) -> (Failure, Cause) {
-        match why {
-            Why::Connect(error) => self.judge_error(error),
-            Why::Silent(_) => (Failure::Silent, Cause::Network),
-            Why::OtherState => {
-                self.renews = true;
-                (Failure::Refused, Cause::Trouble)
-            }
-            Why::NoStore => (Failure::Refused, Cause::Trouble),
-            Why::Here(_) => (Failure::Here, Cause::Trouble),
-            Why::Return | Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
-        }
-    }
-
-    fn judge_error(&mut self, error: &ConnectError) -> (Failure, Cause) {
-        let failure = match error {
-            ConnectError::Resolve { .. } => Failure::Name,
-            ConnectError::Unreachable(_) => Failure::Unreachable,
-            ConnectError::TimedOut(_) => Failure::TimedOut,
-            ConnectError::Tls { .. }
-            | ConnectError::WebSocket { .. }
-            | ConnectError::Proxy { .. } => Failure::Transport,
-            ConnectError::Fault(Fault::Bye { .. }) => Failure::Bye,
-            ConnectError::Fault(_) | ConnectError::PasswordInClear(_) => Failure::Refused,
-            ConnectError::Lost(_) | ConnectError::Hangup => Failure::Lost,
-            _ => Failure::Here,
-        };
-        if let ConnectError::Fault(Fault::Refused { code: Some(ErrorCode::Unexpected), .. }) = error
-            && std::mem::take(&mut self.relays)
-        {
-            warn!(
-                lane = self.lane.name(),
-                "the central instance takes no times and gaps from this gateway: it goes on without"
-            );
-            return (failure, Cause::Switch);
-        }
-        if let ConnectError::Fault(Fault::Refused { code: Some(ErrorCode::BadAck), .. }) = error {
-            self.renews = true;
-        }
-        let is_network = match error {
-            ConnectError::Fault(Fault::Bye { reason, .. }) => {
-                !matches!(reason, Some(ByeReason::Removed | ByeReason::Replaced))
-            }
-            ConnectError::Fault(_) => false,
-            ConnectError::Internal => false,
-            error => !error.is_fatal(),
-        };
-        let cause = match error.retry_after() {
-            Some(hint) => Cause::Asked(hint),
-            None if error.is_fatal() => {
-                // its files may be others by then
-                if let Some(way) = self.ways.get_mut(self.at) {
-                    *way = None;
-                }
-                Cause::Fatal
-            }
-            None if is_network => Cause::Network,
-            None => Cause::Trouble,
-        };
-        (failure, cause)
-    }
-
     /// Which central instance is next, and how long to wait before it.
     fn choose_next(&mut self, why: &Why, cause: Cause, was_ready: bool) -> Duration {
         let (now, random) = (Instant::now(), random());
@@ -526,41 +471,6 @@ impl Carrier<'_> {
         }
         self.at = (self.at + 1) % self.uplink.config.central.len().max(1);
         if self.at > 0 { LEAST_WAIT } else { self.retry.next(now, random, cause) }
-    }
-
-    /// Tells people once of each kind of trouble; what goes on is counted.
-    fn report(&mut self, why: &Why, failure: Failure, held: Option<Duration>) {
-        if matches!(why, Why::Spill) {
-            info!(lane = self.lane.name(), "more comes than goes: the rest waits on disk");
-            return;
-        }
-        if matches!(why, Why::Return) {
-            info!(lane = self.lane.name(), "the favourite central instance is back");
-            return;
-        }
-        self.figures.note_failure(failure);
-        let error = describe(why);
-        let now = Instant::now();
-        let is_news = held.is_some()
-            || self.told.is_none_or(|(told, at)| told != failure && now - at >= QUIET);
-        let url = {
-            let mut state = self.figures.state();
-            state.error = Some(error.clone());
-            if is_news {
-                state.since = Some(now);
-            }
-            state.url.clone()
-        };
-        let lane = self.lane.name();
-        if !is_news {
-            debug!(lane, %url, %error, "no uplink");
-            return;
-        }
-        self.told = Some((failure, now));
-        match held {
-            Some(held) => warn!(lane, %url, %error, seconds = held.as_secs(), "uplink lost"),
-            None => warn!(lane, %url, %error, "no uplink; trying again"),
-        }
     }
 
     fn show(&self, link: LinkState) {
@@ -595,21 +505,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|is_over| *is_over).await.map(|_| ()).unwrap_or_default();
 }
 
-fn describe(why: &Why) -> String {
-    match why {
-        Why::Connect(error) => error.to_string(),
-        Why::Silent(after) => format!("nothing came for {} s", after.as_secs_f32()),
-        Why::OtherState => "it has another state of this lane; a new epoch begins".to_owned(),
-        Why::NoStore => "it stores nothing (central.enabled there, or uplink.wait_for = \"taken\" \
-                         here)"
-            .to_owned(),
-        Why::Here(text) => (*text).to_owned(),
-        Why::Return => "another is there".to_owned(),
-        Why::Spill => "more comes than goes".to_owned(),
-        Why::Stop => "the daemon ends".to_owned(),
-    }
-}
-
 /// The central instance says what time it is.
 fn hear(clock: &Clock, told_ms: u64, url: &str) {
     match clock.hear(told_ms) {
@@ -632,8 +527,6 @@ fn random() -> u64 {
 const FRAME_ROOM: usize = 1024;
 /// Before another central instance is tried.
 const LEAST_WAIT: Duration = Duration::from_millis(50);
-/// Between lines in the log about other kinds of one outage.
-const QUIET: Duration = Duration::from_secs(60);
 /// For what is to go to the disk at the end.
 const FLUSH: Duration = Duration::from_secs(10);
 /// Between looks at what waits.

@@ -293,6 +293,7 @@ impl<'a> Run<'a> {
         }
         seat.register(cx.waker());
         self.state.seat = Some(seat);
+        self.state.flow.welcomed(self.state.clock.mono());
         (self.on_ready)(self.bridge.is_resumed(), self.bridge.central_clock());
         Ok(())
     }

@@ -399,6 +399,7 @@ impl Bridge {
         self.up.begin(taken);
         self.gaps.begin(self.note.up_here(taken));
         self.up.ask_again(&mut self.client, &self.task, &self.gaps);
+        self.up.ask_early(&mut self.client, &self.task);
         // what is kept there is news to a gateway that has never had anything from there
         let last = if is_new && !resumed { 0 } else { options::NO_LAST };
         for filter in self.task.rules.down_filters(self.task.lane) {

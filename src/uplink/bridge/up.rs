@@ -33,6 +33,7 @@ pub(super) enum Asked {
     Frame(TopicId),
     Row(Box<str>),
     Again(Box<str>),
+    Early(Box<str>),
 }
 
 pub(super) struct Known {
@@ -49,6 +50,8 @@ pub(super) struct Up {
     pub(super) rows: HashMap<Box<str>, Known>,
     /// of gaps that are told again, by their names there
     again: HashMap<Box<str>, Route>,
+    /// of topics that rules name, by their names there
+    early: HashMap<Box<str>, Route>,
     input: Vec<u8>,
     /// Before it all is done with: 0 <= done <= seen <= input.len()
     done: usize,
@@ -82,6 +85,7 @@ impl Up {
             opening: HashMap::new(),
             rows: HashMap::new(),
             again: HashMap::new(),
+            early: HashMap::new(),
             input: Vec::new(),
             done: 0,
             seen: 0,
@@ -179,6 +183,7 @@ impl Up {
             Asked::Frame(topic) => self.topics.get_mut(&topic)?,
             Asked::Row(name) => self.rows.get_mut(&name)?,
             Asked::Again(name) => return Some((self.again.get_mut(&name)?, name)),
+            Asked::Early(name) => return Some((self.early.get_mut(&name)?, name)),
         };
         Some((&mut known.route, known.name.clone()))
     }
@@ -190,6 +195,21 @@ impl Up {
                 let request = client.open_topic(topic, None, None);
                 self.opening.insert(request, Asked::Again(topic.into()));
                 self.again.insert(topic.into(), Route::Opening);
+            }
+        }
+    }
+
+    /// Asks for the topics that rules name, before there is a message: an alarm does not wait for a round
+    /// trip on a slow line.
+    pub(super) fn ask_early(&mut self, client: &mut Client, task: &Task) {
+        for filter in task.rules.up_filters(task.lane) {
+            let topic = filter.as_filter().as_topic();
+            let Some(carried) = topic.and_then(|topic| task.rules.up(topic)) else { continue };
+            let name = carried.name.into_boxed_str();
+            if carried.rule.lane == task.lane && !self.early.contains_key(&name) {
+                let request = client.open_topic(&name, None, task.tier());
+                self.opening.insert(request, Asked::Early(name.clone()));
+                self.early.insert(name, Route::Opening);
             }
         }
     }
@@ -286,11 +306,16 @@ impl Up {
             Some(carried) if Topic::parse(&carried.name).is_err() => {
                 (Route::Refused, carried.name.into_boxed_str())
             }
-            Some(carried) => {
-                let request = client.open_topic(&carried.name, schema, task.tier());
-                self.opening.insert(request, Asked::Frame(id));
-                (Route::Opening, carried.name.into_boxed_str())
-            }
+            Some(carried) => match self.early.get(&*carried.name) {
+                Some(&Route::Open(early)) if schema.is_none() => {
+                    (Route::Open(early), carried.name.into_boxed_str())
+                }
+                _ => {
+                    let request = client.open_topic(&carried.name, schema, task.tier());
+                    self.opening.insert(request, Asked::Frame(id));
+                    (Route::Opening, carried.name.into_boxed_str())
+                }
+            },
         };
         self.topics.insert(id, Known { route, name, schema: schema.map(Box::from) });
     }

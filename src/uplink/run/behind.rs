@@ -19,7 +19,7 @@ impl Run<'_> {
     pub(super) fn drain(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, Why> {
         let Some(mut drain) = self.drain.take() else { return Ok(false) };
         let done = self.drain_with(&mut drain, now, cx);
-        if !(drain.is_over() && !self.bridge.is_draining()) {
+        if !drain.is_over() || self.bridge.is_draining() {
             self.drain = Some(drain);
         }
         done

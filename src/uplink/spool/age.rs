@@ -46,7 +46,7 @@ impl Ages {
         // a clock that steps ahead makes nothing old
         let (Some(here), Some(offset)) = (work.memory.least_offset, offset) else { return Ok(now) };
         let unix = now.saturating_add_signed(here);
-        let since = unix.saturating_sub_signed(at.saturating_add(offset));
+        let since = unix.saturating_add_signed(at.saturating_add(offset).saturating_neg());
         Ok(since.max(now))
     }
 

@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// Gives a run that is in its publisher's count to its readers, and to members with a mark.
-    #[inline]
+    #[inline(always)]
     pub(super) fn publish_taken(&mut self, now: Now, from: u32, run: &Run<'_>, flags: DataFlags) {
         if run.is_counted && !self.members.is_empty() {
             self.note_before_run();
@@ -497,9 +497,22 @@ impl Peer {
 /// How far the frames with the first one's type, flags and topic reach, and how many they are.
 /// `prefix` is the length of the topic id.
 fn measure_run(bytes: &[u8], first: Head, prefix: usize, payload: usize) -> (usize, u32) {
-    let id = bytes.get(first.head..first.head + prefix).unwrap_or_default();
-    let (mut length, mut messages) = (first.total(), 1);
-    while let Some(rest) = bytes.get(length..).filter(|rest| rest.first() == Some(&first.first)) {
+    if bytes.len() <= first.total() {
+        return (first.total(), 1);
+    }
+    let start = bytes.get(..first.head + prefix).unwrap_or_default();
+    let id = start.get(first.head..).unwrap_or_default();
+    let (total, mut length, mut messages) = (first.total(), first.total(), 1);
+    while let Some(rest) = bytes.get(length..) {
+        // most frames of a run are of one length
+        if rest.len() >= total && rest.starts_with(start) {
+            length += total;
+            messages += 1;
+            continue;
+        }
+        if rest.first() != Some(&first.first) {
+            break;
+        }
         let Ok(Some((head, body))) = frame::split(rest, payload.saturating_add(prefix)) else {
             break;
         };
@@ -525,7 +538,7 @@ fn whole_frames(bytes: &[u8]) -> (usize, u32) {
 }
 
 /// The last frame of a run, and whether it has a payload.
-pub(super) fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
+fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     let mut rest = run.bytes;
     for _ in 1..run.messages {
         let head = frame::head(rest, rest.len()).ok()??;

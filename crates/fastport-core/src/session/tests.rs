@@ -2125,6 +2125,36 @@ fn the_daemons_own_parts_are_waited_for_and_not_limited() {
 }
 
 #[test]
+fn what_is_not_counted_does_not_wait_for_an_own_part_that_is_away() {
+    let mut rig = Rig::new(limits());
+    let publisher = rig.attach(lingering(1));
+    let id = rig.open(publisher, "a");
+    let lane = rig.attach(own(9, "alarm"));
+    rig.subscribe(lane, "a");
+    let now = rig.now().mono;
+    rig.session.detach(now, lane);
+    rig.give_all(publisher, &[plain(id, &[1]), plain(id, &[2]), counted(id, &[3])].concat());
+    assert_eq!(rig.dropped(GapCause::LinkLost), 2);
+    let back = rig.session.attach(rig.now(), own(9, "alarm")).expect("room");
+    let seen = rig.take_until_drained(back);
+    assert_eq!(gaps(&seen), 2);
+    assert!(seen.contains(&Seen::Data(id.get(), vec![3])), "{seen:?}");
+}
+
+#[test]
+fn an_own_part_opens_a_topic_at_once_and_looks_at_its_marks() {
+    let (mut rig, member, publisher, id) = with_member(Tier::Central);
+    let opened = rig.session.open_on(member, "down", None).expect("allowed");
+    rig.give_all(member, &counted(opened, &[1]));
+    assert_eq!(rig.session.open_on(member, "a+b", None), Err(ErrorCode::BadTopic));
+    rig.give_all(publisher, &counted(id, &[1]));
+    rig.take(member);
+    assert_eq!(rig.session.marks(member, 1).len(), 1);
+    assert_eq!(rig.session.marks(member, 1), rig.session.take_marks(member, 1));
+    assert_eq!(rig.session.marks(member, 1), []);
+}
+
+#[test]
 fn a_note_is_found_again() {
     let mut rig = Rig::new(limits());
     let lane = rig.attach(own(9, "bulk"));

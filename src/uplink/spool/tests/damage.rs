@@ -180,7 +180,8 @@ fn a_folder_that_is_not_there_is_the_machines_fault() {
 
 #[test]
 fn spools_of_earlier_versions_are_opened_with_what_they_hold() {
-    for example in [include_str!("../schema/001.example.sql")] {
+    assert_eq!(EXAMPLES.len(), database::SCHEMA.len(), "each version has its example");
+    for example in EXAMPLES {
         let place = Place::new();
         rusqlite::Connection::open(place.path()).unwrap().execute_batch(example).unwrap();
         let mut spool = place.open();
@@ -196,6 +197,9 @@ fn spools_of_earlier_versions_are_opened_with_what_they_hold() {
         assert_eq!((confirmed[0].publisher.name.as_str(), confirmed[0].count), ("7", 4));
     }
 }
+
+/// What a spool of each version held, in its words.
+const EXAMPLES: &[&str] = &[include_str!("../schema/001.example.sql")];
 
 /// How [`spools_of_earlier_versions_are_opened_with_what_they_hold`] got its example:
 /// `FASTPORT_EXAMPLE=file cargo test --lib make_example -- --ignored`, then `sqlite3 file .dump`.

@@ -156,10 +156,9 @@ impl World {
             safe_held: Default::default(),
             syncs: 0,
         };
-        for lane in 0..3 {
-            world.lanes[lane].epoch = 1;
-            let now = at(0);
-            world.spool().restart(now, LANES[lane], 1).unwrap();
+        for (of_lane, lane) in world.lanes.iter_mut().zip(LANES) {
+            of_lane.epoch = 1;
+            world.spool.as_mut().unwrap().restart(at(0), lane, 1).unwrap();
         }
         world.note_safe();
         world

@@ -255,6 +255,7 @@ impl Session {
     // messages
 
     /// Publishes a run and records it; apart from where sessions without a journal publish. It is in the count of `from`, if that `counts`.
+    #[cold]
     #[inline(never)]
     pub(super) fn publish_recorded(
         &mut self,
