@@ -1,6 +1,7 @@
 //! A machine's clock that a test sets: libfaketime between the daemon and the C library. Timers see the
 //! real monotonic clock, as they do when somebody sets a real machine's clock.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(clippy::print_stdout, reason = "what is left out is said")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -274,6 +274,8 @@ impl Work<'_> {
     fn note_clock(&mut self) -> rusqlite::Result<()> {
         let Some(unix) = self.now.unix_ms else { return Ok(()) };
         let offset = unix.cast_signed().saturating_sub(self.now.boot_ms.cast_signed());
+        let least = self.memory.least_offset.map_or(offset, |least| least.min(offset));
+        self.memory.least_offset = Some(least);
         let is_known = |known: i64| known.abs_diff(offset) < CLOCK_STEP_MS;
         if !self.memory.offset.is_some_and(is_known) {
             names::set_boot_offset(self.sql, self.boot, offset)?;

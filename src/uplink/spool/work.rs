@@ -29,6 +29,8 @@ pub(super) struct Memory {
     pub(super) lanes: [LaneMemory; LANES.len()],
     /// the offset of this boot is stored
     pub(super) offset: Option<i64>,
+    /// the earliest that this boot can have been, by all that the clock showed so far
+    pub(super) least_offset: Option<i64>,
     /// names in the file after those without use were removed
     pub(super) names_used: u64,
     /// rows were dropped, and a loss of power could bring them back

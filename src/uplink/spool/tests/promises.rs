@@ -39,6 +39,31 @@ fn what_the_local_outbox_gave_is_noted_with_the_batch() {
 }
 
 #[test]
+fn a_step_of_the_clock_drops_nothing_and_keeps_nothing_for_longer() {
+    const TEN_YEARS: u64 = 315_576_000_000;
+    let place = Place::new();
+    let hour = Duration::from_secs(3600);
+    let mut spool = place.open();
+    append(&mut spool, Lane::Normal, &[Made { max_age: hour, ..made("a", b"1", DropOldest) }]);
+    drop(spool);
+    // the machine was started again, ten minutes later
+    let in_boot_2 = |boot_ms: u64, beyond: u64| Moment {
+        boot_ms,
+        unix_ms: Some(UNIX + 600_000 + boot_ms + beyond),
+    };
+    let start = in_boot_2(1000, 0);
+    let opened = Spool::open(&place.path(), place.limits.clone(), "boot-2", start);
+    let (mut spool, _) = opened.unwrap();
+    spool.expire(start).unwrap();
+    for boot_ms in [60_000, 120_000] {
+        spool.expire(in_boot_2(boot_ms, TEN_YEARS)).unwrap();
+        assert_eq!(spool.counts(in_boot_2(boot_ms, TEN_YEARS), Lane::Normal).unwrap().held, 1);
+    }
+    spool.expire(in_boot_2(3_200_000, TEN_YEARS)).unwrap();
+    assert_eq!(spool.counts(in_boot_2(3_200_000, 0), Lane::Normal).unwrap().held, 0);
+}
+
+#[test]
 fn when_full_the_oldest_make_room_and_a_gap_is_in_their_place() {
     let place = Place::with_disk(Limits::LEAST_DISK);
     let mut spool = place.open();

@@ -102,7 +102,7 @@ fn what_came_before_the_clock_was_set_has_its_time_once_it_is() {
     rig.pass(3000);
     let reader = rig.attach(with_times(2));
     let history = control::History { topic: "a", ..Default::default() };
-    assert_eq!(timed(&rig.history(reader, history.clone())), [(1, None)]);
+    assert_eq!(timed(&rig.history(reader, history)), [(1, None)]);
     rig.day = Some(DAY);
     assert_eq!(timed(&rig.history(reader, history)), [(1, Some(DAY + first))]);
     rig.pass(60_000);
