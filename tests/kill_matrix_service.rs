@@ -1,5 +1,10 @@
 //! The kill matrix with a gateway that systemd runs, whose journal is in memory that systemd holds: the
 //! same promises, and not a byte on flash.
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what a test relies on and does not get fails it; what it found is shown"
+)]
 
 #[path = "support/access.rs"]
 mod access;

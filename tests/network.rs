@@ -1,5 +1,10 @@
 //! The uplink over a network that misbehaves: dead links are found in time, slow ones are left alone,
 //! what comes back is used at once, and nothing is lost on the way.
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what a test relies on and does not get fails it; what it found is shown"
+)]
 
 #[path = "support/namespaces.rs"]
 mod namespaces;

@@ -1,6 +1,11 @@
 //! A long outage: messages arrive faster than they could ever be kept, until memory and disk are full
 //! for long. The gateway stays within its memory, serves its local peers as before, says little, and
 //! accounts for every message.
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what a test relies on and does not get fails it; what it found is shown"
+)]
 
 #[path = "support/access.rs"]
 mod access;

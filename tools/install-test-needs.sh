@@ -3,6 +3,7 @@
 #
 #   a C compiler and linker      for ring, and for every Rust program
 #   libsystemd-dev, pkg-config   the feature `systemd` links libsystemd
+#   iproute2                     network namespaces with wires that misbehave
 #   strace                       records what the spool writes, for tests of a loss of power
 #   systemd, systemd-container   the units are checked, and the daemon runs under a real systemd
 #   libfaketime                  the daemon on a machine whose clock is wrong, or set meanwhile
@@ -26,6 +27,7 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 [ -x /lib/systemd/systemd ] || missing+=(systemd systemd-sysv)
 command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 compgen -G "/usr/lib/*/faketime/libfaketimeMT.so.1" >/dev/null || missing+=(libfaketime)
+command -v ip >/dev/null || missing+=(iproute2)
 command -v strace >/dev/null || missing+=(strace)
 command -v python3 >/dev/null || missing+=(python3)
 # Debian splits venv off python3; ensurepip is the part that is left out

@@ -1,7 +1,11 @@
 //! What the kill matrices share: devices at a gateway publish counted messages, commands flow down to
 //! them, and gateway and central instance are killed meanwhile.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
-#![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what a test relies on and does not get fails it; what it found is shown"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
