@@ -542,23 +542,31 @@ async fn what_waits_on_disk_arrives_once_and_in_order_whoever_is_killed_meanwhil
     };
     let last = timeout(DEADLINE * 2, publisher).await.expect("in time").expect("no panic");
     let mut central = site.start_central();
+    let mut logs = Vec::new();
     for round in 0..8 {
         tokio::time::sleep(Duration::from_millis(40 * (round % 4) + 30)).await;
         tokio::task::block_in_place(|| {
             let victim = if round % 3 == 2 { &mut central } else { &mut gateway };
             victim.signal("KILL");
             victim.wait();
+            logs.push(format!("-- {round}\n{}", victim.log()));
             match round % 3 {
                 2 => central = site.start_central(),
                 _ => gateway = site.start_gateway(),
             }
         });
     }
-    let held = timeout(DEADLINE * 2, device.wait(last, Tier::Central)).await;
+    let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
+    if held.is_err() {
+        let (figures, log) = (device.status().await, gateway.log());
+        panic!("not all is there: {figures:?}\n{log}\n{} stored", stored(&site.store()).len());
+    }
     held.expect("in time").expect("held there");
+    logs.push(format!("-- at the end\n{}", gateway.log()));
     drop((gateway, central));
     let expected: Vec<u32> = (0..MANY).collect();
     let stored = stored(&site.store());
     let differs = stored.iter().zip(&expected).position(|(stored, expected)| stored != expected);
-    assert_eq!((stored.len(), differs), (expected.len(), None));
+    let logs = logs.join("\n");
+    assert_eq!((stored.len(), differs), (expected.len(), None), "{logs}");
 }

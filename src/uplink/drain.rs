@@ -33,6 +33,7 @@ pub(super) struct Drain {
     last_gap: Option<u64>,
     /// Bytes of the link that have to have arrived for that.
     mark: Option<u64>,
+    has_rested: bool,
     /// What the local session has goes behind the rows.
     pub(super) filler: Option<Filler>,
     job: Option<Job>,
@@ -50,6 +51,7 @@ enum Done {
     Appended(u64, Result<Appended, SpoolError>),
     Refused(Result<(Cursor, Vec<Confirmed>), SpoolError>),
     Forgotten(Result<(), SpoolError>),
+    Rested(Result<(), SpoolError>),
 }
 
 /// What came of a piece of work.
@@ -85,6 +87,7 @@ impl Drain {
             acked: head,
             last_gap: None,
             mark: None,
+            has_rested: false,
             filler: None,
             job: None,
             log: DiskLog::default(),
@@ -110,7 +113,9 @@ impl Drain {
 
     /// Whether the central instance has all rows, and the store knows.
     pub(super) fn is_over(&self) -> bool {
-        self.last_gap.is_none() && self.is_sent().is_some_and(|end| self.acked >= end)
+        self.has_rested
+            && self.last_gap.is_none()
+            && self.is_sent().is_some_and(|end| self.acked >= end)
     }
 
     /// Whether a piece of work is with the disk.
@@ -132,7 +137,8 @@ impl Drain {
         let there = held.min(self.end);
         if there > self.acked {
             self.job = Some(Box::pin(async move {
-                let done = store.run(move |spool, now| spool.acknowledge(now, lane, there)).await;
+                let done =
+                    store.run(move |spool, now| spool.acknowledge_first(now, lane, there)).await;
                 Done::Acknowledged(there, done)
             }));
         } else if let Some(through) = self.last_gap.filter(|_| is_live && there >= self.end) {
@@ -142,6 +148,15 @@ impl Drain {
             self.job = Some(Box::pin(async move {
                 let done = store.run(move |spool, now| spool.forget_gaps(now, lane, through));
                 Done::Forgotten(done.await)
+            }));
+        } else if is_live && there >= self.end && !self.has_rested {
+            // the publishers are told
+            self.job = Some(Box::pin(async move {
+                let done = store.run(|spool, now| {
+                    spool.rest(now);
+                    Ok(())
+                });
+                Done::Rested(done.await)
             }));
         } else if !self.is_all_read && self.rows.len() < FEW && !is_live {
             self.job = Some(Box::pin(async move { Done::Read(store.read(lane, cursor).await) }));
@@ -206,6 +221,11 @@ impl Drain {
                 }
                 self.rows.extend(rows);
                 News::Rows
+            }
+            Done::Rested(done) => {
+                self.log.note(self.lane, &done);
+                self.has_rested = true;
+                News::Confirmed(Vec::new())
             }
             Done::Forgotten(done) => {
                 self.log.note(self.lane, &done);

@@ -198,6 +198,7 @@ impl Uplink {
             relays: true,
             renews: false,
             returns_failed: 0,
+            astray: 0,
             told: None,
             store,
             maybe_sent,
@@ -230,6 +231,8 @@ pub(super) struct Carrier<'a> {
     renews: bool,
     /// returns to the favourite that came to nothing
     returns_failed: u32,
+    /// links in a row on which a frame would have had another count
+    astray: u32,
     /// the failure that people were told of last, until there is a link
     told: Option<(Failure, Instant)>,
     pub(super) store: Option<Arc<Store>>,
@@ -250,6 +253,9 @@ impl Carrier<'_> {
             let (failure, cause) = self.judge(&why);
             self.report(&why, failure, held);
             self.retry.note_link(held.unwrap_or_default());
+            if !matches!(why, Why::Astray { .. }) {
+                self.astray = 0;
+            }
             let wait = self.choose_next(&why, cause, held.is_some());
             self.show(LinkState::Waiting);
             tokio::select! {

@@ -40,6 +40,8 @@ pub(super) enum Why {
     OtherState,
     /// It stores nothing.
     NoStore,
+    /// A frame would have had another count than it should.
+    Astray { expected: u64, counted: u64 },
     /// The local session has no place for the lane.
     Here(&'static str),
     /// A better central instance is there.
@@ -56,6 +58,7 @@ impl From<Ended> for Why {
             Ended::Fault(fault) => Self::Connect(ConnectError::Fault(fault)),
             Ended::OtherState => Self::OtherState,
             Ended::NoStore => Self::NoStore,
+            Ended::Astray { expected, counted } => Self::Astray { expected, counted },
         }
     }
 }

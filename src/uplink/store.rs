@@ -157,7 +157,7 @@ impl Store {
                         let Some(last) = rows.last() else { break };
                         has = last.central_count;
                     }
-                    confirmed = spool.acknowledge(now, lane, count.min(has))?;
+                    confirmed = spool.acknowledge_first(now, lane, count.min(has))?;
                 }
             }
             Ok((spool.begin(now, lane)?, confirmed))

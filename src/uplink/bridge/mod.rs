@@ -84,6 +84,14 @@ pub(super) enum Ended {
     OtherState,
     /// It stores nothing.
     NoStore,
+    /// A frame would not have the count that it should: nothing of it was sent, and the next link
+    /// begins where this one was.
+    Astray {
+        /// The count that it should have.
+        expected: u64,
+        /// The one that it would have.
+        counted: u64,
+    },
 }
 
 /// What people should know.

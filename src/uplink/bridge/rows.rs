@@ -92,7 +92,9 @@ impl Up {
                     _ => None,
                 };
                 match client.publish_on(id, clock, *flags, payload) {
-                    Ok(count) if count != row.central_count => Err(Ended::OtherState),
+                    Ok(counted) if counted != row.central_count => {
+                        Err(Ended::Astray { expected: row.central_count, counted })
+                    }
                     Ok(_) => {
                         figures.messages_up.add(1);
                         figures.payload_up.add(payload.len() as u64);

@@ -356,7 +356,9 @@ impl Up {
         // a clock that was not set says nothing there
         let clock = self.clock.filter(|&ms| hand.task.relays && ms >= CLOCK_FLOOR_MS);
         match hand.client.publish_on(id, clock, flags, payload) {
-            Ok(count) if is_counted && count != there => Err(Ended::OtherState),
+            Ok(counted) if is_counted && counted != there => {
+                Err(Ended::Astray { expected: there, counted })
+            }
             Ok(_) => {
                 self.read = number;
                 hand.figures.messages_up.add(1);

@@ -21,6 +21,12 @@ impl Carrier<'_> {
                 self.renews = true;
                 (Failure::Refused, Cause::Trouble)
             }
+            Why::Astray { .. } => {
+                self.astray += 1;
+                // the counts of both sides are asked for again; a new epoch is the last way out
+                self.renews = self.astray >= MOST_ASTRAY;
+                (Failure::Here, Cause::Trouble)
+            }
             Why::NoStore => (Failure::Refused, Cause::Trouble),
             Why::Here(_) => (Failure::Here, Cause::Trouble),
             Why::Return | Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
@@ -116,6 +122,9 @@ fn describe(why: &Why) -> String {
         Why::Connect(error) => error.to_string(),
         Why::Silent(after) => format!("nothing came for {} s", after.as_secs_f32()),
         Why::OtherState => "it has another state of this lane; a new epoch begins".to_owned(),
+        Why::Astray { expected, counted } => {
+            format!("our bug: message {expected} of the lane would have been counted as {counted}")
+        }
         Why::NoStore => "it stores nothing (central.enabled there, or uplink.wait_for = \"taken\" \
                          here)"
             .to_owned(),
@@ -126,5 +135,7 @@ fn describe(why: &Why) -> String {
     }
 }
 
+/// So often in a row before a new epoch is begun.
+const MOST_ASTRAY: u32 = 3;
 /// Between lines in the log about other kinds of one outage.
 const QUIET: Duration = Duration::from_secs(60);

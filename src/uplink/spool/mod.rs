@@ -271,14 +271,28 @@ impl Spool {
         lane: Lane,
         count: u64,
     ) -> Result<Vec<Confirmed>, SpoolError> {
+        let confirmed = self.acknowledge_first(now, lane, count)?;
+        self.rest(now);
+        Ok(confirmed)
+    }
+
+    /// As [`Spool::acknowledge`], and whose messages these were is remembered until [`Spool::rest`]:
+    /// a caller that crashes before the publishers are told finds it in [`Spool::confirmed`].
+    ///
+    /// # Errors
+    /// As [`Spool::acknowledge`].
+    pub fn acknowledge_first(
+        &mut self,
+        now: Moment,
+        lane: Lane,
+        count: u64,
+    ) -> Result<Vec<Confirmed>, SpoolError> {
         let done = self.run(now, "remove what was sent", |work| {
             let done = work.acknowledge(lane, count)?;
             work.note_empty(lane)?;
             Ok(done)
         })?;
-        let confirmed = done.map_err(|most| SpoolError::BeyondSent { lane, count, most })?;
-        self.rest(now);
-        Ok(confirmed)
+        done.map_err(|most| SpoolError::BeyondSent { lane, count, most })
     }
 
     /// How far all publishers' messages are at the central instance: what [`Spool::acknowledge`] said,

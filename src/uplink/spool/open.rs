@@ -172,7 +172,7 @@ impl Spool {
 
     /// When all lanes are empty: what was large becomes small, and names are forgotten. What was asked
     /// for is done already, so a failure is only noted; what is wrong shows with the next work.
-    pub(super) fn rest(&mut self, now: Moment) {
+    pub fn rest(&mut self, now: Moment) {
         if let Err(error) = self.try_rest(now) {
             tracing::warn!(%error, "the empty spool stays as large as it is");
         }
