@@ -13,7 +13,8 @@ fn main() {
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|epoch| epoch.trim().parse().ok());
-    println!("cargo::rustc-env=BUILT_UNIX_SECONDS={}", epoch.unwrap_or_else(now));
+    // not FASTPORT_…: cargo hands it to what it runs, too, and the daemon would take it for a setting
+    println!("cargo::rustc-env=BUILT_AT={}", epoch.unwrap_or_else(now));
     println!("cargo::rerun-if-changed=tools/start-order.ld");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|it| it == value);
     // only for what is installed: a debug build has other functions, and is linked often

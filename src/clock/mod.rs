@@ -157,7 +157,7 @@ fn shown() -> Shown {
 
 /// When the program was built: the clocks of boards show no less once they are set.
 fn built_ms() -> u64 {
-    const BUILT: &str = env!("BUILT_UNIX_SECONDS");
+    const BUILT: &str = env!("BUILT_AT");
     // build.rs writes a number; without one any clock is believed that is no boot's
     let seconds = BUILT.parse::<u64>().unwrap_or(0);
     (seconds * 1000).saturating_sub(belief::SLACK_MS).max(fastport_core::time::CLOCK_FLOOR_MS)
