@@ -28,7 +28,7 @@ test: export FASTPORT_TEST_PYTHON := $(FASTPORT_TEST_PYTHON)
 test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
 	$(CARGO) test --workspace --locked
-	$(CARGO) test --locked --features systemd,faults --test systemd --test supervision
+	$(CARGO) test --locked --features systemd,faults --test systemd --test supervision --test kill_matrix_service
 	$(CARGO) test --locked --features sd-notify --test systemd
 	$(CARGO) test --manifest-path $(PEERS) --target-dir target --locked
 

@@ -1,4 +1,5 @@
-//! Lets the linker put the functions that a start of the daemon runs side by side.
+//! Says when the program was built (`SOURCE_DATE_EPOCH`, else now), which is what a board without a clock
+//! knows of the time; and lets the linker put the functions that a start of the daemon runs side by side.
 //!
 //! The kernel maps a program's text in pieces of 64 KiB around what is touched. Spread over all of
 //! the program the 300 KB that a start runs mapped nearly everything of it; side by side they map
@@ -6,7 +7,14 @@
 //! Their names hold for any version of the compiler that mangles names this way; with another the
 //! order is the linker's own, and nothing else changes.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 fn main() {
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|epoch| epoch.trim().parse().ok());
+    // not FASTPORT_…: cargo hands it to what it runs, too, and the daemon would take it for a setting
+    println!("cargo::rustc-env=BUILT_AT={}", epoch.unwrap_or_else(now));
     println!("cargo::rerun-if-changed=tools/start-order.ld");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|it| it == value);
     // only for what is installed: a debug build has other functions, and is linked often

@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 use self::journals::{HeldFiles, Journals};
 use self::listeners::Bound;
 use crate::board::Board;
+use crate::clock::{self, Clock, keep_floor};
 use crate::config::{self, Config, ConfigError};
 use crate::guard::{Credentials, Gate};
 use crate::hub::{Hub, Room, RoomError};
@@ -208,6 +209,12 @@ impl App {
             made_limits(&config),
             status,
         );
+        if let Some(folder) = &config.daemon.state {
+            know_floor(hub.clock(), folder);
+        }
+        if hub.clock().now().clock().is_none() {
+            warn!("the machine's clock is not set: messages get their times when it is");
+        }
         for session in &sessions {
             hub.open_room(session.name.as_str(), session_limits(&config, session))
                 .map_err(StartError::Session)?;
@@ -227,7 +234,7 @@ impl App {
             handshake_timeout: config.limits.handshake_timeout,
         };
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
-        let bind = |listen| listeners::bind(listen, &mut inherited);
+        let bind = |listen| listeners::bind(listen, &mut inherited, hub.clock());
         let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         inherited.report_unused();
         let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
@@ -293,6 +300,10 @@ impl App {
             faults::hold(&self.held);
             let hub = Arc::clone(&self.hub);
             tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
+        }
+        if let Some(folder) = self.started.daemon.state.clone() {
+            let clock = self.hub.clock().clone();
+            tasks.spawn(Part::Clock, move || keep_floor(clock.clone(), folder.clone()));
         }
         uplink::spawn(self.uplink.as_ref(), &mut tasks);
         if let Some(keeper) = &self.keeper {
@@ -374,6 +385,23 @@ impl App {
                 "links cut at the end of the grace period"
             );
         }
+        supervise::flush(FLUSH_TIMEOUT, self.flush()).await.unwrap_or_else(|| {
+            warn!("the disk was too slow: not all that waits is kept");
+        });
+        #[cfg(feature = "faults")]
+        supervise::flush(FLUSH_TIMEOUT, faults::flush()).await.unwrap_or_default();
+        info!("stopped");
+        if !is_sound {
+            return Err(Unsound);
+        }
+        if let Some(folder) = &self.traces {
+            traces::end(folder);
+        }
+        Ok(())
+    }
+
+    /// Brings to where it outlives the process what its parts still have in hand.
+    async fn flush(&self) {
         if let Some(uplink) = &self.uplink
             && !uplink.end(self.config.daemon.drain).await
         {
@@ -386,14 +414,9 @@ impl App {
             warn!("the last messages are not stored");
         }
         journals::sync_all(&self.hub).await;
-        info!("stopped");
-        if !is_sound {
-            return Err(Unsound);
+        if let Some(folder) = &self.started.daemon.state {
+            self.hub.clock().leave_floor(folder).await;
         }
-        if let Some(folder) = &self.traces {
-            traces::end(folder);
-        }
-        Ok(())
     }
 
     /// Answers the watchdog for the runtime, with every session's lock in hand once.
@@ -437,7 +460,7 @@ impl App {
         for change in &changes.live {
             info!(%change, "changed");
         }
-        listeners::reload(&mut self.bound, &new.config.listen);
+        listeners::reload(&mut self.bound, &new.config.listen, self.hub.clock());
         self.apply(new);
         self.hub.status().reloads.add(1);
         info!(changes = changes.live.len(), "configuration reloaded");
@@ -471,6 +494,17 @@ impl App {
         self.door.set_handshake_timeout(config.limits.handshake_timeout);
         self.hub.set_peers_max(config.limits.peers as usize);
         (self.config, self.sessions) = (config, names);
+    }
+}
+
+/// Has the clock know the day up to which an earlier life came.
+fn know_floor(clock: &Clock, folder: &Path) {
+    match clock::load_floor(folder) {
+        Ok(floor) => clock.note_floor(floor.unwrap_or(0)),
+        Err(error) => warn!(
+            folder = %folder.display(), %error,
+            "the day up to which the last life came cannot be read: the program's build holds"
+        ),
     }
 }
 
@@ -590,3 +624,5 @@ fn millis(duration: Duration) -> u64 {
 const FILES_BESIDE_PEERS: u64 = 64;
 /// A restart takes less.
 const RETRY_AFTER_RESTART_MS: u32 = 1000;
+/// For what is on its way to a disk when the daemon stops; longer than that it is broken.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);

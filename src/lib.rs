@@ -3,6 +3,7 @@
 pub mod app;
 pub mod arguments;
 pub mod board;
+pub mod clock;
 pub mod config;
 pub mod guard;
 pub mod hub;

@@ -107,7 +107,7 @@ pub struct Central {
     pub missing: Number,
     /// Batches committed.
     pub batches: Number,
-    /// When the last was, in milliseconds since 1970; 0: none was.
+    /// When the last was, in milliseconds since 1970; 0: none was, or the clock was not set.
     pub last_commit_ms: Number,
     /// Bytes that were read and are not committed yet.
     pub unstored_bytes: Number,

@@ -1,5 +1,10 @@
 //! The uplink over a network that misbehaves: dead links are found in time, slow ones are left alone,
 //! what comes back is used at once, and nothing is lost on the way.
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what a test relies on and does not get fails it; what it found is shown"
+)]
 
 #[path = "support/namespaces.rs"]
 mod namespaces;
@@ -131,6 +136,60 @@ async fn an_address_that_changes_is_left_behind() {
     scene.end(&mut site).await;
 }
 
+/// Messages that wait for the central instance.
+const BACKLOG: u64 = 100_000;
+/// Until the first of them, and until an alarm.
+const FRESH: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_overtakes_a_hundred_thousand_messages_on_a_slow_line() {
+    if !are_possible("fresh first") {
+        return;
+    }
+    let mut site = Site::new(FAR);
+    site.rules = "
+[[uplink.rule]]
+filter = \"alarm\"
+lane = \"alarm\"
+
+[[uplink.rule]]
+filter = \"n\"
+when_full = \"slow-publisher\"
+";
+    site.wires.tell(r#"{"ab":{"loss":1},"ba":{"loss":1}}"#);
+    site.start();
+    let mut scene = Scene::silent(&site).await;
+    let device = init(site.options("gateway")).await.expect("the gateway is there");
+    for number in 1..=BACKLOG {
+        device.emit_counted("n", number.to_string().as_bytes()).await.expect("published");
+    }
+    device.flush(Tier::Taken).await.expect("the gateway has all");
+    let reader = init(site.options("central")).await.expect("the central instance is there");
+    let mut alarms =
+        reader.subscribe("alarm", SubscribeOptions::default()).await.expect("it may be read");
+    site.wires.tell(r#"{"ab":{"rate_kbit":256},"ba":{"rate_kbit":256}}"#);
+    scene.wait_for_link(true, BACK).await;
+    let up = Instant::now();
+    scene.wait_for_held(1).await;
+    let first = up.elapsed();
+    // the line is busy by now
+    scene.wait_for_held(2_000).await;
+    let raised = Instant::now();
+    device.emit_counted("alarm", b"fire").await.expect("published");
+    let alarm = timeout(SETTLE, alarms.next()).await.expect("in time").expect("the reader goes on");
+    let overtook = raised.elapsed();
+    let waiting = usize::try_from(BACKLOG).expect("few") - scene.held();
+    println!(
+        "fresh first: draining after {first:?}, the alarm after {overtook:?}, {waiting} behind it"
+    );
+    assert!(matches!(alarm, Incoming::Message(_)), "{alarm:?}");
+    assert!(first < FRESH && overtook < FRESH, "{first:?}, {overtook:?}");
+    assert!(waiting > 0, "nothing was overtaken");
+    site.wires.tell("{}");
+    scene.wait_for_held(usize::try_from(BACKLOG).expect("few")).await;
+    assert_eq!(*scene.held.lock().expect("no panic"), (1..=BACKLOG).collect::<Vec<_>>());
+}
+
 /// Runs a device over a wire that is good, then as `fault` says, then good again.
 async fn suffer(name: &str, fault: Fault) {
     if !are_possible(name) {
@@ -167,6 +226,7 @@ struct Site {
     folder: tempfile::TempDir,
     wires: Namespaces,
     far_name: String,
+    rules: &'static str,
     daemons: Vec<Daemon>,
 }
 
@@ -180,16 +240,15 @@ impl Site {
             folder,
             wires: Namespaces::new(),
             far_name: far_name.to_owned(),
+            rules: "[[uplink.rule]]\nwhen_full = \"slow-publisher\"",
             daemons: Vec::new(),
         }
     }
 
     fn start(&mut self) {
         let central = config("[[listen]]\nkind = \"tcp\"\naddress = \"0.0.0.0:7470\"", CENTRAL);
-        let uplink = format!(
-            "[uplink]\ncentral = [\"tcp://{}:7470\"]\n[[uplink.rule]]\nwhen_full = \"slow-publisher\"",
-            self.far_name
-        );
+        let (far, rules) = (&self.far_name, self.rules);
+        let uplink = format!("[uplink]\ncentral = [\"tcp://{far}:7470\"]\n{rules}");
         let gateway = config("", &uplink);
         let program = env!("CARGO_BIN_EXE_fastportd");
         for (name, text, command) in [
@@ -274,17 +333,23 @@ impl Scene {
     }
 
     async fn start(site: &Site) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let status = init(site.options("gateway")).await.expect("the gateway is there");
+        let mut scene = Self::silent(site).await;
         let client = init(site.options("gateway")).await.expect("the gateway is there");
+        scene.device.spawn(publish(client, scene.stop.subscribe()));
+        scene
+    }
+
+    /// Without a device.
+    async fn silent(site: &Site) -> Self {
+        let (stop, _) = watch::channel(false);
+        let status = init(site.options("gateway")).await.expect("the gateway is there");
         let reader = init(site.options("central")).await.expect("the central instance is there");
         let messages =
             reader.subscribe("n", SubscribeOptions::default()).await.expect("it may be read");
         let held = Arc::default();
-        let (mut device, mut reading) = (JoinSet::new(), JoinSet::new());
-        device.spawn(publish(client, stopped));
+        let mut reading = JoinSet::new();
         reading.spawn(read(reader, messages, Arc::clone(&held)));
-        Self { status, device, stop, held, _reader: reading }
+        Self { status, device: JoinSet::new(), stop, held, _reader: reading }
     }
 
     /// What the gateway says of its lane.

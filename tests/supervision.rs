@@ -229,6 +229,21 @@ if said 'did not end in order'; then echo 'taken for cut off'; fi
 }
 
 #[test]
+fn a_disk_that_is_slow_while_the_daemon_stops_is_waited_for() {
+    let config = format!("daemon = {{ drain = \"0s\" }}\n{CONFIG}");
+    // longer than the unit's limit, and than the daemon asks for at first
+    let script = r#"
+printf 'TimeoutStopSec=2s\nEnvironment=FAULT_FLUSH_SECONDS=8\n' >>/etc/systemd/system/fastportd.service.d/test.conf
+start
+systemctl stop fastportd
+echo "result: $(systemctl show -P Result fastportd)"
+journal | grep stopped
+"#;
+    let Some(text) = under_systemd("flush", &config, script) else { return };
+    assert!(text.contains("result: success\n") && text.contains("INFO stopped"), "{text}");
+}
+
+#[test]
 fn a_dead_network_is_no_hang() {
     let script = r#"
 start

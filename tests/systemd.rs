@@ -58,7 +58,7 @@ fn systemd_hears_of_ready_reload_and_stop() {
     assert_eq!(manager.hear(), "READY=1");
     daemon.signal("TERM");
     // the default of daemon.drain, and a margin
-    assert_eq!(manager.hear(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000");
+    assert_eq!(manager.hear(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000");
     assert_eq!(daemon.wait(), Some(0));
 }
 
@@ -66,7 +66,7 @@ fn systemd_hears_of_ready_reload_and_stop() {
 fn a_watchdog_is_fed_with_a_line_on_how_the_daemon_is() {
     let manager = Manager::new();
     let daemon = manager.start(&[("WATCHDOG_USEC", "500000")]);
-    let mut heard = vec![manager.hear(), manager.hear()];
+    let mut heard = [manager.hear(), manager.hear()];
     // the first is fed before or after READY
     heard.sort();
     assert_eq!(heard[0], "READY=1");

@@ -3,7 +3,10 @@
 #
 #   a C compiler and linker      for ring, and for every Rust program
 #   libsystemd-dev, pkg-config   the feature `systemd` links libsystemd
+#   iproute2                     network namespaces with wires that misbehave
+#   strace                       records what the spool writes, for tests of a loss of power
 #   systemd, systemd-container   the units are checked, and the daemon runs under a real systemd
+#   libfaketime                  the daemon on a machine whose clock is wrong, or set meanwhile
 #   python3 with venv            the WebSocket tests talk to the daemon with a client that we did not
 #                                write: the Python package `websockets`, in a venv of this checkout,
 #                                target/test-venv
@@ -23,6 +26,9 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 [ -e /usr/include/systemd/sd-daemon.h ] || missing+=(libsystemd-dev)
 [ -x /lib/systemd/systemd ] || missing+=(systemd systemd-sysv)
 command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+compgen -G "/usr/lib/*/faketime/libfaketimeMT.so.1" >/dev/null || missing+=(libfaketime)
+command -v ip >/dev/null || missing+=(iproute2)
+command -v strace >/dev/null || missing+=(strace)
 command -v python3 >/dev/null || missing+=(python3)
 # Debian splits venv off python3; ensurepip is the part that is left out
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -60,6 +60,12 @@ pub(super) fn hold(store: &Store) {
     info!(runs = lines.lines().count(), "in the held file");
 }
 
+/// A disk that takes its time when the daemon stops: as many seconds as the environment says.
+pub(super) async fn flush() {
+    let seconds = std::env::var("FAULT_FLUSH_SECONDS").ok().and_then(|text| text.parse().ok());
+    tokio::time::sleep(Duration::from_secs(seconds.unwrap_or(0))).await;
+}
+
 fn spin() -> ! {
     loop {
         std::hint::spin_loop();

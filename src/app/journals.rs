@@ -118,7 +118,7 @@ fn read(
     opened: &mut Opened,
     rights: &mut dyn FnMut(&str) -> Option<Arc<Rights>>,
 ) -> (Restored, Option<Found>) {
-    room.restore(rights, |apply| opened.read(apply))
+    room.restore(opened.is_of_this_boot(), rights, |apply| opened.read(apply))
 }
 
 /// Before the process ends: what is acknowledged is to survive a loss of power, too.

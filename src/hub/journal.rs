@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::Room;
 use super::room::Inner;
+use crate::supervise::turn::{self, Part};
 
 /// Gives out a snapshot piece by piece.
 pub type Pieces<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + 'a;
@@ -64,9 +65,10 @@ pub(super) struct Journal {
 
 impl Room {
     /// Makes the session what it was by its journal. `read` gives the journal's records, some at a
-    /// time, to what it is given.
+    /// time, to what it is given; `is_of_this_boot`: they were written since the machine was started.
     pub fn restore<T>(
         &self,
+        is_of_this_boot: bool,
         rights: &mut FindRights<'_>,
         read: impl FnOnce(&mut Apply<'_>) -> T,
     ) -> (Restored, T) {
@@ -74,6 +76,9 @@ impl Room {
         let mut inner = self.lock();
         let mut find = |identity: &str| rights(identity);
         let mut restoring = Restoring::new(&mut inner.session, now, &mut find);
+        if !is_of_this_boot {
+            restoring.note_other_boot();
+        }
         let done = read(&mut |records| restoring.apply(records));
         let restored = restoring.finish();
         self.settle(&mut inner, None);
@@ -154,7 +159,8 @@ impl Room {
             }
             return;
         }
-        match journal.sink.write(records) {
+        // the disk may take its time, and that is no hang
+        match turn::run(Part::Disk, || journal.sink.write(records)) {
             Ok(()) => {
                 self.status().journal_bytes.add(records.len() as u64);
                 session.clear_journal();
@@ -173,12 +179,13 @@ impl Room {
     fn rewrite_journal(&self, inner: &mut Inner) -> bool {
         let Inner { session, journal: Some(journal), .. } = inner else { return false };
         let mut bytes = 0;
-        let rewritten = journal.sink.rewrite(&mut |write| {
+        let mut snapshot = |write: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
             session.snapshot(|records| {
                 bytes += records.len() as u64;
                 write(records)
             })
-        });
+        };
+        let rewritten = turn::run(Part::Disk, || journal.sink.rewrite(&mut snapshot));
         match rewritten {
             Ok(()) => {
                 self.status().journal_bytes.add(bytes);
@@ -222,7 +229,8 @@ impl Room {
         journal.retry_at = Some(now.after(RETRY_MS));
         if journal.has_holes {
             self.rewrite_journal(&mut inner);
-        } else if let Err(error) = journal.sink.write(session.journaled()) {
+        } else if let Err(error) = turn::run(Part::Disk, || journal.sink.write(session.journaled()))
+        {
             tracing::debug!(session = self.name(), %error, "journal still not written");
             self.status().journal_errors.add(1);
         } else {

@@ -10,19 +10,18 @@ mod seat;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastport_core::budget::Budget;
 use fastport_core::handshake::Refusal;
 use fastport_core::rights::Rights;
 use fastport_core::session::{Admission, AttachError, Limits};
-use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ByeReason, ErrorCode};
 use tokio::sync::mpsc;
 
 pub use self::journal::{Apply, FindRights, JournalSink, Pieces, Syncing};
 pub use self::room::Room;
 pub use self::seat::{Seat, Taken};
+use crate::clock::Clock;
 use crate::status::Status;
 
 /// All sessions of the daemon.
@@ -48,39 +47,6 @@ pub struct Hub {
 struct MadeLimits {
     rooms: usize,
     limits: Limits,
-}
-
-/// The clocks that core is told of.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: std::time::Instant,
-}
-
-impl Clock {
-    /// A clock whose monotonic zero is now.
-    #[must_use]
-    pub fn start() -> Self {
-        Self { start: std::time::Instant::now() }
-    }
-
-    /// What the clocks show.
-    #[must_use]
-    pub fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.mono(), unix_ms: millis(unix) }
-    }
-
-    /// What the monotonic clock shows.
-    #[must_use]
-    pub fn mono(&self) -> Instant {
-        Instant::from_millis(millis(self.start.elapsed()))
-    }
-
-    /// The runtime's name for a time of this clock.
-    #[must_use]
-    pub fn at(&self, instant: Instant) -> tokio::time::Instant {
-        (self.start + Duration::from_millis(instant.as_millis())).into()
-    }
 }
 
 /// A part of the daemon that has figures to show.
@@ -133,8 +99,8 @@ impl Hub {
 
     /// The clock that all sessions are told of.
     #[must_use]
-    pub fn clock(&self) -> Clock {
-        self.clock
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The memory budget of all sessions.
@@ -161,7 +127,7 @@ impl Hub {
         // it sends no more than fit; a full channel means that nobody runs the timers
         let place = self.opened.try_reserve().map_err(|_| RoomError::TooMany)?;
         let budget = Arc::new(Budget::part_of(Arc::clone(&self.budget)));
-        let room = Room::new(name, limits, budget, self.clock, Arc::clone(&self.status));
+        let room = Room::new(name, limits, budget, self.clock.clone(), Arc::clone(&self.status));
         rooms.insert(name.into(), Arc::clone(&room));
         place.send(Arc::clone(&room));
         Ok(room)
@@ -309,10 +275,6 @@ impl Hub {
     fn rooms(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<Room>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Sessions that wait for their timer to be run.

@@ -15,8 +15,8 @@ use fastport_wire::frame::{DataFlags, GapCause};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::Clock;
 use super::journal::Journal;
+use crate::clock::Clock;
 use crate::status::Status;
 
 /// A session.
@@ -317,6 +317,7 @@ impl Room {
             "delivered": ledger.delivered,
             "queued": ledger.queued(),
             "dropped": dropped,
+            "journal_failing": self.lock().session.is_frozen(),
         })
     }
 }

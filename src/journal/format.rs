@@ -16,6 +16,8 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use fastport_core::session::BadRecord;
 use rustix::io::Errno;
 
+use crate::clock;
+
 /// What was found in a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
@@ -110,6 +112,13 @@ fn write_both(file: &File, at: u64, head: &[u8], body: &[u8]) -> io::Result<()> 
     file.write_all_at(body.get(of_body..).unwrap_or_default(), at)
 }
 
+/// Whether a journal was begun since the machine was started; not, where it has no head.
+pub(super) fn is_of_this_boot(file: &File) -> bool {
+    let mut head = [0; HEAD];
+    let is_read = file.read_exact_at(&mut head, 0).is_ok();
+    is_read && parse_head(&head).is_some_and(|(_, boot)| boot == boot_id())
+}
+
 /// Reads a journal, giving each piece's body to `apply`.
 pub(super) fn read(file: &File, apply: &mut dyn FnMut(&[u8]) -> Result<(), BadRecord>) -> Found {
     let mut found = Found { bytes: 0, is_of_this_boot: false, damage: Some(Damage::Head) };
@@ -184,7 +193,7 @@ fn checksum(length: u32, body: &[u8]) -> u32 {
 
 /// What the kernel calls this start of the machine; zeros: it does not say.
 fn boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let text = clock::boot_id();
     let mut digits = text.bytes().filter_map(|byte| char::from(byte).to_digit(16));
     std::array::from_fn(|_| {
         let mut digit = || digits.next().and_then(|digit| u8::try_from(digit).ok()).unwrap_or(0);

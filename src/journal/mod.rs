@@ -90,6 +90,12 @@ pub fn open(place: &Place, session: &str, least: u64) -> io::Result<Opened> {
 }
 
 impl Opened {
+    /// Whether the old journal, if there is one, was written since the machine was started.
+    #[must_use]
+    pub fn is_of_this_boot(&self) -> bool {
+        self.old.as_ref().is_none_or(format::is_of_this_boot)
+    }
+
     /// Reads the old journal, if there is one, piece by piece, up to its end or to the first damage.
     /// One that is damaged is set aside.
     pub fn read(&mut self, mut apply: impl FnMut(&[u8]) -> Result<(), BadRecord>) -> Option<Found> {

@@ -7,15 +7,17 @@ use std::{fmt, fs, io};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
 use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::door::{Door, Permit};
+use crate::clock::Clock;
 use crate::config::{ClientAuth, Tls};
 use crate::guard::{Certificate, Origin};
 
@@ -49,6 +51,7 @@ impl std::error::Error for TlsError {}
 #[derive(Debug)]
 pub struct TlsSource {
     files: Tls,
+    clock: Clock,
     state: Mutex<State>,
 }
 
@@ -63,14 +66,14 @@ struct State {
 type Stamp = Vec<Option<SystemTime>>;
 
 impl TlsSource {
-    /// Reads the files.
+    /// Reads the files. Peers' certificates are judged by that clock.
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn load(files: Tls) -> Result<Self, TlsError> {
-        let (config, stamp) = read(&files)?;
+    pub fn load(files: Tls, clock: Clock) -> Result<Self, TlsError> {
+        let (config, stamp) = read(&files, &clock)?;
         let state = State { config, stamp, looked: Instant::now() };
-        Ok(Self { files, state: Mutex::new(state) })
+        Ok(Self { files, clock, state: Mutex::new(state) })
     }
 
     /// The files.
@@ -84,7 +87,7 @@ impl TlsSource {
     /// # Errors
     /// [`TlsError`]; what was read before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let (config, stamp) = read(&self.files)?;
+        let (config, stamp) = read(&self.files, &self.clock)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State { config, stamp, looked: Instant::now() };
         Ok(())
@@ -150,14 +153,15 @@ pub(super) async fn accept(
     Some((io, origin))
 }
 
-fn read(files: &Tls) -> Result<(Arc<ServerConfig>, Stamp), TlsError> {
+fn read(files: &Tls, clock: &Clock) -> Result<(Arc<ServerConfig>, Stamp), TlsError> {
     // taken before reading: a change in between is seen as one
     let stamp = stamp(files);
     let chain = certificates(&files.certificate)?;
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad_pem(&files.key, &error))?;
     let provider = Arc::new(provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let time = Arc::new(JudgedAt(clock.clone()));
+    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Config)?;
     let builder = match client_ca(files) {
@@ -180,6 +184,15 @@ fn read(files: &Tls) -> Result<(Arc<ServerConfig>, Stamp), TlsError> {
     // tickets let a board come back without a full handshake; one is enough
     config.send_tls13_tickets = 1;
     Ok((Arc::new(config), stamp))
+}
+
+#[derive(Debug)]
+struct JudgedAt(Clock);
+
+impl TimeProvider for JudgedAt {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(self.0.for_certificates()))
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fastport_core::time::{NOT_KNOWN, Now};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info};
 
+use super::lived::{Life, Lived};
 use super::seated::{READ_BYTES, Seated};
 use super::{Entry, Keep, Part, Store, StoreError};
 use crate::hub::Hub;
@@ -60,7 +62,7 @@ impl Keeper {
         options: Options,
         open: impl Fn() -> Result<Box<dyn Store>, StoreError> + Send + Sync + 'static,
     ) -> Result<Arc<Self>, StoreError> {
-        let mut works = Works { store: Some(open()?), taps: Vec::new(), since: None, failures: 0 };
+        let mut works = Works { store: Some(open()?), ..Works::default() };
         works.attach_all(&hub, &options)?;
         works.note_held(&hub);
         hub.status().central.is_on.set(1);
@@ -111,7 +113,7 @@ impl Keeper {
 
     /// Opens the store again, however long that takes.
     async fn reopen(&self) -> Works {
-        let mut works = Works { store: None, taps: Vec::new(), since: None, failures: 0 };
+        let mut works = Works::default();
         self.attach(&mut works).await;
         works
     }
@@ -178,6 +180,8 @@ struct Works {
     since: Option<Instant>,
     /// How often the store failed, one after the other.
     failures: u32,
+    /// How long the store has lived; `None`: it was not asked yet.
+    life: Option<Life>,
 }
 
 impl Works {
@@ -269,16 +273,25 @@ impl Works {
         Ok(())
     }
 
+    fn lived(&mut self, now: Now) -> Result<Lived, StoreError> {
+        let life = match self.life {
+            Some(life) => life,
+            None => Life::resume(self.store()?.lived()?, now),
+        };
+        self.life = Some(life);
+        Ok(life.at(now))
+    }
+
     fn store_parts(&mut self, hub: &Hub, keep: Keep, parts: &[Part]) -> Result<(), StoreError> {
-        let now_ms = hub.clock().now().unix_ms;
+        let now = self.lived(hub.clock().now())?;
         let store = self.store()?;
         if !parts.is_empty() {
-            store.commit(now_ms, parts)?;
+            store.commit(now, parts)?;
         }
         let entries = parts.iter().map(|part| part.entries.len() as u64).sum::<u64>();
         let mut freed = 0;
         loop {
-            let trimmed = store.trim(now_ms, keep)?;
+            let trimmed = store.trim(now, keep)?;
             freed += trimmed.messages;
             hub.status().central.trimmed.add(trimmed.messages);
             // more than came, so that an end comes in sight
@@ -313,7 +326,7 @@ impl Works {
             central.stored.add((entries - gaps) as u64);
             central.missing.add(missing);
             central.batches.add(1);
-            central.last_commit_ms.set(hub.clock().now().unix_ms);
+            central.last_commit_ms.set(hub.clock().now().clock().unwrap_or(NOT_KNOWN));
         }
         central.unstored_bytes.set(self.waiting_bytes() as u64);
         self.note_held(hub);

@@ -6,6 +6,7 @@
 //! session, which holds them, and is tried again. The oldest make room.
 
 mod keeper;
+mod lived;
 mod seated;
 mod sqlite;
 mod tap;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use fastport_wire::frame::GapCause;
 
 pub use self::keeper::{Keeper, Options};
+pub use self::lived::Lived;
 pub use self::sqlite::Sqlite;
 
 /// How far a session's stream is in the store.
@@ -134,13 +136,19 @@ pub trait Store: Send + fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError`]: nothing is stored, or nobody knows.
-    fn commit(&mut self, now_ms: u64, parts: &[Part]) -> Result<(), StoreError>;
+    fn commit(&mut self, now: Lived, parts: &[Part]) -> Result<(), StoreError>;
+
+    /// How long it had lived at its last commit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn lived(&mut self) -> Result<Lived, StoreError>;
 
     /// Takes one small step to hold no more than `keep`; the oldest go first.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn trim(&mut self, now_ms: u64, keep: Keep) -> Result<Trimmed, StoreError>;
+    fn trim(&mut self, now: Lived, keep: Keep) -> Result<Trimmed, StoreError>;
 
     /// What it holds.
     ///

@@ -78,11 +78,11 @@ impl Seated {
 
     /// Reads at most so many bytes; how many it were.
     pub(super) fn read(&mut self, hub: &Hub, most: usize) -> usize {
-        let now_ms = hub.clock().now().unix_ms;
+        let now = hub.clock().now();
         let Self { tap, seat, .. } = self;
         let read = seat.write_with(|output| {
             let bytes = output.bytes.get(..most).unwrap_or(output.bytes);
-            (bytes.len(), (bytes.len(), tap.handle(now_ms, bytes)))
+            (bytes.len(), (bytes.len(), tap.handle(now, bytes)))
         });
         match read {
             Ok((length, Ok(()))) => length,

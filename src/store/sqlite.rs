@@ -11,7 +11,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 
 use super::{
-    Entry, Figures, Keep, Missing, Part, Position, Store, StoreError, Topic, Trimmed, message_bytes,
+    Entry, Figures, Keep, Lived, Missing, Part, Position, Store, StoreError, Topic, Trimmed,
+    message_bytes,
 };
 
 /// See the module's text.
@@ -131,23 +132,35 @@ impl Store for Sqlite {
         })
     }
 
-    fn commit(&mut self, now_ms: u64, parts: &[Part]) -> Result<(), StoreError> {
+    fn commit(&mut self, now: Lived, parts: &[Part]) -> Result<(), StoreError> {
         self.with("commit", |opened| {
             let Opened { connection, topics } = opened;
             let transaction = connection.transaction()?;
             let mut added = Figures::default();
             for part in parts {
-                put_part(&transaction, topics, now_ms, part, &mut added)?;
+                put_part(&transaction, topics, now, part, &mut added)?;
             }
-            let sql = "UPDATE total SET messages = messages + ?, bytes = bytes + ?";
-            let added = params![to_sql(added.messages), to_sql(added.bytes)];
-            transaction.prepare(sql)?.execute(added)?;
+            let sql =
+                "UPDATE total SET messages = messages + ?, bytes = bytes + ?, lived = ?, at = ?";
+            let (messages, bytes) = (to_sql(added.messages), to_sql(added.bytes));
+            let values = params![messages, bytes, to_sql(now.ms), to_sql(now.at_ms)];
+            transaction.prepare(sql)?.execute(values)?;
             transaction.commit()
         })
     }
 
-    fn trim(&mut self, now_ms: u64, keep: Keep) -> Result<Trimmed, StoreError> {
-        self.with("make room", |opened| opened.trim(now_ms, keep))
+    fn lived(&mut self) -> Result<Lived, StoreError> {
+        self.with("read", |opened| {
+            let mut statement = opened.connection.prepare("SELECT lived, at FROM total")?;
+            statement.query_row([], |row| {
+                let (ms, at_ms) = (row.get(0)?, row.get(1)?);
+                Ok(Lived { ms: from_sql(ms), at_ms: from_sql(at_ms) })
+            })
+        })
+    }
+
+    fn trim(&mut self, now: Lived, keep: Keep) -> Result<Trimmed, StoreError> {
+        self.with("make room", |opened| opened.trim(now, keep))
     }
 
     fn figures(&mut self) -> Result<Figures, StoreError> {
@@ -175,18 +188,18 @@ impl Opened {
         })
     }
 
-    fn trim(&mut self, now_ms: u64, keep: Keep) -> Result<Trimmed> {
+    fn trim(&mut self, now: Lived, keep: Keep) -> Result<Trimmed> {
         let age = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
-        let oldest = to_sql(now_ms.saturating_sub(age));
+        let oldest = to_sql(now.ms.saturating_sub(age));
         let held = self.figures()?;
         let Some((last, freed)) = self.outdated(oldest, held.bytes, keep.bytes)? else {
-            let sql = "DELETE FROM gap WHERE id IN (SELECT id FROM gap WHERE stored < ? LIMIT ?)";
+            let sql = "DELETE FROM gap WHERE id IN (SELECT id FROM gap WHERE lived < ? LIMIT ?)";
             let mut statement = self.connection.prepare(sql)?;
             let gaps = statement.execute(params![oldest, TRIM_ROWS])?;
             return Ok(Trimmed { messages: 0, goes_on: gaps >= TRIM_ROWS as usize });
         };
         let transaction = self.connection.transaction()?;
-        let sql = "DELETE FROM gap WHERE stored < (SELECT stored FROM message WHERE id = ?)";
+        let sql = "DELETE FROM gap WHERE lived < (SELECT lived FROM message WHERE id = ?)";
         transaction.prepare(sql)?.execute([last])?;
         transaction.prepare("DELETE FROM message WHERE id <= ?")?.execute([last])?;
         let sql = "UPDATE total SET messages = messages - ?, bytes = bytes - ?";
@@ -202,13 +215,13 @@ impl Opened {
 
     /// The last of the oldest messages that are to go in one step, and what they are together.
     fn outdated(&self, oldest: i64, held: u64, most: u64) -> Result<Option<(i64, Figures)>> {
-        let sql = "SELECT id, stored, length(payload) FROM message ORDER BY id LIMIT ?";
+        let sql = "SELECT id, lived, length(payload) FROM message ORDER BY id LIMIT ?";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([TRIM_ROWS])?;
         let (mut last, mut freed) = (None, Figures::default());
         while let Some(row) = rows.next()? {
-            let (id, stored, payload): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if stored >= oldest && held.saturating_sub(freed.bytes) <= most {
+            let (id, lived, payload): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if lived >= oldest && held.saturating_sub(freed.bytes) <= most {
                 break;
             }
             last = Some(id);
@@ -236,7 +249,7 @@ fn version(connection: &Connection) -> Result<i64> {
 fn put_part(
     transaction: &Transaction<'_>,
     topics: &mut HashMap<(i64, Arc<Topic>), i64>,
-    now_ms: u64,
+    now: Lived,
     part: &Part,
     added: &mut Figures,
 ) -> Result<()> {
@@ -256,19 +269,21 @@ fn put_part(
     let ids = part.topics.iter().map(|topic| topic_id(transaction, topics, stream, topic));
     let ids = ids.collect::<Result<Vec<i64>>>()?;
     let mut put_message = transaction.prepare(
-        "INSERT INTO message (topic, flags, stamp, stored, payload) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO message (topic, flags, stamp, stored, lived, payload) \
+         VALUES (?, ?, ?, ?, ?, ?)",
     )?;
     let mut put_gap = transaction.prepare(
-        "INSERT INTO gap (stream, topic, messages, cause, epoch, place, stored) \
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO gap (stream, topic, messages, cause, epoch, place, stored, lived) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
+    let (stored, lived) = (to_sql(now.at_ms), to_sql(now.ms));
     for entry in &part.entries {
         match entry {
             Entry::Message { topic, flags, stamp, payload } => {
                 let payload = part.payloads.get(payload.clone()).unwrap_or_default();
                 let topic = ids.get(*topic);
-                let (stamp, stored) = (to_sql(*stamp), to_sql(now_ms));
-                put_message.execute(params![topic, flags, stamp, stored, payload])?;
+                let stamp = to_sql(*stamp);
+                put_message.execute(params![topic, flags, stamp, stored, lived, payload])?;
                 added.messages += 1;
                 added.bytes += message_bytes(payload.len() as u64);
             }
@@ -276,8 +291,8 @@ fn put_part(
                 let topic = topic.and_then(|topic| ids.get(topic));
                 let (messages, cause) = (to_sql(messages), cause as u8);
                 let (epoch, place) = (to_sql(part.position.epoch), to_sql(place));
-                let stored = to_sql(now_ms);
-                put_gap.execute(params![stream, topic, messages, cause, epoch, place, stored])?;
+                let of_topic = params![stream, topic, messages, cause, epoch, place, stored, lived];
+                put_gap.execute(of_topic)?;
             }
         }
     }
@@ -325,7 +340,7 @@ const fn from_sql(number: i64) -> u64 {
 }
 
 /// What brings a file from each version to the next.
-const SCHEMAS: [&str; 1] = [include_str!("schema/1.sql")];
+const SCHEMAS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// Rows that one step of making room takes: some milliseconds.
 const TRIM_ROWS: u32 = 1000;
 /// Pages that one step gives back.

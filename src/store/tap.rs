@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use fastport_core::session::Counts;
+use fastport_core::time::{NOT_KNOWN, Now};
 use fastport_wire::control::Control;
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::{DataFlags, GapCause};
@@ -77,7 +78,7 @@ pub(super) struct Tap {
     input: Vec<u8>,
     topics: HashMap<TopicId, Known>,
     /// The TIME before the next message.
-    stamp: Option<u64>,
+    stamp: u64,
     /// Missing messages at the place where the stream began, which the store has already.
     stored_missing: Missing,
     began_at: u64,
@@ -100,7 +101,7 @@ impl Tap {
             position,
             input: Vec::new(),
             topics: HashMap::new(),
-            stamp: None,
+            stamp: NOT_KNOWN,
             stored_missing,
             began_at: position.count,
             part: Part { session: session.into(), ..Part::default() },
@@ -124,8 +125,8 @@ impl Tap {
         self.position
     }
 
-    /// Takes what comes next; `now_ms` is for messages whose time nobody said.
-    pub(super) fn handle(&mut self, now_ms: u64, bytes: &[u8]) -> Result<(), TapError> {
+    /// Takes what comes next; a message whose time nobody knows has [`NOT_KNOWN`].
+    pub(super) fn handle(&mut self, now: Now, bytes: &[u8]) -> Result<(), TapError> {
         let joined;
         let mut rest = if self.input.is_empty() {
             bytes
@@ -135,14 +136,14 @@ impl Tap {
             &joined
         };
         while let Some((frame, length)) = Frame::decode(rest, MAX_BODY).map_err(TapError::Wire)? {
-            self.handle_frame(now_ms, &frame)?;
+            self.handle_frame(now, &frame)?;
             rest = rest.get(length..).unwrap_or_default();
         }
         self.input.extend_from_slice(rest);
         Ok(())
     }
 
-    fn handle_frame(&mut self, now_ms: u64, frame: &Frame<'_>) -> Result<(), TapError> {
+    fn handle_frame(&mut self, now: Now, frame: &Frame<'_>) -> Result<(), TapError> {
         match *frame {
             Frame::Data { flags, topic, payload } => {
                 let topic = self.place_of(topic)?;
@@ -151,7 +152,7 @@ impl Tap {
                 self.part.entries.push(Entry::Message {
                     topic,
                     flags: flags.bits(),
-                    stamp: self.stamp.unwrap_or(now_ms),
+                    stamp: now.known(self.stamp).unwrap_or(NOT_KNOWN),
                     payload: from..self.part.payloads.len(),
                 });
                 self.position.count += u64::from(flags.contains(DataFlags::COUNTED));
@@ -161,7 +162,7 @@ impl Tap {
                 let topic = Arc::new(Topic { name: name.into(), schema });
                 self.topics.insert(id, Known { topic, place: (0, 0) });
             }
-            Frame::Time { unix_ms } => self.stamp = Some(unix_ms),
+            Frame::Time { unix_ms } => self.stamp = unix_ms,
             Frame::Gap { topic, count, cause } => {
                 // a topic that was not announced is as good as several
                 let topic = topic.and_then(|topic| self.place_of(topic).ok());

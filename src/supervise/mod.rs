@@ -12,6 +12,8 @@ pub mod traces;
 pub mod turn;
 pub mod watchdog;
 
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -42,9 +44,26 @@ pub fn tell(change: Change) {
     }
 }
 
-/// Says that what is under way takes so much longer: a disk is slow, and all is well.
-pub fn extend(longer: Duration) {
-    say(&[("EXTEND_TIMEOUT_USEC", longer.as_micros().to_string())]);
+/// Waits for what writes to a disk while the daemon stops. A slow disk is no reason to be killed: the
+/// service manager is told again and again that it takes longer. `None`: it took longer than
+/// `longest`.
+///
+/// Cancel-safe if `work` is.
+pub async fn flush<T>(longest: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let extended = async {
+        let mut ticks = tokio::time::interval(EXTEND_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                _ = ticks.tick() => {
+                    say(&[("EXTEND_TIMEOUT_USEC", EXTEND_BY.as_micros().to_string())]);
+                }
+            }
+        }
+    };
+    tokio::time::timeout(longest, extended).await.ok()
 }
 
 fn say(state: &[(&'static str, String)]) {
@@ -60,4 +79,8 @@ fn monotonic_usec() -> String {
 }
 
 /// Beyond what the daemon itself allows for stopping.
-const STOP_MARGIN: Duration = Duration::from_secs(10);
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+/// While a disk is slow.
+const EXTEND_EVERY: Duration = Duration::from_secs(2);
+/// Long enough for some of these to come late.
+const EXTEND_BY: Duration = Duration::from_secs(10);

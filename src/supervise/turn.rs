@@ -30,6 +30,8 @@ pub enum Part {
     Uplink,
     /// The store of a central instance.
     Store,
+    /// What is known of the time, for the next life.
+    Clock,
     /// Taking a session's lock.
     SessionLock,
     /// Reading or writing a file where that cannot be left to another thread.
@@ -39,7 +41,7 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Nothing,
         Self::App,
         Self::Link,
@@ -49,6 +51,7 @@ impl Part {
         Self::Board,
         Self::Uplink,
         Self::Store,
+        Self::Clock,
         Self::SessionLock,
         Self::Disk,
         Self::Fault,
@@ -67,6 +70,7 @@ impl Part {
             Self::Board => "the board's readings",
             Self::Uplink => "the uplink",
             Self::Store => "the store",
+            Self::Clock => "the floor of time",
             Self::SessionLock => "a session's lock",
             Self::Disk => "a disk",
             Self::Fault => "a fault on purpose",

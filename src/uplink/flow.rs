@@ -23,6 +23,8 @@ pub(super) struct Flow {
     last_ms: Option<u64>,
     last_asked: Instant,
     was_full: bool,
+    /// there was a queue on this link: its bounds are known
+    was_queued: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,14 @@ impl Flow {
             last_ms: None,
             last_asked: now,
             was_full: false,
+            was_queued: false,
         }
+    }
+
+    /// WELCOME has come. The handshake went over an empty path, and took one round trip at least: what
+    /// takes much longer from now on has met a queue.
+    pub(super) fn welcomed(&mut self, now: Instant) {
+        self.least_ms = Some(now.since(self.last_asked));
     }
 
     /// How many bytes may be sent now.
@@ -100,9 +109,11 @@ impl Flow {
             let window = self.window as u64 * (least + QUEUE_MS) / round_trip;
             let window = usize::try_from(window).unwrap_or(MOST);
             self.window = window.max(self.window / 2).max(LEAST);
+            self.was_queued = true;
         } else if std::mem::take(&mut self.was_full) {
-            // twice as much each round trip
-            self.window = self.window.saturating_add(newly).min(MOST);
+            // twice as much each round trip, until a queue shows; then carefully, lest it comes back
+            let more = if self.was_queued { newly / CAREFULLY } else { newly };
+            self.window = self.window.saturating_add(more).min(MOST);
         }
         Some(round_trip)
     }
@@ -122,8 +133,10 @@ impl Flow {
 
 /// A queue of less is none.
 const QUEUE_MS: u64 = 150;
-/// Bytes on their way at first: some ten packets, as TCP begins.
-const FIRST: usize = 16 * 1024;
+/// Once a queue has shown, the window grows by half each round trip.
+const CAREFULLY: usize = 2;
+/// Bytes on their way at first: a quarter of a second on a line of 256 kbit/s.
+const FIRST: usize = 8 * 1024;
 /// A few packets, so that it goes on.
 const LEAST: usize = 4 * 1024;
 /// What a lane holds for the link.
@@ -145,14 +158,16 @@ mod tests {
     /// trip of the second half, and the bytes that arrived.
     fn run(bytes_per_ms: u64, delay_ms: u64, for_ms: u64) -> (u64, u64) {
         let mut flow = Flow::new(at(0));
+        let start = delay_ms;
+        flow.welcomed(at(start));
         let mut queue: VecDeque<(u64, [u8; 8])> = VecDeque::new();
         let (mut arrived, mut worst) = (0u64, 0);
         let mut free_at = 0u64;
-        for now in 0..for_ms {
+        for now in start..start + for_ms {
             while queue.front().is_some_and(|&(due, _)| due <= now) {
                 let Some((_, token)) = queue.pop_front() else { break };
                 let round_trip = flow.answered(at(now), &token).expect("it was asked");
-                worst = if now > for_ms / 2 { worst.max(round_trip) } else { 0 };
+                worst = if now > start + for_ms / 2 { worst.max(round_trip) } else { 0 };
             }
             let mut left = flow.allowance();
             while left > 0 {

@@ -14,7 +14,7 @@ use fastport_core::handshake::Refusal;
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::{WhenFull, features};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::bridge::{Backlog, Bridge, Gaps, Task};
 use super::ceiling::Ceiling;
@@ -28,6 +28,7 @@ use super::rules::Rules;
 use super::run::{Probe, Run, Times, Why, local};
 use super::store::{DiskLog, Store};
 use super::way::Way;
+use crate::clock::{Clock, Heard};
 use crate::config::{self, Lane};
 use crate::hub::Hub;
 
@@ -110,7 +111,8 @@ impl Uplink {
             place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
         }
         let on_disk = state.filter(|_| config.spool.disk.0 > 0);
-        let store = on_disk.map(|folder| Store::open(folder, &config.spool)).transpose();
+        let store =
+            on_disk.map(|folder| Store::open(folder, &config.spool, hub.clock())).transpose();
         let store = store.map_err(|error| UplinkError::Spool(error.to_string()))?;
         let central_session = config.central_session.as_ref();
         let central_session = central_session.map_or(session, |session| session.as_str()).into();
@@ -300,7 +302,11 @@ impl Carrier<'_> {
         let (lane, figures, told) = (self.lane, Arc::clone(&self.figures), &mut self.told);
         let mut ready_at = None;
         let peer = connected.peer;
-        let mut on_ready = |resumed: bool| {
+        let clock = self.place.hub().clock();
+        let mut on_ready = |resumed: bool, unix_ms: Option<u64>| {
+            if let Some(unix_ms) = unix_ms.filter(|_| way.is_authentic) {
+                hear(clock, unix_ms, &url);
+            }
             ready_at = Some(Instant::now());
             *told = None;
             figures.connects.add(1);
@@ -427,7 +433,8 @@ impl Carrier<'_> {
             return Ok(Arc::clone(way));
         }
         let (config, url) = (self.uplink.config.clone(), url.to_owned());
-        let found = tokio::task::spawn_blocking(move || Way::find(&config, &url)).await;
+        let clock = self.place.hub().clock().clone();
+        let found = tokio::task::spawn_blocking(move || Way::find(&config, &url, &clock)).await;
         let way = Arc::new(found.map_err(|_| ConnectError::Internal)??);
         if let Some(place) = self.ways.get_mut(self.at) {
             *place = Some(Arc::clone(&way));
@@ -502,6 +509,19 @@ impl Carrier<'_> {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // an error means that it is gone
     stop.wait_for(|is_over| *is_over).await.map(|_| ()).unwrap_or_default();
+}
+
+/// The central instance says what time it is.
+fn hear(clock: &Clock, told_ms: u64, url: &str) {
+    match clock.hear(told_ms) {
+        Heard::Agrees => {}
+        Heard::Adopted => {
+            info!(url, told_ms, "the clock is not set; the central instance's is used")
+        }
+        Heard::Differs { by_ms } => {
+            debug!(url, by_ms, "the central instance's clock shows another time");
+        }
+    }
 }
 
 fn random() -> u64 {

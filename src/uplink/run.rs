@@ -26,8 +26,9 @@ use super::flow::Flow;
 use super::local::Place;
 use super::note::Local;
 use super::rules::Rules;
+use crate::clock::Clock;
 use crate::config::Lane;
-use crate::hub::{Clock, Seat};
+use crate::hub::Seat;
 
 /// Why a link is over.
 #[derive(Debug)]
@@ -92,8 +93,9 @@ pub(super) struct Run<'a> {
     pub(super) max_age: Duration,
     /// Whether what does not fit into memory can go to the disk.
     pub(super) can_spill: bool,
-    /// Called once, when the handshake is done; whether it went on where it was.
-    pub(super) on_ready: &'a mut (dyn FnMut(bool) + Send),
+    /// Called once, when the handshake is done; whether it went on where it was, and the
+    /// central instance's clock.
+    pub(super) on_ready: &'a mut (dyn FnMut(bool, Option<u64>) + Send),
     state: Doing,
 }
 
@@ -128,10 +130,10 @@ impl<'a> Run<'a> {
         bridge: Bridge,
         link: Link,
         probe: Option<Probe>,
-        on_ready: &'a mut (dyn FnMut(bool) + Send),
+        on_ready: &'a mut (dyn FnMut(bool, Option<u64>) + Send),
         random: u64,
     ) -> Self {
-        let clock = place.hub().clock();
+        let clock = place.hub().clock().clone();
         let now = clock.mono();
         let state = Doing {
             clock,
@@ -294,7 +296,8 @@ impl<'a> Run<'a> {
         }
         seat.register(cx.waker());
         self.state.seat = Some(seat);
-        (self.on_ready)(self.bridge.is_resumed());
+        self.state.flow.welcomed(self.state.clock.mono());
+        (self.on_ready)(self.bridge.is_resumed(), self.bridge.central_clock());
         Ok(())
     }
 
@@ -315,7 +318,11 @@ impl<'a> Run<'a> {
     /// From the bridge to the central instance, as much as may be on its way.
     fn carry(&mut self, now: Instant) -> Result<bool, Why> {
         let allowance = self.allowance();
-        let carried = if allowance > 0 { self.bridge.carry_up(allowance)? } else { 0 };
+        let carried = if allowance > 0 {
+            self.bridge.carry_up(self.state.clock.now(), allowance)?
+        } else {
+            0
+        };
         self.state.flow.sent(carried);
         self.ask(now);
         Ok(carried > 0)

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fastport_core::session::Spooled;
+use fastport_core::time::{CLOCK_FLOOR_MS, NOT_KNOWN};
 use fastport_wire::frame::{DataFlags, GapCause};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
@@ -15,11 +15,13 @@ use super::spool::{
     Appended, Confirmed, Cursor, Entry, Figures, LaneCounts, Limits, Local, Message, Moment,
     Publisher, Row, Spool, SpoolError, Stamp,
 };
+use crate::clock::{self, Clock};
 use crate::config::{self, Lane, WhenSpoolFull};
 
 /// A spool that all lanes use.
 pub(super) struct Store {
     spool: Mutex<Spool>,
+    clock: Clock,
     seen: Mutex<Option<Figures>>,
 }
 
@@ -56,21 +58,26 @@ impl Store {
     ///
     /// # Errors
     /// [`SpoolError`].
-    pub(super) fn open(folder: &Path, config: &config::Spool) -> Result<Arc<Self>, SpoolError> {
+    pub(super) fn open(
+        folder: &Path,
+        config: &config::Spool,
+        clock: &Clock,
+    ) -> Result<Arc<Self>, SpoolError> {
         let limits = Limits {
             disk: config.disk.0,
             flash_per_day: config.flash_per_day.0,
             ..Limits::default()
         };
-        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-        let (spool, opened) = Spool::open(&folder.join(FILE), limits, boot.trim(), now())?;
+        let (spool, opened) =
+            Spool::open(&folder.join(FILE), limits, &clock::boot_id(), moment(clock))?;
         if let Some(set_aside) = &opened.set_aside {
             error!(%set_aside, "the spool was damaged; it is set aside, and what could be read is kept");
         }
         if opened.unread > 1 {
             warn!(transactions = opened.unread, "the end of the spool's log could not be read");
         }
-        Ok(Arc::new(Self { spool: Mutex::new(spool), seen: Mutex::new(None) }))
+        let spool = Mutex::new(spool);
+        Ok(Arc::new(Self { spool, clock: clock.clone(), seen: Mutex::new(None) }))
     }
 
     /// A piece of work, on a thread that may wait.
@@ -81,8 +88,8 @@ impl Store {
         let store = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || {
             let mut spool = store.spool.lock().unwrap_or_else(PoisonError::into_inner);
-            let done = work(&mut spool, now());
-            let figures = spool.figures(now()).ok();
+            let done = work(&mut spool, moment(&store.clock));
+            let figures = spool.figures(moment(&store.clock)).ok();
             *store.seen.lock().unwrap_or_else(PoisonError::into_inner) = figures;
             done
         });
@@ -112,7 +119,7 @@ impl Store {
             if !counts.has_rows && epoch != 0 {
                 spool.start_at(now, lane, epoch, head)?;
             }
-            let stamps: Vec<Stamp> = batch.items.iter().map(stamp).collect();
+            let stamps: Vec<Stamp> = batch.items.iter().map(|item| stamp(item, now)).collect();
             let entries: Vec<Entry<'_>> =
                 batch.items.iter().zip(&stamps).map(|(item, stamp)| entry(item, stamp)).collect();
             let local = Local { epoch: local_epoch, count: batch.count };
@@ -232,11 +239,12 @@ impl Marks {
     }
 }
 
-fn stamp(item: &Item) -> Stamp {
+fn stamp(item: &Item, now: Moment) -> Stamp {
     match item {
         Item::Message { stamp: Some(ms), .. } if *ms >= CLOCK_FLOOR_MS => Stamp::Unix(*ms),
-        Item::Message { stamp: Some(ms), .. } => Stamp::Boot(*ms),
-        _ => Stamp::Boot(now().boot_ms),
+        Item::Message { stamp: Some(ms), .. } if *ms != NOT_KNOWN => Stamp::Boot(*ms),
+        // of a boot before this one; now is not long after
+        _ => Stamp::Boot(now.boot_ms),
     }
 }
 
@@ -260,14 +268,10 @@ fn entry<'a>(item: &'a Item, stamp: &'a Stamp) -> Entry<'a> {
     }
 }
 
-/// What the machine's clocks show.
-pub(super) fn now() -> Moment {
-    let boot = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(boot.tv_sec).unwrap_or(0);
-    let boot_ms = seconds * 1000 + u64::try_from(boot.tv_nsec / 1_000_000).unwrap_or(0);
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
-    Moment { boot_ms, unix_ms: (unix_ms >= CLOCK_FLOOR_MS).then_some(unix_ms) }
+/// What the clocks show, as the spool has it.
+fn moment(clock: &Clock) -> Moment {
+    let now = clock.now();
+    Moment { boot_ms: now.boot_ms, unix_ms: now.clock() }
 }
 
 /// Says once that the disk fails, and once that it works again.
@@ -291,9 +295,6 @@ impl DiskLog {
 
 /// The spool's file in `daemon.state`.
 const FILE: &str = "spool.db";
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// A clock that shows less was not set: 2024-01-01.
-pub(super) const CLOCK_FLOOR_MS: u64 = 1_704_067_200_000;
 /// Rows read at once.
 const ROWS: usize = 256;
 /// Bytes of them.

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use fastport_client::raw::Connector;
-use fastport_client::{ConnectError, Options, Proxy, Secret, Target, TlsFiles};
+use fastport_client::{CertificateTime, ConnectError, Options, Proxy, Secret, Target, TlsFiles};
 
+use crate::clock::Clock;
 use crate::config;
 use crate::guard::{DeviceKey, read_password};
 
@@ -14,6 +15,8 @@ pub(super) struct Way {
     pub(super) connector: Connector,
     /// Shows who this gateway is.
     pub(super) secret: Secret,
+    /// What answers there is the central instance, and nobody else.
+    pub(super) is_authentic: bool,
 }
 
 impl Way {
@@ -21,7 +24,11 @@ impl Way {
     ///
     /// # Errors
     /// [`ConnectError::File`], [`ConnectError::Options`].
-    pub(super) fn find(config: &config::Uplink, url: &str) -> Result<Self, ConnectError> {
+    pub(super) fn find(
+        config: &config::Uplink,
+        url: &str,
+        clock: &Clock,
+    ) -> Result<Self, ConnectError> {
         let target = Target::parse(url)
             .map_err(|_| ConnectError::Options("a URL of uplink.central is not well formed"))?;
         let secret = secret(config)?;
@@ -34,10 +41,15 @@ impl Way {
             certificate: config.certificate.clone(),
             key: config.certificate_key.clone(),
         };
+        let clock = clock.clone();
+        options.certificate_time = Some(CertificateTime::new(move || clock.for_certificates()));
         options.proxy =
             proxy.map_err(|_| ConnectError::Options("uplink.proxy is not http://HOST:PORT"))?;
         options.give_up_after = Some(config.dead_after);
-        Ok(Self { connector: Connector::new(&options)?, secret })
+        // either shows that it is who it should be
+        let is_authentic =
+            options.target.transport().is_encrypted() || matches!(secret, Secret::Key(_));
+        Ok(Self { connector: Connector::new(&options)?, secret, is_authentic })
     }
 }
 

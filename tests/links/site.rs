@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastport::clock::Clock;
 use fastport::config::{ClientAuth, Config, Origins, Tls};
 use fastport::guard::{Credentials, Gate};
 use fastport::hub::{Hub, Room};
@@ -143,7 +144,7 @@ impl Site {
             client_auth: ClientAuth::None,
         };
         self.certificate = Some(made.cert.der().clone());
-        Arc::new(TlsSource::load(files).expect("the files go together"))
+        Arc::new(TlsSource::load(files, Clock::start()).expect("the files go together"))
     }
 
     /// Makes a link.

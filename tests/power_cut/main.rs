@@ -4,6 +4,13 @@
 //!
 //! `FASTPORT_POWER_CUT=all` looks at every write; without, at some of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what a test relies on and does not get fails it"
+)]
+
 mod image;
 mod trace;
 mod workload;

@@ -21,6 +21,10 @@ pub struct Site {
     gateway_port: u16,
     /// More of the gateway's configuration, `[uplink]` being the table at its end.
     pub gateway_lines: String,
+    /// Where the gateway's journals are.
+    pub gateway_journal: &'static str,
+    /// More URLs of central instances, each with a comma before it.
+    pub more_central: String,
     /// More of the central instance's configuration.
     pub central_lines: String,
 }
@@ -46,6 +50,8 @@ impl Site {
             central_port,
             gateway_port,
             gateway_lines: String::new(),
+            gateway_journal: "disk",
+            more_central: String::new(),
             central_lines: String::new(),
         }
     }
@@ -103,7 +109,7 @@ connects_per_second = 0
         format!(
             r#"
 [daemon]
-state = "state"
+{}
 
 [board]
 enabled = false
@@ -121,10 +127,10 @@ open = true
 promise = "journal"
 
 [journal]
-place = "disk"
+place = "{}"
 
 [uplink]
-central = ["tcp://127.0.0.1:{}"]
+central = ["tcp://127.0.0.1:{}"{}]
 identity = "gw"
 key = "gw.key"
 prefix = "gateways/%d"
@@ -132,7 +138,12 @@ retry_first = "20ms"
 retry_most = "200ms"
 {}
 "#,
-            self.gateway_port, self.central_port, self.gateway_lines
+            if self.gateway_journal == "disk" { "state = \"state\"" } else { "" },
+            self.gateway_port,
+            self.gateway_journal,
+            self.central_port,
+            self.more_central,
+            self.gateway_lines
         )
     }
 

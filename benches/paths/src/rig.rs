@@ -52,7 +52,7 @@ impl Rig {
         let budget = Arc::new(Budget::part_of(Arc::new(Budget::new(MEMORY))));
         Self {
             session: Session::new(limits, budget, mono),
-            now: Now { mono, unix_ms: CLOCK_MS },
+            now: Now { mono, unix_ms: CLOCK_MS, boot_ms: 0 },
             armed: None,
             links: Vec::new(),
             woken: VecDeque::new(),

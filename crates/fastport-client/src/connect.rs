@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use fastport_core::client::Secret;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
@@ -20,7 +21,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use crate::error::ConnectError;
 use crate::link::{Connection, Link, web_config};
-use crate::options::{Options, TlsFiles};
+use crate::options::{CertificateTime, Options};
 use crate::proxy::{self, Proxy};
 use crate::race::Known;
 use crate::target::{Target, Transport};
@@ -62,7 +63,7 @@ impl Connector {
                 "the certificate as proof needs tls:// or wss://, a certificate and its key",
             ));
         }
-        let tls = if is_encrypted { Some(tls_connector(&options.tls)?) } else { None };
+        let tls = if is_encrypted { Some(tls_connector(options)?) } else { None };
         let sends_password = matches!(options.secret, Secret::Password(_));
         let guards_password = sends_password && !options.allow_plain_password;
         Ok(Self {
@@ -167,7 +168,8 @@ fn impatient(stream: &TcpStream, after: Duration) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))
 }
 
-fn tls_connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
+fn tls_connector(options: &Options) -> Result<TlsConnector, ConnectError> {
+    let files = &options.tls;
     let config_error =
         |error: rustls::Error| ConnectError::Tls { why: error.to_string(), is_fatal: true };
     let roots = match &files.ca {
@@ -181,7 +183,11 @@ fn tls_connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
         }
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let time: Arc<dyn TimeProvider> = match options.certificate_time.clone() {
+        Some(time) => Arc::new(JudgedAt(time)),
+        None => Arc::new(DefaultTimeProvider),
+    };
+    let builder = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()
         .map_err(config_error)?
         .with_root_certificates(roots);
@@ -197,6 +203,15 @@ fn tls_connector(files: &TlsFiles) -> Result<TlsConnector, ConnectError> {
         _ => builder.with_no_client_auth(),
     };
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[derive(Debug)]
+struct JudgedAt(CertificateTime);
+
+impl TimeProvider for JudgedAt {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(self.0.since_1970()))
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {

@@ -45,7 +45,9 @@ pub use fastport_wire::frame::{DataFlags, GapCause};
 pub use backoff::BackoffOptions;
 pub use client::{Client, Getting, Undelivered, init};
 pub use error::{ConnectError, PublishError, Refused, RequestError, WaitError};
-pub use options::{OpenOptions, Options, Past, SubscribeOptions, TlsFiles, WhenSlow};
+pub use options::{
+    CertificateTime, OpenOptions, Options, Past, SubscribeOptions, TlsFiles, WhenSlow,
+};
 pub use proxy::{Proxy, ProxyError};
 pub use publisher::Publisher;
 pub use shared::LinkState;

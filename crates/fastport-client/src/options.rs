@@ -1,6 +1,8 @@
 //! What a client wants.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastport_core::client;
@@ -22,6 +24,27 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
+/// Tells the time that certificates are judged at, where the system's clock is not to be believed.
+#[derive(Clone)]
+pub struct CertificateTime(Arc<dyn Fn() -> Duration + Send + Sync>);
+
+impl CertificateTime {
+    /// As `tell` says, since 1970.
+    pub fn new(tell: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(crate) fn since_1970(&self) -> Duration {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for CertificateTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CertificateTime({:?})", self.since_1970())
+    }
+}
+
 /// What a client wants to be, and how it behaves.
 #[derive(Clone)]
 pub struct Options {
@@ -38,6 +61,8 @@ pub struct Options {
     pub secret: Secret,
     /// For `tls` and `wss`.
     pub tls: TlsFiles,
+    /// When certificates are judged at. Default: by the system's clock.
+    pub certificate_time: Option<CertificateTime>,
     /// The HTTP proxy that TCP connections go through (CONNECT). Default: none.
     pub proxy: Option<Proxy>,
     /// A connection over TCP whose other end acknowledges nothing for so long is given up by the
@@ -85,6 +110,7 @@ impl Options {
             name: String::new(),
             secret: Secret::None,
             tls: TlsFiles::default(),
+            certificate_time: None,
             proxy: None,
             give_up_after: None,
             allow_plain_password: false,

@@ -474,6 +474,7 @@ impl Outbox {
         self.held() + more <= self.limit
     }
 
+    #[inline(always)]
     fn empty(&mut self, buffers: &mut Buffers) {
         // what is written of pieces is acknowledged, or needs not be
         self.drop_pieces(buffers);

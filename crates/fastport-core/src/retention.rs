@@ -42,7 +42,7 @@ struct Last {
 /// Retained frames that came together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// When, by the relay's clock: milliseconds since 1970-01-01T00:00:00Z.
+    /// When, as [`Now::unix_ms`] has it.
     pub unix_ms: u64,
     /// Whole DATA frames.
     pub frames: &'a [u8],
@@ -142,14 +142,14 @@ impl TopicLog {
         Some(Entry { unix_ms: last.unix_ms, frames: &last.frame, messages: 1 })
     }
 
-    /// The newest messages, oldest first: at most `count`, and none from before `since`.
-    pub fn replay<'a>(&'a self, count: u64, since: u64, mut found: impl FnMut(Entry<'a>)) {
+    /// The newest messages, oldest first: at most `count`, and none that came before `since`.
+    pub fn replay<'a>(&'a self, count: u64, since: Instant, mut found: impl FnMut(Entry<'a>)) {
         let mut skipped = u64::from(self.messages).saturating_sub(count);
         let mut at = self.start;
         while let Some((head, frames)) = self.entry_at(at) {
             at += ENTRY_HEAD + frames.len();
             let whole = u64::from(head.messages);
-            if skipped >= whole || head.unix_ms < since {
+            if skipped >= whole || head.mono < since {
                 skipped = skipped.saturating_sub(whole);
                 continue;
             }
@@ -308,7 +308,7 @@ mod tests {
         bytes
     }
 
-    fn replayed(log: &TopicLog, count: u64, since: u64) -> Vec<u8> {
+    fn replayed(log: &TopicLog, count: u64, since: Instant) -> Vec<u8> {
         let mut numbers = Vec::new();
         log.replay(count, since, |entry| {
             let mut rest = entry.frames;
@@ -351,7 +351,7 @@ mod tests {
             for (count, pause) in runs {
                 clock += pause;
                 number = if number > 200 { 0 } else { number };
-                let now = Now { mono: Instant::from_millis(clock), unix_ms: clock };
+                let now = Now { mono: Instant::from_millis(clock), ..Now::default() };
                 let frames = frames(number, count);
                 let run = Run { bytes: &frames, messages: count.into(), is_counted: false, topic };
                 log.push(&mut buffers, &limits, now, &run).expect("budget");
@@ -362,7 +362,7 @@ mod tests {
                     model.pop_front();
                 }
                 number += count;
-                let held = replayed(&log, u64::MAX, 0);
+                let held = replayed(&log, u64::MAX, Instant::default());
                 prop_assert!(log.bytes.len() - log.start <= bytes);
                 prop_assert_eq!(held.len(), log.messages() as usize);
                 let newest: Vec<u8> = model.iter().map(|&(_, number)| number).collect();
@@ -370,7 +370,7 @@ mod tests {
                 if bytes > 30 * (ENTRY_HEAD + 9) {
                     prop_assert_eq!(&newest, &held);
                 }
-                let asked = replayed(&log, wanted, 0);
+                let asked = replayed(&log, wanted, Instant::default());
                 prop_assert!(held.ends_with(&asked));
                 prop_assert_eq!(asked.len(), held.len().min(usize::try_from(wanted).expect("small")));
             }

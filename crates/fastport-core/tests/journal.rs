@@ -19,7 +19,8 @@ mod journal_check;
 
 use self::journal_check::{LIMITS, journal};
 
-const NOW: Now = Now { mono: Instant::from_millis(1000), unix_ms: 1_700_000_000_000 };
+const NOW: Now =
+    Now { mono: Instant::from_millis(1000), unix_ms: 1_700_000_000_000, boot_ms: 1000 };
 
 #[test]
 fn every_input_of_the_corpus_is_survived() {

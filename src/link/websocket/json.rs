@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fastport_core::time::NOT_KNOWN;
 use fastport_wire::control::{self, Control, ErrorCode};
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::json::{Delivery, JsonMessage, gap_to_json, to_json};
@@ -48,7 +49,7 @@ impl Json {
                 Some(Delivery { topic, payload, flags, time, schema }.to_json())
             }
             Frame::Time { unix_ms } => {
-                self.clock = Some(unix_ms);
+                self.clock = Some(unix_ms).filter(|&it| it != NOT_KNOWN);
                 None
             }
             Frame::Topic { id, name, schema } => {

@@ -10,7 +10,7 @@ use super::super::seated::admission;
 use super::*;
 use crate::hub::{Room, Seat};
 use crate::status::Status;
-use crate::store::{Figures, Missing, Position, Trimmed};
+use crate::store::{Figures, Lived, Missing, Position, Trimmed};
 
 /// What a store in memory holds, and whether it fails.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Store for Memory {
         Ok(())
     }
 
-    fn commit(&mut self, _: u64, parts: &[Part]) -> Result<(), StoreError> {
+    fn commit(&mut self, _: Lived, parts: &[Part]) -> Result<(), StoreError> {
         if self.0.fails.load(Ordering::Relaxed) {
             return Err(failed());
         }
@@ -59,7 +59,11 @@ impl Store for Memory {
         }
     }
 
-    fn trim(&mut self, _: u64, _: Keep) -> Result<Trimmed, StoreError> {
+    fn lived(&mut self) -> Result<Lived, StoreError> {
+        Ok(Lived::default())
+    }
+
+    fn trim(&mut self, _: Lived, _: Keep) -> Result<Trimmed, StoreError> {
         Ok(Trimmed::default())
     }
 

@@ -23,6 +23,11 @@ fn part(serial: u64, numbers: std::ops::Range<u8>) -> Part {
     }
 }
 
+/// A store that has lived for so long, at a time of day that is something else.
+fn at(ms: u64) -> Lived {
+    Lived { ms, at_ms: 1_700_000_000_000 - ms }
+}
+
 struct Place {
     _folder: tempfile::TempDir,
     path: PathBuf,
@@ -61,15 +66,16 @@ fn a_batch_and_its_position_are_stored_together_and_outlive_the_store() {
     let place = Place::new();
     let mut store = place.open();
     assert_eq!(store.position("home").expect("works"), None);
-    store.commit(9000, &[part(1, 0..3)]).expect("works");
+    store.commit(at(9000), &[part(1, 0..3)]).expect("works");
     drop(store);
     let mut store = place.open();
     let position = Position { epoch: u64::MAX - 7, count: 3, serial: 1 };
     assert_eq!(store.position("home").expect("works"), Some(position));
+    assert_eq!(store.lived().expect("works"), at(9000));
     assert_eq!(store.figures().expect("works"), Figures { messages: 3, bytes: 3 * 33 });
     assert_eq!(place.numbers(), [0, 1, 2]);
     let sql = "SELECT session || topic || flags || '/' || stamp || '/' || stored FROM messages";
-    assert_eq!(place.one::<String>(sql), "homea1/5000/9000");
+    assert_eq!(place.one::<String>(sql), "homea1/5000/1699999991000");
 }
 
 #[test]
@@ -77,10 +83,10 @@ fn a_batch_that_comes_again_is_stored_once() {
     let place = Place::new();
     let mut store = place.open();
     for _ in 0..2 {
-        store.commit(0, &[part(1, 0..3)]).expect("works");
+        store.commit(at(0), &[part(1, 0..3)]).expect("works");
     }
-    store.commit(0, &[part(2, 3..5)]).expect("works");
-    store.commit(0, &[part(1, 0..3), part(2, 3..5), part(3, 5..6)]).expect("works");
+    store.commit(at(0), &[part(2, 3..5)]).expect("works");
+    store.commit(at(0), &[part(1, 0..3), part(2, 3..5), part(3, 5..6)]).expect("works");
     assert_eq!(place.numbers(), [0, 1, 2, 3, 4, 5]);
 }
 
@@ -91,7 +97,7 @@ fn a_topic_with_another_schema_is_another() {
     let mut part = part(1, 0..3);
     part.topics = vec![topic("a", b""), topic("a", b"s"), topic("a", b"")];
     part.entries = (0..3).map(|at| message(at, at)).collect();
-    store.commit(0, &[part]).expect("works");
+    store.commit(at(0), &[part]).expect("works");
     assert_eq!(place.one::<i64>("SELECT count(*) FROM topic"), 2);
     assert_eq!(place.one::<i64>("SELECT count(DISTINCT topic) FROM message"), 2);
 }
@@ -107,7 +113,7 @@ fn gaps_are_stored_with_their_place_and_found_there() {
     part.entries.push(gap(None, 6, GapCause::Expired, 3));
     part.entries.push(gap(None, 7, GapCause::Overflow, 3));
     let position = part.position;
-    store.commit(0, &[part]).expect("works");
+    store.commit(at(0), &[part]).expect("works");
     let mut expected = Missing::default();
     (expected[GapCause::Expired as usize], expected[GapCause::Overflow as usize]) = (11, 7);
     assert_eq!(store.missing_at("home", position).expect("works"), expected);
@@ -120,7 +126,7 @@ fn gaps_are_stored_with_their_place_and_found_there() {
 fn a_stream_may_begin_anew() {
     let place = Place::new();
     let mut store = place.open();
-    store.commit(0, &[part(1, 0..3)]).expect("works");
+    store.commit(at(0), &[part(1, 0..3)]).expect("works");
     let anew = Position { epoch: 5, count: 0, serial: 1 };
     store.set_position("home", anew).expect("works");
     assert_eq!(store.position("home").expect("works"), Some(anew));
@@ -131,13 +137,13 @@ fn a_stream_may_begin_anew() {
 fn what_is_too_old_goes_first() {
     let place = Place::new();
     let mut store = place.open();
-    store.commit(1000, &[part(1, 0..3)]).expect("works");
-    store.commit(9000, &[part(2, 3..5)]).expect("works");
-    let trimmed = store.trim(11_000, KEEP).expect("works");
+    store.commit(at(1000), &[part(1, 0..3)]).expect("works");
+    store.commit(at(9000), &[part(2, 3..5)]).expect("works");
+    let trimmed = store.trim(at(11_000), KEEP).expect("works");
     assert_eq!(trimmed, Trimmed::default());
-    let trimmed = store.trim(11_001, KEEP).expect("works");
+    let trimmed = store.trim(at(11_001), KEEP).expect("works");
     assert_eq!(trimmed, Trimmed { messages: 3, goes_on: true });
-    assert_eq!(store.trim(11_001, KEEP).expect("works"), Trimmed::default());
+    assert_eq!(store.trim(at(11_001), KEEP).expect("works"), Trimmed::default());
     assert_eq!(place.numbers(), [3, 4]);
     assert_eq!(store.figures().expect("works"), Figures { messages: 2, bytes: 2 * 33 });
 }
@@ -155,8 +161,8 @@ fn the_oldest_make_room_in_small_steps_and_the_file_does_not_grow_for_ever() {
             .map(|_| Entry::Message { topic: 0, flags: 1, stamp: 0, payload: 0..200 })
             .collect();
         part.payloads = payloads;
-        store.commit(0, &[part]).expect("works");
-        while store.trim(0, keep).expect("works").goes_on {}
+        store.commit(at(0), &[part]).expect("works");
+        while store.trim(at(0), keep).expect("works").goes_on {}
         if serial == 20 {
             pages = place.one::<i64>("PRAGMA page_count");
         }
@@ -177,8 +183,8 @@ fn old_gaps_go_as_well() {
     let mut part = part(1, 0..0);
     part.entries =
         vec![Entry::Gap { topic: None, messages: 1, cause: GapCause::Expired, place: 0 }];
-    store.commit(1000, &[part]).expect("works");
-    store.trim(20_000, KEEP).expect("works");
+    store.commit(at(1000), &[part]).expect("works");
+    store.trim(at(20_000), KEEP).expect("works");
     assert_eq!(place.one::<i64>("SELECT count(*) FROM gap"), 0);
 }
 
@@ -186,7 +192,7 @@ fn old_gaps_go_as_well() {
 fn without_room_nothing_of_a_batch_is_stored_and_later_all_of_it() {
     let place = Place::new();
     let mut store = place.open();
-    store.commit(0, &[part(1, 0..3)]).expect("works");
+    store.commit(at(0), &[part(1, 0..3)]).expect("works");
     let limit = |store: &mut Sqlite, pages: i64| {
         let opened = store.opened.as_mut().expect("it is open");
         opened.connection.pragma_update(None, "max_page_count", pages).expect("any number");
@@ -196,11 +202,11 @@ fn without_room_nothing_of_a_batch_is_stored_and_later_all_of_it() {
     let mut large = part(2, 3..4);
     large.payloads.resize(50_000, 3);
     large.entries.push(Entry::Message { topic: 0, flags: 1, stamp: 0, payload: 0..50_000 });
-    let error = store.commit(0, &[large.clone()]).expect_err("there is no room");
+    let error = store.commit(at(0), &[large.clone()]).expect_err("there is no room");
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert_eq!(place.numbers(), [0, 1, 2]);
     // it was opened anew, with room
-    store.commit(0, &[large]).expect("there is room");
+    store.commit(at(0), &[large]).expect("there is room");
     assert_eq!(place.numbers(), [0, 1, 2, 3, 3]);
 }
 
@@ -215,7 +221,7 @@ fn a_file_of_each_earlier_version_is_brought_to_that_of_now() {
         connection.pragma_update(None, "user_version", version as i64).expect("a number");
         drop(connection);
         let mut store = place.open();
-        store.commit(0, &[part(1, 0..3)]).expect("works");
+        store.commit(at(0), &[part(1, 0..3)]).expect("works");
         assert_eq!(place.one::<i64>("PRAGMA user_version"), SCHEMAS.len() as i64);
     }
 }

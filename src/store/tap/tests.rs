@@ -1,6 +1,11 @@
+use fastport_core::time::Instant;
 use fastport_wire::control;
 
 use super::*;
+
+const TIME: u64 = 1_700_000_000_000;
+/// A minute after the boot.
+const NOW: Now = Now { mono: Instant::from_millis(0), unix_ms: TIME, boot_ms: 60_000 };
 
 fn bytes_of(frames: &[Frame<'_>]) -> Vec<u8> {
     let mut all = Vec::new();
@@ -33,7 +38,7 @@ fn tap(count: u64) -> Tap {
     let mut missing = Missing::default();
     missing[GapCause::Expired as usize] = 5;
     let mut tap = Tap::new("home", position, missing);
-    tap.handle(0, &welcome(true)).expect("frames");
+    tap.handle(NOW, &welcome(true)).expect("frames");
     tap
 }
 
@@ -81,13 +86,15 @@ fn messages_are_stored_with_names_times_and_the_count_they_reach() {
         topic(1, "a"),
         topic(2, "b"),
         counted(2, b"x"),
+        // not set when it was taken
         Frame::Time { unix_ms: 5000 },
         Frame::Data { flags: DataFlags::KEEP, topic: id(1), payload: b"yz" },
+        Frame::Time { unix_ms: TIME - 1 },
         counted(2, b""),
     ]);
     // in any pieces
     for piece in bytes.chunks(3) {
-        tap.handle(1234, piece).expect("frames");
+        tap.handle(NOW, piece).expect("frames");
     }
     let part = tap.take().expect("something came");
     assert_eq!(part.position, Position { epoch: 7, count: 12, serial: 4 });
@@ -95,14 +102,14 @@ fn messages_are_stored_with_names_times_and_the_count_they_reach() {
     let names: Vec<&str> = part.topics.iter().map(|topic| &*topic.name).collect();
     assert_eq!(names, ["b", "a"]);
     let expected = [
-        Entry::Message { topic: 0, flags: 1, stamp: 1234, payload: 0..1 },
-        Entry::Message { topic: 1, flags: 2, stamp: 5000, payload: 1..3 },
-        Entry::Message { topic: 0, flags: 1, stamp: 5000, payload: 3..3 },
+        Entry::Message { topic: 0, flags: 1, stamp: NOT_KNOWN, payload: 0..1 },
+        Entry::Message { topic: 1, flags: 2, stamp: TIME - 55_000, payload: 1..3 },
+        Entry::Message { topic: 0, flags: 1, stamp: TIME - 1, payload: 3..3 },
     ];
     assert_eq!(part.entries, expected);
     assert_eq!(tap.take(), None);
     // the next batch names its topics again
-    tap.handle(0, &bytes_of(&[counted(1, b"q")])).expect("a frame");
+    tap.handle(NOW, &bytes_of(&[counted(1, b"q")])).expect("a frame");
     let part = tap.take().expect("something came");
     assert_eq!((part.topics.len(), part.position.count, part.position.serial), (1, 13, 5));
 }
@@ -118,7 +125,7 @@ fn gaps_that_are_stored_already_are_not_stored_again() {
         counted(1, b""),
         gap(6, GapCause::Expired),
     ];
-    tap.handle(0, &bytes_of(&frames)).expect("frames");
+    tap.handle(NOW, &bytes_of(&frames)).expect("frames");
     let entries = tap.take().expect("something came").entries;
     let gaps: Vec<_> = entries
         .into_iter()
@@ -134,14 +141,17 @@ fn gaps_that_are_stored_already_are_not_stored_again() {
 #[test]
 fn a_session_that_knows_nothing_of_the_stream_counts_from_nothing() {
     let mut tap = tap(10);
-    tap.handle(0, &welcome(false)).expect("frames");
-    tap.handle(0, &bytes_of(&[topic(1, "a"), counted(1, b"")])).expect("frames");
+    tap.handle(NOW, &welcome(false)).expect("frames");
+    tap.handle(NOW, &bytes_of(&[topic(1, "a"), counted(1, b"")])).expect("frames");
     assert!(!tap.is_resumed());
     assert_eq!(tap.position().count, 1);
 }
 
 #[test]
 fn what_is_no_stream_for_a_store_is_refused() {
-    assert_eq!(tap(0).handle(0, &bytes_of(&[counted(9, b"")])), Err(TapError::UnknownTopic(id(9))));
-    assert!(matches!(tap(0).handle(0, &[0xff, 0]), Err(TapError::Wire(_))));
+    assert_eq!(
+        tap(0).handle(NOW, &bytes_of(&[counted(9, b"")])),
+        Err(TapError::UnknownTopic(id(9)))
+    );
+    assert!(matches!(tap(0).handle(NOW, &[0xff, 0]), Err(TapError::Wire(_))));
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use fastport_core::client::{Client, Event, Fault, Options, Past};
 use fastport_core::proof::NONCE_BYTES;
-use fastport_core::time::Instant;
+use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ErrorCode, options};
 
 use self::down::Down;
@@ -55,6 +55,8 @@ pub(super) struct Bridge {
     is_note_due: bool,
     is_ready: bool,
     is_resumed: bool,
+    /// of the central instance, at its WELCOME
+    clock: Option<u64>,
     backlog: Option<Backlog>,
     /// rows of the disk go first
     is_draining: bool,
@@ -158,6 +160,7 @@ impl Bridge {
             is_note_due: false,
             is_ready: false,
             is_resumed: false,
+            clock: None,
             backlog: None,
             is_draining: false,
             up: Up::new(local.acked),
@@ -248,9 +251,9 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Ended`].
-    pub(super) fn carry_row(&mut self, row: &Row) -> Result<RowStep, Ended> {
+    pub(super) fn carry_row(&mut self, now: Now, row: &Row) -> Result<RowStep, Ended> {
         let Self { task, client, up, figures, .. } = self;
-        up.carry_row(client, task, figures, row)
+        up.carry_row(client, task, figures, now, row)
     }
 
     /// All rows are sent, and the central instance counts `end` with them: what the local session
@@ -268,6 +271,12 @@ impl Bridge {
         self.is_resumed
     }
 
+    /// What the central instance's clock showed at its WELCOME.
+    #[must_use]
+    pub(super) fn central_clock(&self) -> Option<u64> {
+        self.clock
+    }
+
     /// Takes whole frames from the central instance.
     ///
     /// # Errors
@@ -280,9 +289,12 @@ impl Bridge {
     ) -> Result<(), Ended> {
         let mut welcome = None;
         let mut done = Ok(());
-        let Self { task, client, up, down, notices, figures, .. } = self;
+        let Self { task, client, up, down, notices, figures, clock, .. } = self;
         let tell = |event: Event<'_>| match event {
-            Event::Welcome { resumed, taken, .. } => welcome = Some((resumed, taken)),
+            Event::Welcome { resumed, taken, clock: told, .. } => {
+                welcome = Some((resumed, taken));
+                *clock = told;
+            }
             Event::Message(message) => down.take(&task.rules, task.lane, &message),
             Event::Acked { taken, central, .. } => {
                 up.note_held(if task.wait_for == WaitFor::Central { central } else { taken });
@@ -318,10 +330,10 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Ended`].
-    pub(super) fn carry_up(&mut self, allowance: usize) -> Result<usize, Ended> {
+    pub(super) fn carry_up(&mut self, now: Now, allowance: usize) -> Result<usize, Ended> {
         let Self { task, client, up, note, figures, gaps, notices, .. } = self;
         let before = note.up;
-        let carried = up.carry(client, task, note, (figures, gaps), notices, allowance);
+        let carried = up.carry(client, task, note, (figures, gaps), notices, (now, allowance));
         self.is_note_due |= self.note.up != before;
         self.settle();
         carried
@@ -404,6 +416,7 @@ impl Bridge {
         self.up.begin(taken);
         self.gaps.begin(self.note.up_here(taken));
         self.up.ask_again(&mut self.client, &self.task, &self.gaps);
+        self.up.ask_early(&mut self.client, &self.task);
         // what is kept there is news to a gateway that has never had anything from there
         let last = if is_new && !resumed { 0 } else { options::NO_LAST };
         for filter in self.task.rules.down_filters(self.task.lane) {

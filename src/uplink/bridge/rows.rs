@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fastport_core::client::{Client, PublishError};
+use fastport_core::time::{NOT_KNOWN, Now};
 use fastport_wire::Topic;
 
 use super::up::{Asked, FRAME, Known, Route, Up};
@@ -58,6 +59,7 @@ impl Up {
         client: &mut Client,
         task: &Task,
         figures: &Arc<LaneFigures>,
+        now: Now,
         row: &Row,
     ) -> Result<RowStep, Ended> {
         let (topic, is_message) = match &row.body {
@@ -87,10 +89,11 @@ impl Up {
                 Ok(RowStep::Sent(FRAME))
             }
             Body::Message { flags, stamp, payload, .. } => {
-                let clock = match stamp {
-                    Stamp::Unix(unix_ms) if task.relays => Some(*unix_ms),
-                    _ => None,
+                let known = match stamp {
+                    Stamp::Unix(stamp) | Stamp::Boot(stamp) => now.known(*stamp),
+                    Stamp::OtherBoot { .. } => None,
                 };
+                let clock = task.relays.then_some(known.unwrap_or(NOT_KNOWN));
                 match client.publish_on(id, clock, *flags, payload) {
                     Ok(counted) if counted != row.central_count => {
                         Err(Ended::Astray { expected: row.central_count, counted })

@@ -33,7 +33,7 @@ const OUTBOX: usize = 1 << 16;
 const PREFIX: &str = "g";
 
 fn now() -> Now {
-    Now { mono: Instant::from_millis(1000), unix_ms: 1_700_000_000_000 }
+    Now { mono: Instant::from_millis(1000), unix_ms: 1_700_000_000_000, boot_ms: 1000 }
 }
 
 fn session() -> Session {
@@ -304,7 +304,7 @@ impl World {
             let output = self.local.output(here).expect("it is there");
             let taken = bridge.take_local(&output.bytes[..output.bytes.len().min(up)]);
             self.local.advance(here, taken);
-            if let Err(ended) = bridge.carry_up(usize::MAX) {
+            if let Err(ended) = bridge.carry_up(now(), usize::MAX) {
                 self.end(ended);
                 return;
             }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fastport_core::client::{Client, PublishError};
+use fastport_core::time::{NOT_KNOWN, Now};
 use fastport_wire::control::{ErrorCode, Tier};
 use fastport_wire::field::{MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags};
@@ -14,7 +15,6 @@ use super::{Ended, Notice, Task, push_notice};
 use crate::config::WaitFor;
 use crate::uplink::figures::LaneFigures;
 use crate::uplink::note::Note;
-use crate::uplink::store::CLOCK_FLOOR_MS;
 
 /// Where a topic's messages go.
 pub(super) enum Route {
@@ -33,6 +33,7 @@ pub(super) enum Asked {
     Frame(TopicId),
     Row(Box<str>),
     Again(Box<str>),
+    Early(Box<str>),
 }
 
 pub(super) struct Known {
@@ -49,6 +50,8 @@ pub(super) struct Up {
     pub(super) rows: HashMap<Box<str>, Known>,
     /// of gaps that are told again, by their names there
     again: HashMap<Box<str>, Route>,
+    /// of topics that rules name, by their names there
+    early: HashMap<Box<str>, Route>,
     input: Vec<u8>,
     /// Before it all is done with: 0 <= done <= seen <= input.len()
     done: usize,
@@ -82,6 +85,7 @@ impl Up {
             opening: HashMap::new(),
             rows: HashMap::new(),
             again: HashMap::new(),
+            early: HashMap::new(),
             input: Vec::new(),
             done: 0,
             seen: 0,
@@ -179,6 +183,7 @@ impl Up {
             Asked::Frame(topic) => self.topics.get_mut(&topic)?,
             Asked::Row(name) => self.rows.get_mut(&name)?,
             Asked::Again(name) => return Some((self.again.get_mut(&name)?, name)),
+            Asked::Early(name) => return Some((self.early.get_mut(&name)?, name)),
         };
         Some((&mut known.route, known.name.clone()))
     }
@@ -190,6 +195,21 @@ impl Up {
                 let request = client.open_topic(topic, None, None);
                 self.opening.insert(request, Asked::Again(topic.into()));
                 self.again.insert(topic.into(), Route::Opening);
+            }
+        }
+    }
+
+    /// Asks for the topics that rules name, before there is a message: an alarm does not wait for a round
+    /// trip on a slow line.
+    pub(super) fn ask_early(&mut self, client: &mut Client, task: &Task) {
+        for filter in task.rules.up_filters(task.lane) {
+            let topic = filter.as_filter().as_topic();
+            let Some(carried) = topic.and_then(|topic| task.rules.up(topic)) else { continue };
+            let name = carried.name.into_boxed_str();
+            if carried.rule.lane == task.lane && !self.early.contains_key(&name) {
+                let request = client.open_topic(&name, None, task.tier());
+                self.opening.insert(request, Asked::Early(name.clone()));
+                self.early.insert(name, Route::Opening);
             }
         }
     }
@@ -214,10 +234,11 @@ impl Up {
         note: &mut Note,
         (figures, gaps): (&Arc<LaneFigures>, &mut Gaps),
         notices: &mut VecDeque<Notice>,
-        allowance: usize,
+        (now, allowance): (Now, usize),
     ) -> Result<usize, Ended> {
         self.look_ahead(client, task);
-        let is_told = self.tell_again(&mut Hand { client, task, note, figures, gaps, notices });
+        let is_told =
+            self.tell_again(&mut Hand { client, task, note, figures, gaps, notices, now });
         if !is_told {
             return Ok(0);
         }
@@ -227,7 +248,7 @@ impl Up {
         while carried < allowance {
             let rest = input.get(self.done..).unwrap_or_default();
             let Ok(Some((head, body))) = frame::split(rest, MAX_BODY) else { break };
-            let mut hand = Hand { client, task, note, figures, gaps, notices };
+            let mut hand = Hand { client, task, note, figures, gaps, notices, now };
             let step = match head.kind() {
                 kind::PADDING => Ok(Step::Done(0)),
                 _ => match Frame::from_parts(head, body) {
@@ -285,11 +306,16 @@ impl Up {
             Some(carried) if Topic::parse(&carried.name).is_err() => {
                 (Route::Refused, carried.name.into_boxed_str())
             }
-            Some(carried) => {
-                let request = client.open_topic(&carried.name, schema, task.tier());
-                self.opening.insert(request, Asked::Frame(id));
-                (Route::Opening, carried.name.into_boxed_str())
-            }
+            Some(carried) => match self.early.get(&*carried.name) {
+                Some(&Route::Open(early)) if schema.is_none() => {
+                    (Route::Open(early), carried.name.into_boxed_str())
+                }
+                _ => {
+                    let request = client.open_topic(&carried.name, schema, task.tier());
+                    self.opening.insert(request, Asked::Frame(id));
+                    (Route::Opening, carried.name.into_boxed_str())
+                }
+            },
         };
         self.topics.insert(id, Known { route, name, schema: schema.map(Box::from) });
     }
@@ -353,8 +379,9 @@ impl Up {
             Route::Refused | Route::NotOurs => return Ok(self.skip(hand, is_counted)),
             Route::Open(id) => id,
         };
-        // a clock that was not set says nothing there
-        let clock = self.clock.filter(|&ms| hand.task.relays && ms >= CLOCK_FLOOR_MS);
+        // no TIME before it: its stamp is not known
+        let stamp = self.clock.and_then(|stamp| hand.now.known(stamp)).unwrap_or(NOT_KNOWN);
+        let clock = hand.task.relays.then_some(stamp);
         match hand.client.publish_on(id, clock, flags, payload) {
             Ok(counted) if is_counted && counted != there => {
                 Err(Ended::Astray { expected: there, counted })
@@ -420,6 +447,7 @@ struct Hand<'a> {
     figures: &'a Arc<LaneFigures>,
     gaps: &'a mut Gaps,
     notices: &'a mut VecDeque<Notice>,
+    now: Now,
 }
 
 /// Bytes that are looked ahead for topics.

@@ -90,7 +90,7 @@ impl Run<'_> {
             if allowance == 0 {
                 break;
             }
-            match self.bridge.carry_row(row)? {
+            match self.bridge.carry_row(self.state.clock.now(), row)? {
                 RowStep::Sent(bytes) => {
                     self.state.flow.sent(bytes);
                     allowance = allowance.saturating_sub(bytes);

@@ -27,8 +27,9 @@ pub(super) struct Ages {
 }
 
 impl Ages {
-    /// Milliseconds that a row waited, at least. Within a boot the clock's steps do not matter. Of an
-    /// earlier boot that never had the time it is known only that it is older than this boot.
+    /// Milliseconds that a row waited, at least. Within a boot the clock's steps do not matter, and
+    /// those of this boot do not for the rows of an earlier one. Of an earlier boot that never had the
+    /// time it is known only that it is older than this boot.
     pub(super) fn of(&mut self, work: &Work<'_>, boot: Option<i64>, at: i64) -> Result<u64> {
         let now = work.now.boot_ms;
         let Some(boot) = boot.filter(|boot| *boot != work.boot) else {
@@ -42,7 +43,9 @@ impl Ages {
                 offset
             }
         };
-        let (Some(unix), Some(offset)) = (work.now.unix_ms, offset) else { return Ok(now) };
+        // a clock that steps ahead makes nothing old
+        let (Some(here), Some(offset)) = (work.memory.least_offset, offset) else { return Ok(now) };
+        let unix = now.saturating_add_signed(here);
         let since = unix.saturating_add_signed(at.saturating_add(offset).saturating_neg());
         Ok(since.max(now))
     }

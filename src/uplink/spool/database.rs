@@ -164,7 +164,7 @@ pub(super) fn log_of(path: &Path) -> PathBuf {
 }
 
 /// The files that the layout was built from; `user_version` is how many were run.
-const SCHEMA: [&str; 1] = [include_str!("schema/001.sql")];
+pub(super) const SCHEMA: [&str; 1] = [include_str!("schema/001.sql")];
 
 /// - exclusive: no second process, and no shared memory file beside the log
 /// - 64 pages of cache: a batch is written once, in order, and what is read is read once

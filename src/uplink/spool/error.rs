@@ -77,7 +77,7 @@ pub struct SetAside {
     /// Messages that do not, where their number is known. A GAP of cause `other` is in their place.
     pub lost: Option<u64>,
     /// Lanes that cannot tell any more how far the central instance has them: they need a new epoch,
-    /// and what was under way may be there twice.
+    /// and what was sent may be there twice.
     pub in_doubt: Vec<Lane>,
 }
 

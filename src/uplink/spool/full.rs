@@ -1,10 +1,11 @@
-//! Making room, in the order of what is missed least: names that nothing uses, values that newer
+//! Making room, in the order of what is missed least: names that nothing uses, rows that are gone, values that newer
 //! ones took the place of, then the oldest of the least urgent.
 
 use fastport_wire::frame::GapCause;
 use rusqlite::Result;
 
 use super::names;
+use super::row;
 use super::state::LANES;
 use super::sweep::Meta;
 use super::work::Work;
@@ -14,6 +15,11 @@ impl Work<'_> {
     /// Drops some of what may be dropped for a batch of `lane`: nothing of a more urgent one.
     /// `false`: there is no more.
     pub(super) fn make_room(&mut self, lane: Lane) -> Result<bool> {
+        for lane in LANES {
+            if self.free_gone(lane)? {
+                return Ok(true);
+            }
+        }
         if names::count(self.sql)? > 2 * self.memory.names_used + NAMES {
             names::tidy(self.sql, self.boot)?;
             self.memory.names_used = names::count(self.sql)?;
@@ -31,6 +37,18 @@ impl Work<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Frees pages of rows that the central instance has; whether there were some.
+    fn free_gone(&mut self, lane: Lane) -> Result<bool> {
+        let table = row::table(lane);
+        let first = format!("SELECT MIN(seq) FROM {table}");
+        let first: Option<u64> = self.sql.query_row(&first, [], |row| row.get(0))?;
+        let acked = self.state.lane(lane).acked;
+        let Some(first) = first.filter(|first| *first <= acked) else { return Ok(false) };
+        let last = acked.min(first + ROWS);
+        self.sql.execute(&format!("DELETE FROM {table} WHERE seq <= ?"), [last])?;
+        Ok(true)
     }
 
     /// Drops messages under the policy `latest` that newer ones took the place of; whether it did
@@ -73,3 +91,5 @@ impl Work<'_> {
 
 /// So many names without use are left in peace.
 const NAMES: u64 = 1024;
+/// Rows that are freed at a time.
+const ROWS: u64 = 2048;

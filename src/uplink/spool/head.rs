@@ -40,7 +40,7 @@ impl Work<'_> {
     ) -> Result<Option<(Vec<Row>, Cursor)>> {
         let find = format!("SELECT {COLUMNS} FROM {} WHERE seq > ? ORDER BY seq", row::table(lane));
         let mut find = self.sql.prepare(&find)?;
-        let mut rows = find.query([to_i64(cursor.seq)])?;
+        let mut rows = find.query([to_i64(cursor.seq.max(self.state.lane(lane).acked))])?;
         let (mut topics, mut ages) = (Topics::default(), Ages::default());
         let (mut read, mut bytes) = (Vec::new(), 0);
         while read.len() < most_rows.max(1) && (read.is_empty() || bytes < most_bytes) {
@@ -59,7 +59,7 @@ impl Work<'_> {
         Ok(Some((read, cursor)))
     }
 
-    /// Removes what the central instance has, up to its count. `Err`: how much it can have at most.
+    /// Counts as gone what the central instance has, up to its count. `Err`: how much it can have at most.
     pub(super) fn acknowledge(
         &mut self,
         lane: Lane,
@@ -71,19 +71,20 @@ impl Work<'_> {
             return Ok(Ok(Vec::new()));
         }
         let table = row::table(lane);
-        let sent = to_i64(self.memory.lanes[lane as usize].sent);
+        let (acked, sent) = (to_i64(state.acked), to_i64(self.memory.lanes[lane as usize].sent));
         let find = format!(
-            "SELECT seq FROM {table} WHERE what = 0 AND seq <= ? ORDER BY seq LIMIT 1 OFFSET ?"
+            "SELECT seq FROM {table} WHERE what = 0 AND seq > ? AND seq <= ?
+             ORDER BY seq LIMIT 1 OFFSET ?"
         );
         let place = to_i64(messages - 1);
-        let last = self.sql.query_row(&find, (sent, place), |row| row.get::<_, i64>(0));
+        let last = self.sql.query_row(&find, (acked, sent, place), |row| row.get::<_, i64>(0));
         let Some(last) = last.optional()? else {
-            let find = format!("SELECT COUNT(*) FROM {table} WHERE what = 0 AND seq <= ?");
-            let most: u64 = self.sql.query_row(&find, [sent], |row| row.get(0))?;
+            let find =
+                format!("SELECT COUNT(*) FROM {table} WHERE what = 0 AND seq > ? AND seq <= ?");
+            let most: u64 = self.sql.query_row(&find, (acked, sent), |row| row.get(0))?;
             return Ok(Err(state.head_count + most));
         };
-        let publishers = self.mark_central(lane, last)?;
-        self.sql.execute(&format!("DELETE FROM {table} WHERE seq <= ?"), [last])?;
+        let publishers = self.mark_central(lane, acked, last)?;
         let state = self.state.lane_mut(lane);
         state.acked = last.cast_unsigned();
         state.head_count = count;
@@ -93,12 +94,14 @@ impl Work<'_> {
 
     /// Drops the lane's first message, with the GAPs before it.
     pub(super) fn refuse_first(&mut self, lane: Lane) -> Result<Option<Vec<Confirmed>>> {
-        let table = row::table(lane);
-        let find = format!("SELECT seq FROM {table} WHERE what = 0 ORDER BY seq LIMIT 1");
-        let first = self.sql.query_row(&find, [], |row| row.get::<_, i64>(0));
+        let find = format!(
+            "SELECT seq FROM {} WHERE what = 0 AND seq > ? ORDER BY seq LIMIT 1",
+            row::table(lane)
+        );
+        let acked = to_i64(self.state.lane(lane).acked);
+        let first = self.sql.query_row(&find, [acked], |row| row.get::<_, i64>(0));
         let Some(first) = first.optional()? else { return Ok(None) };
-        let publishers = self.mark_central(lane, first)?;
-        self.sql.execute(&format!("DELETE FROM {table} WHERE seq <= ?"), [first])?;
+        let publishers = self.mark_central(lane, acked, first)?;
         let state = self.state.lane_mut(lane);
         state.acked = first.cast_unsigned();
         state.dropped[GapCause::Other as usize] += 1;
@@ -107,26 +110,32 @@ impl Work<'_> {
 
     /// Removes GAPs at the lane's start, up to a row.
     pub(super) fn forget_gaps(&mut self, lane: Lane, through: u64) -> Result<()> {
-        let table = row::table(lane);
-        let delete = format!(
-            "DELETE FROM {table} WHERE seq <= ?1 AND seq < COALESCE(
-                (SELECT seq FROM {table} WHERE what = 0 ORDER BY seq LIMIT 1), ?1 + 1)"
+        let find = format!(
+            "SELECT MAX(seq) FROM {0} WHERE seq > ?1 AND seq <= ?2 AND seq < COALESCE(
+                (SELECT seq FROM {0} WHERE seq > ?1 AND what = 0 ORDER BY seq LIMIT 1), ?2 + 1)",
+            row::table(lane)
         );
-        self.sql.execute(&delete, [to_i64(through)]).map(|_| ())
+        let acked = self.state.lane(lane).acked;
+        let range = (to_i64(acked), to_i64(through));
+        let last: Option<u64> = self.sql.query_row(&find, range, |row| row.get(0))?;
+        self.state.lane_mut(lane).acked = last.unwrap_or(acked);
+        Ok(())
     }
 
     /// Whether the lane has rows.
     pub(super) fn has_rows(&self, lane: Lane) -> Result<bool> {
-        self.sql.prepare(&format!("SELECT 1 FROM {} LIMIT 1", row::table(lane)))?.exists([])
+        let find = format!("SELECT 1 FROM {} WHERE seq > ? LIMIT 1", row::table(lane));
+        self.sql.prepare(&find)?.exists([to_i64(self.state.lane(lane).acked)])
     }
 
     /// Since which boot, and when, the lane's first message waits.
     pub(super) fn first_time(&self, lane: Lane) -> Result<Option<(Option<i64>, i64)>> {
         let find = format!(
-            "SELECT boot, at FROM {} WHERE what = 0 ORDER BY seq LIMIT 1",
+            "SELECT boot, at FROM {} WHERE what = 0 AND seq > ? ORDER BY seq LIMIT 1",
             row::table(lane)
         );
-        self.sql.query_row(&find, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+        let acked = to_i64(self.state.lane(lane).acked);
+        self.sql.query_row(&find, [acked], |row| Ok((row.get(0)?, row.get(1)?))).optional()
     }
 
     fn is_over(&self, lane: Lane, stored: &Stored<'_>, ages: &mut Ages) -> Result<bool> {

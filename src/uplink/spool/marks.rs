@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Result, Row as SqlRow};
+use rusqlite::{Connection, OptionalExtension, Result, Row as SqlRow, Statement};
 
 use super::append::to_i64;
 use super::database::damaged;
@@ -37,10 +37,12 @@ impl Work<'_> {
     /// Notes publishers' messages of a batch.
     pub(super) fn write_marks(&mut self, lane: Lane, spans: &HashMap<i64, Span>) -> Result<()> {
         let acked = to_i64(self.state.lane(lane).acked);
+        let (mut find, mut write) = (Mark::find(self.sql)?, Mark::write(self.sql)?);
         for (&publisher, span) in spans {
             let last = to_i64(span.last_seq);
             let before = span.first.saturating_sub(1);
-            let mark = match Mark::find(self.sql, publisher, lane)? {
+            let mark = find.query_row((publisher, lane as i64), Mark::read).optional()?;
+            let mark = match mark {
                 // where nothing of it was under way, all before its first message is done
                 Some(mark) if mark.last <= acked => {
                     Mark { last, central: mark.central.max(before), ..mark }
@@ -48,28 +50,30 @@ impl Work<'_> {
                 Some(mark) => Mark { last, ..mark },
                 None => Mark { publisher, lane: lane as i64, last, central: before },
             };
-            mark.write(self.sql)?;
+            mark.put(&mut write)?;
         }
         Ok(())
     }
 
-    /// Notes how far publishers' messages are at the central instance, once the lane's rows up to
-    /// `last` are; which publishers these are.
-    pub(super) fn mark_central(&mut self, lane: Lane, last: i64) -> Result<Vec<i64>> {
+    /// Notes how far publishers' messages are at the central instance, once the lane's rows behind
+    /// `acked` up to `last` are; which publishers these are.
+    pub(super) fn mark_central(&mut self, lane: Lane, acked: i64, last: i64) -> Result<Vec<i64>> {
         let find = format!(
             "SELECT publisher, MAX(count) FROM {}
-             WHERE seq <= ? AND what = 0 AND publisher IS NOT NULL GROUP BY publisher",
+             WHERE seq > ? AND seq <= ? AND what = 0 AND publisher IS NOT NULL
+             GROUP BY publisher",
             row::table(lane)
         );
         let mut find = self.sql.prepare(&find)?;
+        let (mut find_mark, mut write) = (Mark::find(self.sql)?, Mark::write(self.sql)?);
         let mut publishers = Vec::new();
-        let mut rows = find.query([last])?;
+        let mut rows = find.query((acked, last))?;
         while let Some(row) = rows.next()? {
             let (publisher, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let mark = Mark::find(self.sql, publisher, lane)?;
+            let mark = find_mark.query_row((publisher, lane as i64), Mark::read).optional()?;
             let mark = mark.ok_or_else(|| damaged("a mark is missing"))?;
             let central = mark.central.max(count.cast_unsigned());
-            Mark { central, ..mark }.write(self.sql)?;
+            Mark { central, ..mark }.put(&mut write)?;
             publishers.push(publisher);
         }
         Ok(publishers)
@@ -111,21 +115,26 @@ pub(super) fn rebuild(sql: &Connection, lane: Lane) -> Result<()> {
          WHERE what = 0 AND publisher IS NOT NULL GROUP BY publisher",
         row::table(lane)
     );
-    let mut find = sql.prepare(&find)?;
+    let (mut find, mut write) = (sql.prepare(&find)?, Mark::write(sql)?);
     let mut rows = find.query([])?;
     while let Some(row) = rows.next()? {
         let first = row.get::<_, i64>(2)?.cast_unsigned();
         let central = first.saturating_sub(1);
         let mark = Mark { publisher: row.get(0)?, lane: lane as i64, last: row.get(1)?, central };
-        mark.write(sql)?;
+        mark.put(&mut write)?;
     }
     Ok(())
 }
 
 impl Mark {
-    fn find(sql: &Connection, publisher: i64, lane: Lane) -> Result<Option<Self>> {
-        let find = format!("SELECT {MARK} FROM mark WHERE publisher = ? AND lane = ?");
-        sql.prepare(&find)?.query_row((publisher, lane as i64), Self::read).optional()
+    /// The statement that finds one, by publisher and lane.
+    fn find(sql: &Connection) -> Result<Statement<'_>> {
+        sql.prepare(&format!("SELECT {MARK} FROM mark WHERE publisher = ? AND lane = ?"))
+    }
+
+    /// The statement for [`Mark::put`].
+    fn write(sql: &Connection) -> Result<Statement<'_>> {
+        sql.prepare(&format!("INSERT OR REPLACE INTO mark ({MARK}) VALUES (?, ?, ?, ?, ?)"))
     }
 
     fn read(row: &SqlRow<'_>) -> Result<Self> {
@@ -137,11 +146,10 @@ impl Mark {
         Ok(mark)
     }
 
-    fn write(&self, sql: &Connection) -> Result<()> {
-        let write = format!("INSERT OR REPLACE INTO mark ({MARK}) VALUES (?, ?, ?, ?, ?)");
+    fn put(&self, write: &mut Statement<'_>) -> Result<()> {
         let Self { publisher, lane, last, central } = self;
         let central = central.cast_signed();
-        sql.prepare(&write)?.execute((publisher, lane, last, central, self.sum())).map(|_| ())
+        write.execute((publisher, lane, last, central, self.sum())).map(|_| ())
     }
 
     fn sum(&self) -> i64 {

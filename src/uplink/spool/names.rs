@@ -158,7 +158,8 @@ pub(super) fn set_boot_offset(sql: &Connection, id: i64, offset: i64) -> Result<
     sql.execute("UPDATE boot SET offset = ?, sum = ? WHERE id = ?", (offset, sum, id)).map(|_| ())
 }
 
-/// Forgets names that no row uses. `boot` stays.
+/// Forgets names that no row uses. `boot` stays, and so do publishers while they are few: how far
+/// their messages are may not have been heard.
 pub(super) fn tidy(sql: &Connection, boot: i64) -> Result<()> {
     let used = |column: &str| {
         let of = |table| format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
@@ -166,12 +167,18 @@ pub(super) fn tidy(sql: &Connection, boot: i64) -> Result<()> {
     };
     sql.execute_batch(&format!(
         "DELETE FROM topic WHERE id NOT IN ({});
-         DELETE FROM publisher WHERE id NOT IN ({});
-         DELETE FROM mark WHERE publisher NOT IN (SELECT id FROM publisher);
          DELETE FROM boot WHERE id <> {boot} AND id NOT IN ({})",
         used("topic"),
-        used("publisher"),
         used("boot")
+    ))?;
+    let publishers: u64 = sql.query_row("SELECT COUNT(*) FROM publisher", [], |row| row.get(0))?;
+    if publishers <= FEW_PUBLISHERS {
+        return Ok(());
+    }
+    sql.execute_batch(&format!(
+        "DELETE FROM publisher WHERE id NOT IN ({});
+         DELETE FROM mark WHERE publisher NOT IN (SELECT id FROM publisher)",
+        used("publisher")
     ))
 }
 
@@ -201,3 +208,6 @@ fn publisher_sum(id: i64, publisher: &Publisher) -> i64 {
 fn boot_sum(id: i64, name: &str, offset: Option<i64>) -> i64 {
     Sum::new().number(id).text(Some(name.as_bytes())).optional(offset).finish()
 }
+
+/// Publishers that nothing of is held, and that are remembered.
+const FEW_PUBLISHERS: u64 = 512;

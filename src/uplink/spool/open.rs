@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub(super) state: State,
     pub(super) memory: Memory,
     pub(super) boot: i64,
+    /// pages in the log when they were last counted
+    logged: u64,
     /// commits that were made safe
     #[cfg(test)]
     pub(super) syncs: u64,
@@ -73,7 +75,7 @@ impl Spool {
                 (inner, Opened { set_aside, ..opened })
             }
         };
-        inner.count_flash(now, &meter);
+        inner.count_flash(now, &meter, self.room.page);
         self.inner = Some(inner);
         Ok(opened)
     }
@@ -106,6 +108,7 @@ impl Spool {
             state,
             memory,
             boot,
+            logged: 0,
             #[cfg(test)]
             syncs: 0,
         };
@@ -157,7 +160,7 @@ impl Spool {
         if done.is_err() {
             (inner.state, inner.memory) = before;
         }
-        inner.count_flash(now, &meter);
+        inner.count_flash(now, &meter, room.page);
         match done {
             Ok(done) => Ok(done),
             Err(error) if database::is_damage(&error) => {
@@ -204,7 +207,7 @@ impl Spool {
         let inner = self.inner(now)?;
         let done =
             database::shrink(&inner.sql).and_then(|()| database::empty_log(&inner.sql, true));
-        inner.count_flash(now, &meter);
+        inner.count_flash(now, &meter, room.page);
         done.map_err(|error| self.disk("tidy up", error))
     }
 
@@ -255,7 +258,7 @@ impl Inner {
         Ok(done)
     }
 
-    fn count_flash(&mut self, now: Moment, meter: &Meter) {
+    fn count_flash(&mut self, now: Moment, meter: &Meter, page: u64) {
         let flash = &mut self.state.flash;
         let boot_day = now.boot_ms / DAY_MS;
         match now.unix_ms.map(|unix| unix / DAY_MS) {
@@ -265,7 +268,19 @@ impl Inner {
             None => {}
         }
         self.memory.day = boot_day;
-        flash.bytes += meter.bytes().unwrap_or(0);
+        let written = match meter.bytes() {
+            Some(bytes) => bytes,
+            None => self.pages_logged().saturating_mul(2 * page),
+        };
+        self.state.flash.bytes += written;
+    }
+
+    /// Pages that went into the log since the last call: an estimate, where the kernel does not count.
+    /// Each goes to its place in the file later.
+    fn pages_logged(&mut self) -> u64 {
+        let before = self.logged;
+        self.logged = database::log_pages(&self.sql).unwrap_or(before);
+        self.logged.checked_sub(before).unwrap_or(self.logged)
     }
 }
 
@@ -274,6 +289,8 @@ impl Work<'_> {
     fn note_clock(&mut self) -> rusqlite::Result<()> {
         let Some(unix) = self.now.unix_ms else { return Ok(()) };
         let offset = unix.cast_signed().saturating_sub(self.now.boot_ms.cast_signed());
+        let least = self.memory.least_offset.map_or(offset, |least| least.min(offset));
+        self.memory.least_offset = Some(least);
         let is_known = |known: i64| known.abs_diff(offset) < CLOCK_STEP_MS;
         if !self.memory.offset.is_some_and(is_known) {
             names::set_boot_offset(self.sql, self.boot, offset)?;

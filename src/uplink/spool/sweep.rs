@@ -43,7 +43,7 @@ impl Work<'_> {
         from: u64,
         decide: &mut dyn FnMut(&mut Self, &Meta) -> Result<Option<GapCause>>,
     ) -> Result<Swept> {
-        let from = from.max(self.memory.lanes[lane as usize].sent + 1);
+        let from = from.max(self.kept_from(lane));
         let (metas, is_end) = self.metas(lane, from)?;
         let mut dropped = 0;
         let mut span = Span::new(from);
@@ -72,16 +72,21 @@ impl Work<'_> {
         Ok(Swept { dropped, next, settled })
     }
 
+    /// The first row that is neither gone nor may have been sent.
+    fn kept_from(&self, lane: Lane) -> u64 {
+        self.memory.lanes[lane as usize].sent.max(self.state.lane(lane).acked) + 1
+    }
+
     /// Takes the GAPs at the lane's end out of it; those that may have been sent stay.
     pub(super) fn take_last_run(&mut self, lane: Lane) -> Result<Run> {
-        let sent = to_i64(self.memory.lanes[lane as usize].sent);
+        let from = to_i64(self.kept_from(lane));
         let table = row::table(lane);
         let find = format!(
             "SELECT seq, what, topic, count, policy, boot, at, max_age, 0 FROM {table}
-             WHERE seq > ? ORDER BY seq DESC"
+             WHERE seq >= ? ORDER BY seq DESC"
         );
         let mut find = self.sql.prepare(&find)?;
-        let mut rows = find.query([sent])?;
+        let mut rows = find.query([from])?;
         let mut run = Run::default();
         let mut first = None;
         while let Some(row) = rows.next()? {

@@ -6,6 +6,7 @@ use super::age::Ages;
 use super::database;
 use super::entry::Moment;
 use super::limits::Room;
+use super::row;
 use super::state::{LANES, SENT_ALL, State};
 use crate::config::Lane;
 
@@ -28,6 +29,8 @@ pub(super) struct Memory {
     pub(super) lanes: [LaneMemory; LANES.len()],
     /// the offset of this boot is stored
     pub(super) offset: Option<i64>,
+    /// the earliest that this boot can have been, by all that the clock showed so far
+    pub(super) least_offset: Option<i64>,
     /// names in the file after those without use were removed
     pub(super) names_used: u64,
     /// rows were dropped, and a loss of power could bring them back
@@ -64,11 +67,14 @@ impl Work<'_> {
         Ok(pages * self.room.page)
     }
 
-    /// Notes, where a lane has no rows, that nothing of it is under way.
+    /// Notes, where a lane has no rows, that nothing of it is under way; and frees the pages of those
+    /// that it had.
     pub(super) fn note_empty(&mut self, lane: Lane) -> Result<()> {
         if !self.has_rows(lane)? {
             let state = self.state.lane_mut(lane);
             state.acked = state.next - 1;
+            // a whole table: its pages are not even read
+            self.sql.execute(&format!("DELETE FROM {}", row::table(lane)), [])?;
         }
         Ok(())
     }

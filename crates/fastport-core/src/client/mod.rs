@@ -24,7 +24,7 @@ use crate::ledger::Ledger;
 use crate::outbox::{Outbox, Preface, Run};
 use crate::proof::{self, NONCE_BYTES, Side, Transcript};
 use crate::session::{push_control, push_frame};
-use crate::time::Instant;
+use crate::time::{CLOCK_FLOOR_MS, Instant, NOT_KNOWN};
 
 pub use self::requests::Past;
 pub use self::types::{Event, Fault, Message, Options, PublishError, Secret};
@@ -393,7 +393,7 @@ impl Client {
             Frame::Ack { taken, durable, central, .. } => {
                 self.handle_ack(taken, durable, central, tell)?;
             }
-            Frame::Time { unix_ms } => self.clock = Some(unix_ms),
+            Frame::Time { unix_ms } => self.clock = Some(unix_ms).filter(|&it| it != NOT_KNOWN),
             Frame::Ping { token } => {
                 // it may ask for this, and not for a sign of life
                 if self.unacked_weight > 0 {
@@ -563,7 +563,8 @@ impl Client {
         }
         let resumed = welcome.resumed;
         let (taken, payload_limit) = (welcome.taken, welcome.payload_limit);
-        tell(Event::Welcome { resumed, taken, payload_limit });
+        let clock = welcome.clock.filter(|&clock| clock >= CLOCK_FLOOR_MS);
+        tell(Event::Welcome { resumed, taken, payload_limit, clock });
         if welcome.resumed {
             let taken = self.before_epoch + welcome.taken;
             tell(Event::Acked { taken, durable: self.before_epoch, central: self.before_epoch });

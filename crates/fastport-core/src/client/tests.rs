@@ -176,7 +176,7 @@ fn session(now: Now) -> Session {
 }
 
 fn at(millis: u64) -> Now {
-    Now { mono: Instant::from_millis(millis), unix_ms: 1_700_000_000_000 + millis }
+    Now { mono: Instant::from_millis(millis), unix_ms: 1_700_000_000_000 + millis, boot_ms: millis }
 }
 
 #[test]

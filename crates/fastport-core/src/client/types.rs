@@ -64,6 +64,8 @@ pub enum Event<'a> {
         taken: u64,
         /// The most bytes a payload may have.
         payload_limit: u32,
+        /// The relay's clock, where that is set: milliseconds since 1970.
+        clock: Option<u64>,
     },
     /// A message.
     Message(Message<'a>),

@@ -103,14 +103,15 @@ impl Outbox {
         self.released = self.released.saturating_add(count);
     }
 
-    /// Puts in what [`Outbox::visit_kept`] showed, as if it were written.
+    /// Puts in what [`Outbox::visit_kept`] showed, as if it were written, with `stamp` of the clocks.
     ///
     /// # Errors
-    /// [`RestoreError`].
+    /// `RestoreError`.
     pub fn restore_frames(
         &mut self,
         buffers: &mut Buffers,
         frames: &[u8],
+        stamp: impl Fn(u64) -> u64,
     ) -> Result<(), RestoreError> {
         let mut rest = frames;
         while !rest.is_empty() {
@@ -126,8 +127,8 @@ impl Outbox {
                         &Run { bytes, messages: 1, is_counted: true, topic },
                     )?;
                 }
-                Ok(time @ Frame::Time { .. }) => {
-                    self.push_frame(buffers, &time)?;
+                Ok(Frame::Time { unix_ms }) => {
+                    self.push_frame(buffers, &Frame::Time { unix_ms: stamp(unix_ms) })?;
                     self.sent = self.bytes.len();
                     self.settled = self.sent;
                 }
@@ -139,7 +140,7 @@ impl Outbox {
     }
 
     /// Puts a run in, as if it were written, with the clock it came at where its reader was told;
-    /// its frames were looked at by [`count_frames`].
+    /// its frames were looked at by `count_frames`.
     ///
     /// # Errors
     /// [`NoBudget`].

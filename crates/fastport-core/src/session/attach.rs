@@ -7,14 +7,14 @@ use fastport_wire::TopicId;
 use fastport_wire::control::{self, features};
 use fastport_wire::frame::GapCause;
 
-use super::peer::{Cold, Link, NO_TIME, Peer, Tiers};
+use super::peer::{Cold, Link, Peer, Tiers};
 use super::{
     Admission, AttachError, Limits, Own, PeerKey, Session, Slot, push_control, push_frame,
 };
 use crate::budget::NoBudget;
 use crate::outbox::Outbox;
 use crate::proof::PROOF_BYTES;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, NOT_KNOWN, Now};
 
 impl Session {
     /// Lets a peer in. Its WELCOME is the first of its output; a peer whose state is still here goes
@@ -105,7 +105,7 @@ impl Session {
         if let Some(own) = admission.own {
             peer.outbox.set_limit(own.outbox_limit(&self.limits));
         }
-        (peer.last_time, peer.acked_ahead) = (NO_TIME, 0);
+        (peer.last_time, peer.acked_ahead) = (NOT_KNOWN, 0);
         peer.is_blocked = false;
         peer.forget_acks();
         self.forget_time(index);
@@ -319,7 +319,7 @@ fn welcome(
         keepalive: Some(peer.cold.keepalive),
         linger: Some(peer.cold.linger),
         payload_limit: u32::try_from(limits.payload).unwrap_or(u32::MAX),
-        clock: Some(now.unix_ms),
+        clock: now.clock(),
         proof: proof.map(|proof| &proof[..]),
         text: Some(SOFTWARE),
         ..Default::default()

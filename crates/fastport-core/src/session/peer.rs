@@ -13,7 +13,7 @@ use super::relayed::Relayed;
 use super::topics::Topics;
 use crate::outbox::Outbox;
 use crate::rights::Rights;
-use crate::time::Instant;
+use crate::time::{Instant, NOT_KNOWN};
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -47,7 +47,7 @@ pub(super) struct Peer {
     pub(super) acked_ahead: u64,
     /// Counts the links: a topic announced on an earlier one is announced again. Never 0.
     pub(super) announced: u16,
-    /// The clock of the last TIME frame; [`NO_TIME`]: there was none.
+    /// The clock of the last TIME frame; [`NOT_KNOWN`] is as good as none.
     pub(super) last_time: u64,
     /// Bytes written to its links, for telling whether one has stalled: it wraps.
     pub(super) written: u32,
@@ -334,7 +334,7 @@ impl Peer {
             is_own: false,
             acked_ahead: 0,
             announced: 1,
-            last_time: NO_TIME,
+            last_time: NOT_KNOWN,
             written: 0,
             open_topics: Box::default(),
         }
@@ -425,8 +425,6 @@ pub(super) fn no_local(
     Some(selecting.all(|subscription| subscription.no_local))
 }
 
-/// Later than any clock.
-pub(super) const NO_TIME: u64 = u64::MAX;
 /// Its place in the tree of filters, if it has one.
 const SUBSCRIPTION_OVERHEAD: usize = 96;
 

@@ -15,7 +15,7 @@ use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
 use crate::budget::{Buffers, NoBudget, Span};
 use crate::outbox::{Preface, Run, SHARED_BYTES};
 use crate::retention::TopicLog;
-use crate::time::Now;
+use crate::time::{CLOCK_FLOOR_MS, NOT_KNOWN, Now};
 
 /// What a run of DATA frames came to.
 enum Taken {
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// Gives a run that is in its publisher's count to its readers, and to members with a mark.
-    #[inline]
+    #[inline(always)]
     pub(super) fn publish_taken(&mut self, now: Now, from: u32, run: &Run<'_>, flags: DataFlags) {
         if run.is_counted && !self.members.is_empty() {
             self.note_before_run();
@@ -275,7 +275,7 @@ impl Session {
                 reader.announced = peer.announced;
             }
             if wants_time(peer.flags) && preface.unix_ms.is_none() {
-                peer.last_time = now.unix_ms;
+                peer.note_time(now.unix_ms);
             }
         }
         if peer.outbox.has_overflowed() && matches!(peer.link, Link::Attached { .. }) {
@@ -461,11 +461,23 @@ impl Peer {
         announcement: Option<Frame<'a>>,
         unix_ms: u64,
     ) -> Preface<'a> {
-        let has_new_clock = wants_time(self.flags) && self.last_time != unix_ms;
+        let time = self.time_of(unix_ms);
+        let has_new_clock = wants_time(self.flags) && self.last_time != time;
         Preface {
             topic: announcement.filter(|_| announced != self.announced),
-            unix_ms: has_new_clock.then_some(unix_ms),
+            unix_ms: has_new_clock.then_some(time),
         }
+    }
+
+    /// What TIME says to it of a stamp. Only the daemon's own parts know what to do with one that is
+    /// no time of day.
+    pub(super) const fn time_of(&self, stamp: u64) -> u64 {
+        if stamp < CLOCK_FLOOR_MS && !self.is_own { NOT_KNOWN } else { stamp }
+    }
+
+    /// TIME has told it of a stamp.
+    pub(super) const fn note_time(&mut self, stamp: u64) {
+        self.last_time = self.time_of(stamp);
     }
 
     /// The ACK that says what is here of the peer's frames.
@@ -485,9 +497,22 @@ impl Peer {
 /// How far the frames with the first one's type, flags and topic reach, and how many they are.
 /// `prefix` is the length of the topic id.
 fn measure_run(bytes: &[u8], first: Head, prefix: usize, payload: usize) -> (usize, u32) {
-    let id = bytes.get(first.head..first.head + prefix).unwrap_or_default();
-    let (mut length, mut messages) = (first.total(), 1);
-    while let Some(rest) = bytes.get(length..).filter(|rest| rest.first() == Some(&first.first)) {
+    if bytes.len() <= first.total() {
+        return (first.total(), 1);
+    }
+    let start = bytes.get(..first.head + prefix).unwrap_or_default();
+    let id = start.get(first.head..).unwrap_or_default();
+    let (total, mut length, mut messages) = (first.total(), first.total(), 1);
+    while let Some(rest) = bytes.get(length..) {
+        // most frames of a run are of one length
+        if rest.len() >= total && rest.starts_with(start) {
+            length += total;
+            messages += 1;
+            continue;
+        }
+        if rest.first() != Some(&first.first) {
+            break;
+        }
         let Ok(Some((head, body))) = frame::split(rest, payload.saturating_add(prefix)) else {
             break;
         };
@@ -513,7 +538,7 @@ fn whole_frames(bytes: &[u8]) -> (usize, u32) {
 }
 
 /// The last frame of a run, and whether it has a payload.
-pub(super) fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
+fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
     let mut rest = run.bytes;
     for _ in 1..run.messages {
         let head = frame::head(rest, rest.len()).ok()??;

@@ -11,12 +11,12 @@ use fastport_wire::{Frame, TopicId};
 use super::peer::Peer;
 use super::{Session, push_frame};
 use crate::budget::NoBudget;
-use crate::time::Now;
+use crate::time::{CLOCK_FLOOR_MS, NOT_KNOWN, Now};
 
 /// What a gateway said on the way to its next message.
 #[derive(Debug, Default)]
 pub(super) struct Relayed {
-    /// When its messages from here on were taken, in milliseconds since 1970.
+    /// When its messages from here on were taken, in milliseconds since 1970, or [`NOT_KNOWN`].
     time: Option<u64>,
     /// Counted frames that had come from it before the first of `gaps`.
     at: u64,
@@ -67,7 +67,8 @@ impl Session {
     /// A TIME frame of a peer.
     pub(super) fn handle_time(&mut self, index: u32, unix_ms: u64) {
         if let Some(relayed) = self.relayed_mut(index) {
-            relayed.time = Some(unix_ms);
+            // its boot is not ours
+            relayed.time = Some(if unix_ms < CLOCK_FLOOR_MS { NOT_KNOWN } else { unix_ms });
         }
     }
 

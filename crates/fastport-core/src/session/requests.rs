@@ -12,13 +12,13 @@ use super::holders::Coming;
 use super::topics::{self, READER_BYTES};
 use super::{About, Ask, PeerKey, Session, push_frame, wants_time};
 use crate::outbox::Run;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// Which part of the past is wanted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Past {
     pub(super) count: u64,
-    pub(super) since: u64,
+    pub(super) since: Instant,
     /// The last value, where nothing else of the topic is sent.
     pub(super) with_last: bool,
 }
@@ -304,10 +304,10 @@ impl Session {
         }
         let past = Past {
             count: history.count.unwrap_or(u64::MAX),
-            since: history.age.map_or(0, |age| now.unix_ms.saturating_sub(age)),
+            since: history.age.map_or(Instant::default(), |age| now.mono.before(age)),
             with_last: true,
         };
-        let count = Some(self.replay(index, filter, past));
+        let count = Some(self.replay(now, index, filter, past));
         let request = history.request;
         self.send(index, &control::Ok { request, count, ..Default::default() }.into());
         Ok(())
@@ -315,7 +315,7 @@ impl Session {
 
     /// Sends a peer the past of all topics that `filter` selects and it may read, as far as its
     /// outbox has room; returns how many messages that is.
-    pub(super) fn replay(&mut self, index: u32, filter: Filter<'_>, past: Past) -> u64 {
+    pub(super) fn replay(&mut self, now: Now, index: u32, filter: Filter<'_>, past: Past) -> u64 {
         self.is_costly |= filter.as_topic().is_none();
         let Some(peer) = self.at(index) else { return 0 };
         let ids: Vec<TopicId> = match filter.as_topic() {
@@ -332,12 +332,12 @@ impl Session {
             }
         };
         let before = self.counted_at_holder(index);
-        let sent = ids.into_iter().map(|id| self.replay_topic(index, id, past)).sum();
+        let sent = ids.into_iter().map(|id| self.replay_topic(now, index, id, past)).sum();
         self.record_pushed(index, before);
         sent
     }
 
-    fn replay_topic(&mut self, index: u32, id: TopicId, past: Past) -> u64 {
+    fn replay_topic(&mut self, now: Now, index: u32, id: TopicId, past: Past) -> u64 {
         let Self { topics, peers, buffers, ledger, .. } = self;
         let slot = peers.get_mut(index as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return 0 };
@@ -357,14 +357,15 @@ impl Session {
             let is_counted =
                 entry.frames.first().is_some_and(|first| first & data_flag::COUNTED != 0);
             let run = Run { bytes: entry.frames, messages: entry.messages, is_counted, topic: id };
-            let mut preface = peer.preface(announced, Some(topic.frame(id)), entry.unix_ms);
+            let stamp = now.corrected(entry.unix_ms);
+            let mut preface = peer.preface(announced, Some(topic.frame(id)), stamp);
             // the present is not dropped for the past
             let fits = preface.encoded_len() + entry.frames.len() <= peer.outbox.room(ledger);
             let cause = if fits { GapCause::Budget } else { GapCause::Overflow };
             if fits && peer.outbox.push_run_after(buffers, ledger, &mut preface, &run).is_ok() {
                 announced = peer.announced;
                 if wants_time(peer.flags) {
-                    peer.last_time = entry.unix_ms;
+                    peer.note_time(stamp);
                 }
                 sent += u64::from(entry.messages);
             } else {

@@ -12,7 +12,7 @@ use super::peer::{Subscription, no_local};
 use super::requests::Past;
 use super::topics::{self, READER_BYTES};
 use crate::rights::Rights;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 impl Session {
     pub(super) fn subscribe(
@@ -32,10 +32,10 @@ impl Session {
         self.record_subscribe(index, filter.as_str(), no_local);
         let past = Past {
             count: subscribe.count.unwrap_or(if subscribe.age.is_some() { u64::MAX } else { 0 }),
-            since: subscribe.age.map_or(0, |age| now.unix_ms.saturating_sub(age)),
+            since: subscribe.age.map_or(Instant::default(), |age| now.mono.before(age)),
             with_last: flags & options::NO_LAST == 0,
         };
-        let count = Some(self.replay(index, filter, past));
+        let count = Some(self.replay(now, index, filter, past));
         let request = subscribe.request;
         self.send(index, &control::Ok { request, count, ..Default::default() }.into());
         Ok(())

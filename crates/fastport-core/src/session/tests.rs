@@ -1,5 +1,7 @@
 //! The relay's promises, one test each, by hand-moved time.
 
+mod clocks;
+mod journal;
 mod relayed;
 
 use std::borrow::ToOwned;
@@ -16,13 +18,16 @@ use super::*;
 use crate::time::Now;
 
 const NOTHING: [u8; 0] = [];
+pub(super) const DAY: u64 = 1_700_000_000_000;
 
 /// A session with a clock that the test moves.
 pub(super) struct Rig {
     pub(super) session: Session,
     pub(super) budget: Arc<Budget>,
-    /// Milliseconds, of both clocks.
+    /// Milliseconds, of the monotonic clock.
     pub(super) clock: u64,
+    /// What the time of day is beyond that; none: it is not set.
+    pub(super) day: Option<u64>,
     requests: u32,
 }
 
@@ -176,11 +181,13 @@ impl Rig {
         let budget = Arc::new(Budget::new(bytes));
         let clock = 1_000_000;
         let session = Session::new(limits, Arc::clone(&budget), Instant::from_millis(clock));
-        Self { session, budget, clock, requests: 0 }
+        Self { session, budget, clock, day: Some(DAY), requests: 0 }
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { mono: Instant::from_millis(self.clock), unix_ms: self.clock }
+        let boot_ms = self.clock - 990_000;
+        let unix_ms = self.day.map_or(boot_ms, |day| day + self.clock);
+        Now { mono: Instant::from_millis(self.clock), unix_ms, boot_ms }
     }
 
     /// Lets time pass, doing what is due when it is.
@@ -921,7 +928,7 @@ fn history_is_by_count_and_age_and_says_when_each_was() {
     let publisher = rig.attach(admission(1));
     let reader = rig.attach(Admission { flags: features::TIME, ..admission(2) });
     let id = rig.open(publisher, "a");
-    let start = rig.clock;
+    let start = rig.now().unix_ms;
     for number in 0..4 {
         rig.give_all(publisher, &plain(id, &[number]));
         rig.pass(100);
@@ -972,7 +979,7 @@ fn the_clock_is_told_to_those_who_ask_when_it_changed() {
     let reader = rig.attach(Admission { flags: features::TIME, ..admission(2) });
     rig.subscribe(reader, "a");
     let id = rig.open(publisher, "a");
-    let start = rig.clock;
+    let start = rig.now().unix_ms;
     rig.give_all(publisher, &[plain(id, &[1]), plain(id, &[2])].concat());
     rig.give_all(publisher, &plain(id, &[3]));
     rig.pass(5);
@@ -1039,7 +1046,7 @@ fn a_full_budget_evicts_the_oldest_first() {
             for id in ids {
                 let log = rig.session.topics.get(id).and_then(|topic| topic.log());
                 let Some(log) = log else { continue };
-                log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));
+                log.replay(u64::MAX, Instant::default(), |entry| held.push(entry.frames[4]));
             }
             held.sort_unstable();
             assert!(held.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{held:?}");
@@ -1065,7 +1072,7 @@ fn what_makes_room_for_its_own_topic_is_counted_once() {
         let log = rig.session.topics.get(id).and_then(|topic| topic.log());
         let mut held = Vec::new();
         if let Some(log) = log {
-            log.replay(u64::MAX, 0, |entry| held.push(entry.frames[4]));
+            log.replay(u64::MAX, Instant::default(), |entry| held.push(entry.frames[4]));
         }
         assert!(held.is_sorted_by(|a, b| a < b), "nothing is retained twice: {held:?}");
         assert_eq!(rig.session.figures().retained, held.len() as u64);

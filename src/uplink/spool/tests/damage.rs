@@ -38,7 +38,7 @@ fn what_can_be_read_of_a_damaged_file_is_saved_row_by_row() {
     let place = Place::new();
     let mut spool = place.open();
     spool.start_at(at(0), Lane::Normal, 3, 10).unwrap();
-    let appended = fill(&mut spool, 400);
+    let appended = fill(&mut spool, "a", DropOldest, 400);
     let local = Local { epoch: 4, count: 44 };
     let last = made("a", b"last", DropOldest);
     spool.append(at(0), Lane::Normal, &[last.entry()], Some(local)).unwrap();
@@ -74,7 +74,7 @@ fn where_rows_that_were_sent_are_lost_the_lane_is_in_doubt() {
     let place = Place::new();
     let mut spool = place.open();
     spool.start_at(at(0), Lane::Normal, 3, 10).unwrap();
-    fill(&mut spool, 400);
+    fill(&mut spool, "a", DropOldest, 400);
     rows(&mut spool, Lane::Normal);
     put_in_place(&spool);
     drop(spool);
@@ -180,7 +180,8 @@ fn a_folder_that_is_not_there_is_the_machines_fault() {
 
 #[test]
 fn spools_of_earlier_versions_are_opened_with_what_they_hold() {
-    for example in [include_str!("../schema/001.example.sql")] {
+    assert_eq!(EXAMPLES.len(), database::SCHEMA.len(), "each version has its example");
+    for example in EXAMPLES {
         let place = Place::new();
         rusqlite::Connection::open(place.path()).unwrap().execute_batch(example).unwrap();
         let mut spool = place.open();
@@ -196,6 +197,9 @@ fn spools_of_earlier_versions_are_opened_with_what_they_hold() {
         assert_eq!((confirmed[0].publisher.name.as_str(), confirmed[0].count), ("7", 4));
     }
 }
+
+/// What a spool of each version held, in its words.
+const EXAMPLES: &[&str] = &[include_str!("../schema/001.example.sql")];
 
 /// How [`spools_of_earlier_versions_are_opened_with_what_they_hold`] got its example:
 /// `FASTPORT_EXAMPLE=file cargo test --lib make_example -- --ignored`, then `sqlite3 file .dump`.
@@ -221,18 +225,6 @@ fn make_example() {
 /// Moves all from the log to the file.
 fn put_in_place(spool: &Spool) {
     database::empty_log(&spool.inner.as_ref().unwrap().sql, true).unwrap();
-}
-
-fn fill(spool: &mut Spool, messages: u64) -> u64 {
-    for from in (0..messages).step_by(20) {
-        let batch = (from..from + 20).map(|number| {
-            let mut payload = format!("{number} ").into_bytes();
-            payload.resize(500, b'x');
-            made("a", &payload, DropOldest)
-        });
-        append(spool, Lane::Normal, &batch.collect::<Vec<_>>());
-    }
-    messages
 }
 
 /// Makes a page in the middle of the file unreadable.

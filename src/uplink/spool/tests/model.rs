@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use super::super::head::Cursor;
 use super::super::*;
 use super::rig::*;
-use crate::config::WhenSpoolFull::{DropOldest, Latest, SlowPublisher};
+use super::steps::{Shape, Step, step, when_full};
+use crate::config::WhenSpoolFull::SlowPublisher;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
@@ -26,69 +27,6 @@ proptest! {
         }
         world.finish();
     }
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Append { lane: usize, messages: Vec<Shape> },
-    Gap { lane: usize, topic: Option<u8>, count: u64 },
-    Link { lane: usize },
-    Read { lane: usize, rows: usize },
-    Deliver { lane: usize, rows: usize },
-    Acknowledge { lane: usize },
-    ForgetGaps { lane: usize },
-    Cut { lane: usize },
-    Restart { lane: usize },
-    Wait { ms: u64 },
-    Expire,
-    Reopen,
-    LosePower,
-}
-
-/// What a message is made from.
-#[derive(Debug, Clone)]
-struct Shape {
-    topic: u8,
-    bytes: usize,
-    max_age: u64,
-    publisher: u8,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let lane = || 0..3_usize;
-    let messages = || prop::collection::vec(shape(), 1..25);
-    prop_oneof![
-        12 => (lane(), messages()).prop_map(|(lane, messages)| Step::Append { lane, messages }),
-        1 => (lane(), prop::option::of(0..6_u8), 1..9_u64)
-            .prop_map(|(lane, topic, count)| Step::Gap { lane, topic, count }),
-        3 => lane().prop_map(|lane| Step::Link { lane }),
-        5 => (lane(), 1..60_usize).prop_map(|(lane, rows)| Step::Read { lane, rows }),
-        5 => (lane(), 1..60_usize).prop_map(|(lane, rows)| Step::Deliver { lane, rows }),
-        4 => lane().prop_map(|lane| Step::Acknowledge { lane }),
-        1 => lane().prop_map(|lane| Step::ForgetGaps { lane }),
-        2 => lane().prop_map(|lane| Step::Cut { lane }),
-        1 => lane().prop_map(|lane| Step::Restart { lane }),
-        2 => (0..400_000_u64).prop_map(|ms| Step::Wait { ms }),
-        1 => Just(Step::Expire),
-        1 => Just(Step::Reopen),
-        1 => Just(Step::LosePower),
-    ]
-}
-
-fn shape() -> impl Strategy<Value = Shape> {
-    let bytes =
-        prop_oneof![4 => Just(20_usize), 3 => Just(900), 2 => Just(3_000), 2 => Just(9_000)];
-    let max_age = prop_oneof![3 => Just(0_u64), 1 => Just(60), 1 => Just(600)];
-    (0..6_u8, bytes, max_age, 0..3_u8).prop_map(|(topic, bytes, max_age, publisher)| Shape {
-        topic,
-        bytes,
-        max_age,
-        publisher,
-    })
-}
-
-fn when_full(topic: u8) -> crate::config::WhenSpoolFull {
-    [DropOldest, Latest, DropOldest, Latest, DropOldest, SlowPublisher][usize::from(topic)]
 }
 
 /// Something that came into a lane and is not known to be at the central instance.
@@ -156,10 +94,9 @@ impl World {
             safe_held: Default::default(),
             syncs: 0,
         };
-        for lane in 0..3 {
-            world.lanes[lane].epoch = 1;
-            let now = at(0);
-            world.spool().restart(now, LANES[lane], 1).unwrap();
+        for (of_lane, lane) in world.lanes.iter_mut().zip(LANES) {
+            of_lane.epoch = 1;
+            world.spool.as_mut().unwrap().restart(at(0), lane, 1).unwrap();
         }
         world.note_safe();
         world

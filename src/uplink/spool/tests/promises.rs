@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::rig::*;
-use crate::config::WhenSpoolFull::{DropOldest, Latest, SlowPublisher};
+use crate::config::WhenSpoolFull::{DropOldest, SlowPublisher};
 
 #[test]
 fn what_was_appended_is_read_in_order_after_a_reopening() {
@@ -39,114 +39,28 @@ fn what_the_local_outbox_gave_is_noted_with_the_batch() {
 }
 
 #[test]
-fn when_full_the_oldest_make_room_and_a_gap_is_in_their_place() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
+fn a_step_of_the_clock_drops_nothing_and_keeps_nothing_for_longer() {
+    const TEN_YEARS: u64 = 315_576_000_000;
+    let place = Place::new();
+    let hour = Duration::from_secs(3600);
     let mut spool = place.open();
-    let appended = fill(&mut spool, "a", DropOldest, 3000);
-    let lane = spool.figures(at(0)).unwrap().lanes[1];
-    let dropped = lane.dropped[GapCause::Overflow as usize];
-    assert!(dropped > 0 && lane.held > 500, "{lane:?}");
-    assert_eq!(lane.appended, appended);
-    let rows = rows(&mut spool, Lane::Normal);
-    assert_eq!(rows[0], format!("0 gap a {dropped} overflow"));
-    assert!(rows[1].starts_with(&format!("1 a {dropped} ")), "{}", rows[1]);
-    assert_eq!(rows.len() as u64, lane.held + 1);
-}
-
-#[test]
-fn when_full_only_the_newest_of_each_topic_is_kept_under_latest() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
-    let mut spool = place.open();
-    append(&mut spool, Lane::Normal, &[made("keep", &[b'x'; 900], SlowPublisher)]);
-    append(&mut spool, Lane::Normal, &[made("rare", b"once", Latest)]);
-    fill(&mut spool, "often", Latest, 2000);
-    let lane = spool.figures(at(0)).unwrap().lanes[1];
-    let superseded = lane.dropped[GapCause::Superseded as usize];
-    assert!(superseded > 0);
-    assert_eq!(lane.dropped.iter().sum::<u64>(), superseded, "nothing else had to go");
-    let rows = rows(&mut spool, Lane::Normal);
-    assert!(rows[0].starts_with("1 keep x"));
-    assert_eq!(rows[1], "2 rare once");
-    assert_eq!(rows[2], format!("2 gap often {superseded} superseded"));
-}
-
-#[test]
-fn a_full_spool_takes_nothing_of_a_batch_that_must_not_be_dropped() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
-    let mut spool = place.open();
-    let message = made("a", &[b'x'; 900], SlowPublisher);
-    let entries = vec![message.entry(); 20];
-    let mut taken = 0;
-    while spool.append(at(0), Lane::Normal, &entries, None).unwrap() != Appended::DiskFull {
-        taken += 20;
-        assert!(taken < 2000);
-    }
-    let lane = spool.figures(at(0)).unwrap().lanes[1];
-    assert_eq!((lane.appended, lane.held), (taken, taken));
-    // others give way to it
-    let other = made("b", b"1", DropOldest);
-    let appended = spool.append(at(0), Lane::Normal, &vec![other.entry(); 9], None).unwrap();
-    assert!(matches!(appended, Appended::Taken { .. }));
-    // and once there is room it is taken
-    rows(&mut spool, Lane::Normal);
-    spool.acknowledge(at(0), Lane::Normal, taken / 2).unwrap();
-    let appended = spool.append(at(0), Lane::Normal, &entries, None).unwrap();
-    assert_eq!(appended, Appended::Taken { dropped: 0 });
-}
-
-#[test]
-fn what_may_have_been_sent_is_never_dropped() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
-    let mut spool = place.open();
-    fill(&mut spool, "a", DropOldest, 400);
-    let sent = rows(&mut spool, Lane::Normal);
-    spool.end(at(0), Lane::Normal).unwrap();
+    append(&mut spool, Lane::Normal, &[Made { max_age: hour, ..made("a", b"1", DropOldest) }]);
     drop(spool);
-    let mut spool = place.open();
-    fill(&mut spool, "a", DropOldest, 2000);
-    let now = rows(&mut spool, Lane::Normal);
-    assert_eq!(now[..sent.len()], sent);
-    assert!(now[sent.len()].contains("gap a "), "{}", now[sent.len()]);
-}
-
-#[test]
-fn a_full_spool_of_what_was_sent_drops_what_comes() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
-    let mut spool = place.open();
-    let message = made("a", &[b'x'; 900], SlowPublisher);
-    while spool.append(at(0), Lane::Normal, &vec![message.entry(); 20], None).unwrap()
-        != Appended::DiskFull
-    {}
-    let late = made("b", &[b'x'; 20_000], DropOldest);
-    let appended = spool.append(at(0), Lane::Normal, &vec![late.entry(); 4], None).unwrap();
-    assert_eq!(appended, Appended::Taken { dropped: 4 });
-    let rows = rows(&mut spool, Lane::Normal);
-    assert!(rows.last().unwrap().ends_with(" gap b 4 overflow"), "{:?}", rows.last());
-}
-
-#[test]
-fn a_less_urgent_lane_does_not_displace_a_more_urgent_one() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
-    let mut spool = place.open();
-    fill(&mut spool, "a", DropOldest, 3000);
-    let held = spool.counts(at(0), Lane::Normal).unwrap().held;
-    let bulk = made("b", &[b'x'; 20_000], DropOldest);
-    let appended = spool.append(at(0), Lane::Bulk, &vec![bulk.entry(); 4], None).unwrap();
-    assert!(matches!(appended, Appended::Taken { dropped: 3.. }), "{appended:?}");
-    assert_eq!(spool.counts(at(0), Lane::Normal).unwrap().held, held);
-    let appended = spool.append(at(0), Lane::Alarm, &vec![bulk.entry(); 4], None).unwrap();
-    assert_eq!(appended, Appended::Taken { dropped: 0 });
-    assert!(spool.counts(at(0), Lane::Normal).unwrap().held < held);
-}
-
-#[test]
-fn a_message_too_large_for_a_batch_is_refused_with_its_size() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
-    let mut spool = place.open();
-    let large = made("a", &[0; 200_000], DropOldest);
-    let error = spool.append(at(0), Lane::Normal, &[large.entry()], None).unwrap_err();
-    assert!(matches!(error, SpoolError::BatchTooLarge { bytes: 200_000.., .. }), "{error}");
-    assert!(spool.batch_bytes() > 100_000);
+    // the machine was started again, ten minutes later
+    let in_boot_2 = |boot_ms: u64, beyond: u64| Moment {
+        boot_ms,
+        unix_ms: Some(UNIX + 600_000 + boot_ms + beyond),
+    };
+    let start = in_boot_2(1000, 0);
+    let opened = Spool::open(&place.path(), place.limits.clone(), "boot-2", start);
+    let (mut spool, _) = opened.unwrap();
+    spool.expire(start).unwrap();
+    for boot_ms in [60_000, 120_000] {
+        spool.expire(in_boot_2(boot_ms, TEN_YEARS)).unwrap();
+        assert_eq!(spool.counts(in_boot_2(boot_ms, TEN_YEARS), Lane::Normal).unwrap().held, 1);
+    }
+    spool.expire(in_boot_2(3_200_000, TEN_YEARS)).unwrap();
+    assert_eq!(spool.counts(in_boot_2(3_200_000, 0), Lane::Normal).unwrap().held, 0);
 }
 
 #[test]
@@ -229,41 +143,6 @@ fn stamps_of_a_boot_without_clock_become_right_when_it_is_set() {
 }
 
 #[test]
-fn flash_bytes_are_counted_and_capped_for_the_day() {
-    let place = Place::new();
-    let limits = Limits { flash_per_day: 1_000_000, ..place.limits.clone() };
-    let open = |now| Spool::open(&place.path(), limits.clone(), "boot-1", now).unwrap().0;
-    let mut spool = open(at(0));
-    let must_stay = made("a", &[b'x'; 10_000], SlowPublisher);
-    let may_go = made("b", &[b'x'; 10_000], DropOldest);
-    let mut taken = 0;
-    while spool.append(at(0), Lane::Normal, &[must_stay.entry()], None).unwrap()
-        == (Appended::Taken { dropped: 0 })
-    {
-        taken += 1;
-        assert!(taken < 100);
-    }
-    assert!(taken > 20, "{taken}");
-    let appended = spool.append(at(0), Lane::Normal, &[must_stay.entry()], None).unwrap();
-    assert_eq!(appended, Appended::FlashSpent);
-    // there is a little left to account for what is dropped
-    let appended = spool.append(at(0), Lane::Normal, &[may_go.entry()], None).unwrap();
-    assert_eq!(appended, Appended::Taken { dropped: 1 });
-    let written = spool.figures(at(0)).unwrap().flash_today;
-    assert!((taken * 10_000..=1_000_000).contains(&written), "{written} for {taken}");
-    drop(spool);
-    let mut spool = open(at(0));
-    let known = spool.figures(at(0)).unwrap().flash_today;
-    assert!(known + 20_000 > written, "{known} of {written}");
-    let appended = spool.append(at(0), Lane::Normal, &[must_stay.entry()], None).unwrap();
-    assert_eq!(appended, Appended::FlashSpent);
-    let tomorrow = at(86_400_000);
-    spool.expire(tomorrow).unwrap();
-    let appended = spool.append(tomorrow, Lane::Normal, &[must_stay.entry()], None).unwrap();
-    assert_eq!(appended, Appended::Taken { dropped: 0 });
-}
-
-#[test]
 fn a_publisher_hears_of_what_is_central_in_all_lanes() {
     let place = Place::new();
     let mut spool = place.open();
@@ -279,6 +158,39 @@ fn a_publisher_hears_of_what_is_central_in_all_lanes() {
     assert_eq!(spool.acknowledge(at(0), Lane::Alarm, 2).unwrap(), confirmed(1));
     assert_eq!(spool.acknowledge(at(0), Lane::Normal, 2).unwrap(), confirmed(3));
     assert_eq!(spool.acknowledge(at(0), Lane::Normal, 3).unwrap(), confirmed(5));
+}
+
+#[test]
+fn what_publishers_were_to_hear_is_told_again_after_the_spool_was_emptied() {
+    let place = Place::new();
+    let mut spool = place.open();
+    let device = Publisher { identity: "d".into(), name: "1".into(), epoch: 3 };
+    let publisher = Some((device.clone(), 9));
+    let message = Made { publisher, ..made("a", &[b'x'; 900], DropOldest) };
+    append(&mut spool, Lane::Normal, &vec![message; 1500]);
+    rows(&mut spool, Lane::Normal);
+    let confirmed = vec![Confirmed { publisher: device, count: 9 }];
+    assert_eq!(spool.acknowledge(at(0), Lane::Normal, 1500).unwrap(), confirmed);
+    assert!(spool.figures(at(0)).unwrap().bytes < 200_000, "emptied");
+    drop(spool);
+    assert_eq!(place.open().confirmed(at(0)).unwrap(), confirmed);
+}
+
+#[test]
+fn a_first_message_that_is_refused_is_dropped_and_takes_no_count() {
+    let place = Place::new();
+    let mut spool = place.open();
+    let messages = ["1", "2", "3"].map(|text| made("a", text.as_bytes(), SlowPublisher));
+    append(&mut spool, Lane::Normal, &messages);
+    rows(&mut spool, Lane::Normal);
+    spool.acknowledge(at(0), Lane::Normal, 1).unwrap();
+    assert!(spool.refuse_first(at(0), Lane::Normal).unwrap().is_some());
+    assert_eq!(rows(&mut spool, Lane::Normal), ["2 a 3"]);
+    let lane = spool.figures(at(0)).unwrap().lanes[1];
+    assert_eq!((lane.held, lane.acknowledged), (1, 1));
+    assert_eq!(lane.dropped[GapCause::Other as usize], 1);
+    assert!(spool.refuse_first(at(0), Lane::Normal).unwrap().is_some());
+    assert_eq!(spool.refuse_first(at(0), Lane::Normal).unwrap(), None);
 }
 
 #[test]
@@ -313,33 +225,6 @@ fn gaps_at_the_start_are_forgotten_when_told() {
 }
 
 #[test]
-fn an_empty_spool_gives_its_bytes_back() {
-    let place = Place::new();
-    let mut spool = place.open();
-    let appended = fill(&mut spool, "a", DropOldest, 5000);
-    assert!(spool.figures(at(0)).unwrap().bytes > 4_000_000);
-    rows(&mut spool, Lane::Normal);
-    spool.acknowledge(at(0), Lane::Normal, appended).unwrap();
-    let bytes = spool.figures(at(0)).unwrap().bytes;
-    assert!(bytes < 200_000, "{bytes}");
-    append(&mut spool, Lane::Normal, &[made("a", b"1", DropOldest)]);
-    assert_eq!(rows(&mut spool, Lane::Normal), [format!("{} a 1", appended + 1)]);
-}
-
-#[test]
-fn topics_that_nothing_uses_make_room() {
-    let place = Place::with_disk(Limits::LEAST_DISK);
-    let mut spool = place.open();
-    for round in 0..400 {
-        let many: Vec<_> = (0..20)
-            .map(|n| made(&format!("a/long/name/of/{round}/{n}"), &[b'x'; 300], DropOldest))
-            .collect();
-        append(&mut spool, Lane::Normal, &many);
-    }
-    assert!(spool.figures(at(0)).unwrap().lanes[1].held > 500);
-}
-
-#[test]
 fn a_lane_with_rows_keeps_its_counts_and_begins_an_epoch_when_told() {
     let place = Place::new();
     let mut spool = place.open();
@@ -349,19 +234,4 @@ fn a_lane_with_rows_keeps_its_counts_and_begins_an_epoch_when_told() {
     assert!(matches!(error, SpoolError::NotEmpty(Lane::Normal)));
     spool.restart(at(0), Lane::Normal, 2).unwrap();
     assert_eq!(rows(&mut spool, Lane::Normal), ["1 a x", "2 a x"]);
-}
-
-/// Appends so many messages, which begin with their number from 0 on.
-fn fill(spool: &mut Spool, topic: &str, when_full: crate::config::WhenSpoolFull, most: u64) -> u64 {
-    let mut next = 0;
-    while next < most {
-        let batch = (next..next + 20).map(|number| {
-            let mut payload = format!("{number} ").into_bytes();
-            payload.resize(900, b'x');
-            made(topic, &payload, when_full)
-        });
-        append(spool, Lane::Normal, &batch.collect::<Vec<_>>());
-        next += 20;
-    }
-    next
 }

@@ -128,3 +128,18 @@ fn word(row: &Row) -> String {
         }
     }
 }
+
+/// Appends so many messages, which begin with their number from 0 on.
+pub(super) fn fill(spool: &mut Spool, topic: &str, when_full: WhenSpoolFull, most: u64) -> u64 {
+    let mut next = 0;
+    while next < most {
+        let batch = (next..next + 20).map(|number| {
+            let mut payload = format!("{number} ").into_bytes();
+            payload.resize(900, b'x');
+            made(topic, &payload, when_full)
+        });
+        append(spool, Lane::Normal, &batch.collect::<Vec<_>>());
+        next += 20;
+    }
+    next
+}

@@ -79,6 +79,14 @@ impl Session {
         }
     }
 
+    /// The journal so far, for tests that have no other place for it.
+    #[cfg(test)]
+    pub(super) fn restart_journal(&mut self, records: Vec<u8>) {
+        if let Some(journal) = &mut self.journal {
+            journal.records = records;
+        }
+    }
+
     /// Records cannot be written for now, or can again. While they cannot, publishers of counted
     /// messages wait, nobody is told that messages are taken, and peers that would be waited for get
     /// nothing ([`Session::is_withheld`]), so that nothing has left that may be forgotten.
@@ -247,6 +255,7 @@ impl Session {
     // messages
 
     /// Publishes a run and records it; apart from where sessions without a journal publish. It is in the count of `from`, if that `counts`.
+    #[cold]
     #[inline(never)]
     pub(super) fn publish_recorded(
         &mut self,

@@ -16,7 +16,7 @@ use crate::session::attach::peer_charge;
 use crate::session::own::Own;
 use crate::session::peer::{Handed, Held, Link, Mark, Peer};
 use crate::session::{PeerKey, Session, wants_time};
-use crate::time::{Instant, Now};
+use crate::time::{CLOCK_FLOOR_MS, Instant, NOT_KNOWN, Now};
 
 /// What came of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +40,7 @@ pub struct Restoring<'a> {
     /// by their place in the session that wrote the journal
     peers: HashMap<u32, Place>,
     lost_peers: usize,
+    is_of_other_boot: bool,
 }
 
 /// Where a peer is, and what is not in its outbox.
@@ -76,7 +77,13 @@ impl<'a> Restoring<'a> {
     ) -> Self {
         // while nobody is there, topics would be forgotten
         session.lingering += 1;
-        Self { session, now, rights, peers: HashMap::new(), lost_peers: 0 }
+        Self { session, now, rights, peers: HashMap::new(), lost_peers: 0, is_of_other_boot: false }
+    }
+
+    /// The records are of another boot of the machine: what came before its clock was set came nobody
+    /// knows when.
+    pub fn note_other_boot(&mut self) {
+        self.is_of_other_boot = true;
     }
 
     /// Applies records.
@@ -317,9 +324,13 @@ impl<'a> Restoring<'a> {
         if named != topic || length != frame.len() {
             return None;
         }
-        let now = Now { mono: self.now, unix_ms };
+        let now = Now { mono: self.now, unix_ms: self.stamp(unix_ms), ..Now::default() };
         self.session.keep_last(topic, now, frame, !payload.is_empty());
         Some(())
+    }
+
+    fn stamp(&self, stamp: u64) -> u64 {
+        stamp_of(stamp, self.is_of_other_boot)
     }
 
     fn open(&mut self, peer: u32, id: TopicId) {
@@ -373,10 +384,12 @@ impl<'a> Restoring<'a> {
 
     fn push_run(&mut self, holder: u32, unix_ms: u64, run: &Run<'_>, from: Option<u32>) {
         let Some(index) = self.index_of(holder) else { return };
+        let stamp = self.stamp(unix_ms);
         let push = |peer: &mut Peer, buffers: &mut _, _: &mut _| {
-            let is_later = wants_time(peer.flags) && peer.last_time != unix_ms;
-            peer.outbox.restore_run(buffers, is_later.then_some(unix_ms), run)?;
-            peer.last_time = unix_ms;
+            let time = peer.time_of(stamp);
+            let is_later = wants_time(peer.flags) && peer.last_time != time;
+            peer.outbox.restore_run(buffers, is_later.then_some(time), run)?;
+            peer.last_time = time;
             Ok(())
         };
         if self.session.with_room(index, push).is_err() {
@@ -401,10 +414,12 @@ impl<'a> Restoring<'a> {
 
     fn push(&mut self, peer: u32, frames: &[u8]) -> Option<()> {
         let Some(index) = self.index_of(peer) else { return Some(()) };
+        let is_of_other_boot = self.is_of_other_boot;
         let Session { peers, buffers, .. } = &mut *self.session;
         let slot = peers.get_mut(index as usize);
         let Some(state) = slot.and_then(|slot| slot.peer.as_mut()) else { return Some(()) };
-        match state.outbox.restore_frames(buffers, frames) {
+        let stamp = |time| stamp_of(time, is_of_other_boot);
+        match state.outbox.restore_frames(buffers, frames, stamp) {
             Ok(()) => {}
             Err(RestoreError::BadFrames) => return None,
             // some of them may be in: it is not what it was
@@ -425,7 +440,7 @@ impl<'a> Restoring<'a> {
             // it had more than the journal before this one knew, and waits for what came since
             let rest = state.outbox.last_counted(buffers, total.saturating_sub(count));
             state.outbox.restore_at(buffers, count, count);
-            place.is_given_up |= state.outbox.restore_frames(buffers, &rest).is_err();
+            place.is_given_up |= state.outbox.restore_frames(buffers, &rest, |time| time).is_err();
         }
     }
 
@@ -447,4 +462,9 @@ impl<'a> Restoring<'a> {
         self.session.commit(index, count);
         Some(())
     }
+}
+
+/// What a recorded stamp says in this boot.
+const fn stamp_of(stamp: u64, is_of_other_boot: bool) -> u64 {
+    if is_of_other_boot && stamp < CLOCK_FLOOR_MS { NOT_KNOWN } else { stamp }
 }

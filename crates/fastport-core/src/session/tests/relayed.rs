@@ -41,9 +41,10 @@ fn rig() -> (Rig, PeerKey, PeerKey, TopicId) {
 #[test]
 fn a_gateways_messages_are_delivered_with_the_time_at_which_it_took_them() {
     let (mut rig, gateway, reader, topic) = rig();
-    let clock = rig.clock;
+    let clock = rig.now().unix_ms;
     rig.give_all(gateway, &plain(topic, &[0]));
-    let stamped = [time(5000), plain(topic, &[1]), plain(topic, &[2]), time(4000)].concat();
+    let stamped =
+        [time(DAY + 5000), plain(topic, &[1]), plain(topic, &[2]), time(DAY + 4000)].concat();
     rig.give_all(gateway, &stamped);
     rig.give_all(gateway, &plain(topic, &[3]));
     let id = topic.get();
@@ -52,10 +53,10 @@ fn a_gateways_messages_are_delivered_with_the_time_at_which_it_took_them() {
         Seen::Topic(id, "a".into()),
         Seen::Time(clock),
         Seen::Data(id, vec![0]),
-        Seen::Time(5000),
+        Seen::Time(DAY + 5000),
         Seen::Data(id, vec![1]),
         Seen::Data(id, vec![2]),
-        Seen::Time(4000),
+        Seen::Time(DAY + 4000),
         Seen::Data(id, vec![3]),
     ];
     assert_eq!(seen, expected);
@@ -64,24 +65,24 @@ fn a_gateways_messages_are_delivered_with_the_time_at_which_it_took_them() {
 #[test]
 fn history_says_when_the_gateway_took_a_message() {
     let (mut rig, gateway, reader, topic) = rig();
-    rig.give_all(gateway, &[time(5000), plain(topic, &[1])].concat());
+    rig.give_all(gateway, &[time(DAY + 5000), plain(topic, &[1])].concat());
     rig.take(reader);
     let late = rig.attach(with_times(3));
     let seen = rig.history(late, control::History { topic: "#", ..Default::default() });
-    assert!(seen.contains(&Seen::Time(5000)), "{seen:?}");
+    assert!(seen.contains(&Seen::Time(DAY + 5000)), "{seen:?}");
 }
 
 #[test]
 fn a_new_link_of_a_gateway_begins_with_the_relays_clock() {
     let (mut rig, first, reader, topic) = rig();
-    rig.give_all(first, &[time(5000), counted(topic, &[1])].concat());
+    rig.give_all(first, &[time(DAY + 5000), counted(topic, &[1])].concat());
     rig.session.detach(rig.now().mono, first);
     let again = rig.attach(gateway(1));
     rig.give_all(again, &counted(topic, &[2]));
     let times = |seen: Vec<Seen>| -> Vec<Seen> {
         seen.into_iter().filter(|seen| matches!(seen, Seen::Time(_))).collect()
     };
-    assert_eq!(times(rig.take(reader)), [Seen::Time(5000), Seen::Time(rig.clock)]);
+    assert_eq!(times(rig.take(reader)), [Seen::Time(DAY + 5000), Seen::Time(rig.now().unix_ms)]);
 }
 
 #[test]
@@ -232,11 +233,11 @@ fn gaps_and_times_that_a_store_has_not_stored_come_again_whatever_ends() {
             rig.subscribe(reader, "#");
             let cause = GapCause::Expired;
             let said = [
-                time(5000),
+                time(DAY + 5000),
                 counted(topic, &[1]),
                 gap(topic, 7, cause),
                 counted(topic, &[2]),
-                time(6000),
+                time(DAY + 6000),
                 counted(topic, &[3]),
                 gap(topic, 8, cause),
             ];
@@ -246,11 +247,11 @@ fn gaps_and_times_that_a_store_has_not_stored_come_again_whatever_ends() {
                 |count| seen_gap(topic, count, cause),
             );
             let all = [
-                Seen::Time(5000),
+                Seen::Time(DAY + 5000),
                 data(1),
                 gap_of(7),
                 data(2),
-                Seen::Time(6000),
+                Seen::Time(DAY + 6000),
                 data(3),
                 gap_of(8),
             ];
@@ -274,9 +275,16 @@ fn gaps_and_times_that_a_store_has_not_stored_come_again_whatever_ends() {
             let expected = match acked {
                 0 => all.to_vec(),
                 1 => {
-                    vec![gap_of(7), Seen::Time(5000), data(2), Seen::Time(6000), data(3), gap_of(8)]
+                    vec![
+                        gap_of(7),
+                        Seen::Time(DAY + 5000),
+                        data(2),
+                        Seen::Time(DAY + 6000),
+                        data(3),
+                        gap_of(8),
+                    ]
                 }
-                2 => vec![Seen::Time(6000), data(3), gap_of(8)],
+                2 => vec![Seen::Time(DAY + 6000), data(3), gap_of(8)],
                 _ => vec![gap_of(8)],
             };
             let seen = stream(&mut rig, again);

@@ -1,0 +1,119 @@
+//! The kill matrix with a gateway that systemd runs, whose journal is in memory that systemd holds: the
+//! same promises, and not a byte on flash.
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what a test relies on and does not get fails it; what it found is shown"
+)]
+
+#[path = "support/access.rs"]
+mod access;
+#[path = "support/matrix.rs"]
+mod matrix;
+#[path = "support/site.rs"]
+mod site;
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use matrix::{Pair, Victim};
+use site::Site;
+use support::Daemon;
+
+/// Runs the test below under systemd, where there is one.
+#[test]
+fn a_gateway_with_its_journal_in_memory_loses_nothing_and_writes_no_flash() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = std::env::current_exe().expect("a test has a path");
+    let mut command = Command::new(root.join("tools/under-systemd.sh"));
+    command.args(["-t", "300"]);
+    for (source, target) in [
+        (env!("CARGO_BIN_EXE_fastportd").as_ref(), "/usr/bin/fastportd"),
+        (&*root.join("systemd/fastportd.service"), "/etc/systemd/system/fastportd.service"),
+        (&*root.join("systemd/fastport.sysusers"), "/mnt/fastport.sysusers"),
+        (&*own, "/mnt/kill-matrix"),
+    ] {
+        command.arg("-b").arg(format!("{}:{target}", source.display()));
+    }
+    let kills = std::env::var("FASTPORT_TEST_KILLS").unwrap_or_else(|_| "200".to_owned());
+    let output = command
+        .args(["--", "env", &format!("FASTPORT_TEST_KILLS={kills}")])
+        .args(["/mnt/kill-matrix", "--exact", "as_a_service", "--ignored", "--nocapture"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the script is there");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    if output.status.code() == Some(77) {
+        return;
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{errors}", output.status);
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the test above runs it, under systemd"]
+async fn as_a_service() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut site = Site::new(folder.path());
+    site.gateway_lines = format!("spool.disk = 0\n{}", matrix::RULES);
+    site.gateway_journal = "memory";
+    let central = Some(site.start_central());
+    shell("systemd-sysusers /mnt/fastport.sysusers && mkdir -p /etc/fastport");
+    std::fs::write("/etc/fastport/gateway.toml", site.gateway_config()).expect("root may");
+    let key = "install -m 640 -g fastport";
+    shell(&format!("{key} {}/gateway/gw.key /etc/fastport/gw.key", folder.path().display()));
+    shell(
+        "mkdir -p /etc/systemd/system/fastportd.service.d && printf \
+         '[Service]\\nRestartSec=10ms\\n' >/etc/systemd/system/fastportd.service.d/test.conf && \
+         systemctl daemon-reload && systemctl start fastportd",
+    );
+    matrix::run(&site, Service { site: &site, central }).await;
+    shell("systemctl stop fastportd");
+    // markers of the run are in /run, which is memory
+    let left = output("find /var/lib/fastport -type f -size +0");
+    assert_eq!(left, "", "on flash");
+}
+
+/// The gateway as a service, the central instance as a process of the test.
+struct Service<'a> {
+    site: &'a Site,
+    central: Option<Daemon>,
+}
+
+impl Pair for Service<'_> {
+    fn kill(&mut self, victim: Victim) {
+        if matches!(victim, Victim::Central | Victim::Both) {
+            self.central = None;
+        }
+        if matches!(victim, Victim::Gateway | Victim::Both) {
+            let before = output("systemctl show -P MainPID fastportd");
+            shell("systemctl kill -s KILL --kill-who=main fastportd");
+            let until = Instant::now() + Duration::from_secs(30);
+            let is_back = || {
+                let pid = output("systemctl show -P MainPID fastportd");
+                pid != before && output("systemctl show -P ActiveState fastportd") == "active"
+            };
+            while !is_back() {
+                assert!(Instant::now() < until, "{}", output("journalctl -o cat -u fastportd"));
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+        }
+        self.central.get_or_insert_with(|| self.site.start_central());
+    }
+
+    fn end(self) {}
+}
+
+fn shell(line: &str) {
+    let status = Command::new("sh").args(["-c", line]).status().expect("there is a shell");
+    assert!(status.success(), "{line}: {status}");
+}
+
+fn output(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().expect("there is a shell");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
