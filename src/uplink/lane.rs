@@ -255,7 +255,7 @@ impl Carrier<'_> {
             let (failure, cause) = self.judge(&why);
             self.report(&why, failure, held);
             self.retry.note_link(held.unwrap_or_default());
-            if !matches!(why, Why::Astray { .. }) {
+            if !matches!(why, Why::Astray { .. } | Why::OtherState { .. }) {
                 self.astray = 0;
             }
             let wait = self.choose_next(&why, cause, held.is_some());

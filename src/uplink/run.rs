@@ -38,7 +38,7 @@ pub(super) enum Why {
     /// The central instance was silent for too long.
     Silent(Duration),
     /// Its counts are of another state.
-    OtherState,
+    OtherState { taken: u64, least: u64, most: u64 },
     /// It stores nothing.
     NoStore,
     /// A frame would have had another count than it should.
@@ -57,7 +57,7 @@ impl From<Ended> for Why {
     fn from(ended: Ended) -> Self {
         match ended {
             Ended::Fault(fault) => Self::Connect(ConnectError::Fault(fault)),
-            Ended::OtherState => Self::OtherState,
+            Ended::OtherState { taken, least, most } => Self::OtherState { taken, least, most },
             Ended::NoStore => Self::NoStore,
             Ended::Astray { expected, counted } => Self::Astray { expected, counted },
         }

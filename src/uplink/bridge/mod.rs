@@ -83,7 +83,14 @@ pub(super) enum Ended {
     /// The central instance did not follow the protocol, refused, or said goodbye.
     Fault(Fault),
     /// Its counts are not of this lane's state: a new epoch is needed.
-    OtherState,
+    OtherState {
+        /// What it has, by its count.
+        taken: u64,
+        /// What it must have at least.
+        least: u64,
+        /// What it can have at most.
+        most: u64,
+    },
     /// It stores nothing.
     NoStore,
     /// A frame would not have the count that it should: nothing of it was sent, and the next link
@@ -397,7 +404,9 @@ impl Bridge {
         } else if resumed {
             let here = self.note.up_here(taken);
             if here < self.local.acked || here > self.local.total {
-                return Err(Ended::OtherState);
+                let [least, most] = [self.local.acked, self.local.total];
+                let [least, most] = [self.note.up_there(least), self.note.up_there(most)];
+                return Err(Ended::OtherState { taken, least, most });
             }
         } else {
             self.note = self.note.restarted(&self.local);
@@ -430,7 +439,7 @@ impl Bridge {
                 let most = end + (self.local.total - self.local.acked);
                 let is_beyond = taken > most && !backlog.is_alone;
                 if taken < backlog.head || is_beyond {
-                    return Err(Ended::OtherState);
+                    return Err(Ended::OtherState { taken, least: backlog.head, most });
                 }
                 if backlog.is_alone { end.max(taken) } else { end }
             }

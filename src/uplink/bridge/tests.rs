@@ -347,7 +347,7 @@ impl World {
 
     fn end(&mut self, ended: Ended) {
         assert_ne!(ended, Ended::NoStore);
-        self.renews = ended == Ended::OtherState;
+        self.renews = matches!(ended, Ended::OtherState { .. });
         self.cut();
     }
 

@@ -17,8 +17,10 @@ impl Carrier<'_> {
         match why {
             Why::Connect(error) => self.judge_error(error),
             Why::Silent(_) => (Failure::Silent, Cause::Network),
-            Why::OtherState => {
-                self.renews = true;
+            Why::OtherState { .. } => {
+                self.astray += 1;
+                // what was on its way when the last link ended may have come by then
+                self.renews = self.astray > 1;
                 (Failure::Refused, Cause::Trouble)
             }
             Why::Astray { .. } => {
@@ -121,7 +123,9 @@ fn describe(why: &Why) -> String {
     match why {
         Why::Connect(error) => error.to_string(),
         Why::Silent(after) => format!("nothing came for {} s", after.as_secs_f32()),
-        Why::OtherState => "it has another state of this lane; a new epoch begins".to_owned(),
+        Why::OtherState { taken, least, most } => format!(
+            "it has {taken} messages of this lane, where {least} to {most} can be: another state"
+        ),
         Why::Astray { expected, counted } => {
             format!("our bug: message {expected} of the lane would have been counted as {counted}")
         }
