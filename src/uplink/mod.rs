@@ -6,7 +6,7 @@
 //! that refuses, ends nothing here. State changes are logged, attempts are counted.
 //!
 //! Each lane is a peer of the local session and a peer of the central instance, and a task that
-//! carries frames between the two; see [`lane`].
+//! carries frames between the two.
 
 mod ages;
 mod bridge;
