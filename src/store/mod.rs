@@ -11,6 +11,7 @@ mod seated;
 mod sqlite;
 mod tap;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -119,7 +120,7 @@ pub trait Store: Send + fmt::Debug {
     /// [`StoreError`].
     fn position(&mut self, session: &str) -> Result<Option<Position>, StoreError>;
 
-    /// How many messages are noted as missing at that position, by cause.
+    /// How many messages are noted as missing at that position.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -157,8 +158,9 @@ pub trait Store: Send + fmt::Debug {
     fn figures(&mut self) -> Result<Figures, StoreError>;
 }
 
-/// Messages by the cause for which they are missing.
-pub type Missing = [u64; GapCause::ALL.len()];
+/// Messages that are missing, by topic (empty: of several) and by the cause's number: what is said again
+/// after a crash may come in another order.
+pub type Missing = BTreeMap<(Box<str>, u8), u64>;
 
 /// A store cannot do what was asked of it.
 #[derive(Debug)]

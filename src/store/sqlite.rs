@@ -108,17 +108,16 @@ impl Store for Sqlite {
 
     fn missing_at(&mut self, session: &str, position: Position) -> Result<Missing, StoreError> {
         self.with("read", |opened| {
-            let sql = "SELECT cause, sum(messages) FROM gap JOIN stream ON stream.id = gap.stream \
-                       WHERE session = ? AND gap.epoch = ? AND place = ? GROUP BY cause";
+            let sql = "SELECT coalesce(topic.name, ''), cause, sum(messages) FROM gap \
+                       JOIN stream ON stream.id = gap.stream LEFT JOIN topic ON topic.id = gap.topic \
+                       WHERE session = ? AND gap.epoch = ? AND place = ? GROUP BY 1, 2";
             let mut statement = opened.connection.prepare(sql)?;
             let place = params![session, to_sql(position.epoch), to_sql(position.count)];
             let mut missing = Missing::default();
             let mut rows = statement.query(place)?;
             while let Some(row) = rows.next()? {
-                let (cause, messages): (u8, i64) = (row.get(0)?, row.get(1)?);
-                if let Some(of_cause) = missing.get_mut(usize::from(cause)) {
-                    *of_cause = from_sql(messages);
-                }
+                let name: String = row.get(0)?;
+                missing.insert((name.into(), row.get(1)?), from_sql(row.get(2)?));
             }
             Ok(missing)
         })

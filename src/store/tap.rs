@@ -165,9 +165,10 @@ impl Tap {
             Frame::Time { unix_ms } => self.stamp = unix_ms,
             Frame::Gap { topic, count, cause } => {
                 // a topic that was not announced is as good as several
-                let topic = topic.and_then(|topic| self.place_of(topic).ok());
-                let messages = self.not_stored(count, cause);
+                let topic = topic.filter(|topic| self.topics.contains_key(topic));
+                let messages = self.not_stored(topic, count, cause);
                 if messages > 0 {
+                    let topic = topic.map(|topic| self.place_of(topic)).transpose()?;
                     let place = self.position.count;
                     self.part.entries.push(Entry::Gap { topic, messages, cause, place });
                 }
@@ -196,11 +197,14 @@ impl Tap {
 
     /// How many of the missing messages are not in the store: where the stream went on after a
     /// crash, the session may say again what it had said.
-    fn not_stored(&mut self, count: u64, cause: GapCause) -> u64 {
-        if self.position.count != self.began_at {
+    fn not_stored(&mut self, topic: Option<TopicId>, count: u64, cause: GapCause) -> u64 {
+        if self.position.count != self.began_at || self.stored_missing.is_empty() {
             return count;
         }
-        let Some(stored) = self.stored_missing.get_mut(cause as usize) else { return count };
+        let known = topic.and_then(|topic| self.topics.get(&topic));
+        let name = known.map_or_else(Box::default, |known| known.topic.name.clone());
+        let stored = self.stored_missing.get_mut(&(name, cause as u8));
+        let Some(stored) = stored else { return count };
         let known = count.min(*stored);
         *stored -= known;
         count - known

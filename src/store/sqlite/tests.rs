@@ -115,7 +115,11 @@ fn gaps_are_stored_with_their_place_and_found_there() {
     let position = part.position;
     store.commit(at(0), &[part]).expect("works");
     let mut expected = Missing::default();
-    (expected[GapCause::Expired as usize], expected[GapCause::Overflow as usize]) = (11, 7);
+    for (topic, cause, messages) in
+        [("a", GapCause::Expired, 5), ("", GapCause::Expired, 6), ("", GapCause::Overflow, 7)]
+    {
+        expected.insert((topic.into(), cause as u8), messages);
+    }
     assert_eq!(store.missing_at("home", position).expect("works"), expected);
     let elsewhere = Position { count: 4, ..position };
     assert_eq!(store.missing_at("home", elsewhere).expect("works"), Missing::default());

@@ -36,7 +36,7 @@ fn gap(count: u64, cause: GapCause) -> Frame<'static> {
 fn tap(count: u64) -> Tap {
     let position = Position { epoch: 7, count, serial: 3 };
     let mut missing = Missing::default();
-    missing[GapCause::Expired as usize] = 5;
+    missing.insert(("a".into(), GapCause::Expired as u8), 5);
     let mut tap = Tap::new("home", position, missing);
     tap.handle(NOW, &welcome(true)).expect("frames");
     tap
@@ -136,6 +136,25 @@ fn gaps_that_are_stored_already_are_not_stored_again() {
         .collect();
     let (expired, overflow) = (GapCause::Expired, GapCause::Overflow);
     assert_eq!(gaps, [(2, expired, 10), (2, overflow, 10), (6, expired, 11)]);
+}
+
+#[test]
+fn what_is_stored_of_one_topic_is_not_taken_for_anothers_gap() {
+    let mut tap = tap(10);
+    // they come in another order than the store has them in
+    let said = [
+        topic(1, "a"),
+        topic(2, "b"),
+        Frame::Gap { topic: Some(id(2)), count: 4, cause: GapCause::Expired },
+        gap(5, GapCause::Expired),
+    ];
+    tap.handle(NOW, &bytes_of(&said)).expect("frames");
+    let part = tap.take().expect("a gap is to be stored");
+    let names = part.entries.iter().map(|entry| match entry {
+        Entry::Gap { topic: Some(topic), messages, .. } => (&*part.topics[*topic].name, *messages),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(names.collect::<Vec<_>>(), [("b", 4)]);
 }
 
 #[test]
