@@ -209,7 +209,7 @@ fn what_central_acknowledged_is_stored_once_and_in_order_whenever_it_is_killed()
     for Publisher { number, next, dropped, resumed, .. } in publishers {
         let (messages, missing) = stored(&state, number);
         assert_eq!(messages.len() as u64, next, "publisher {number}");
-        // a GAP that is said just before a kill is lost once in some hundred kills: not understood yet
+        // two topics' GAPs with no message between them may be stored as one of several topics
         let is_exact = std::env::var_os("FASTPORT_TEST_EXACT_GAPS").is_some();
         let least = if is_exact { dropped } else { dropped - dropped / 100 };
         assert!((least..=dropped).contains(&missing), "publisher {number}: {missing} of {dropped}");
