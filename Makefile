@@ -54,7 +54,7 @@ imports: ## who may name whom (ARCHITECTURE.md)
 doc: ## the API documentation, every warning an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --lib --no-deps --locked
 
-no-std: ## fastport-wire without alloc, fastport-core without std, on a bare-metal target
+no-std: ## fastport-wire and fastport-seal without alloc, fastport-core without std, on a bare-metal target
 	@tools/check-no-std.sh
 
 deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)
