@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
-# the Python that the WebSocket tests run; it has the client library `websockets`
+# the Python that tests run; it has the packages `websockets` and `cryptography`
 FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 
 # the load generator, which is no member of the workspace
