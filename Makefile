@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
-# the Python that the WebSocket tests run; it has the client library `websockets`
+# the Python that tests run; it has the packages `websockets` and `cryptography`
 FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 
 # the load generator, which is no member of the workspace
@@ -54,7 +54,7 @@ imports: ## who may name whom (ARCHITECTURE.md)
 doc: ## the API documentation, every warning an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --lib --no-deps --locked
 
-no-std: ## fastport-wire without alloc, fastport-core without std, on a bare-metal target
+no-std: ## fastport-wire and fastport-seal without alloc, fastport-core without std, on a bare-metal target
 	@tools/check-no-std.sh
 
 deny: ## licences, sources, banned and doubled crates, advisories (deny.toml)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prove that fastport-wire needs neither std nor alloc, and fastport-core no std, by building them for
-# a microcontroller that has none (Cortex-M4F). With INSTALL=1 what is missing is installed by apt-get.
+# Prove that fastport-wire and fastport-seal need neither std nor alloc, and fastport-core no std, by building
+# them for a microcontroller that has none (Cortex-M4F). With INSTALL=1 what is missing is installed by apt-get.
 #
 # core and alloc for the target come from the first of these that is there:
 #   1. the toolchain's own target        rustup target add thumbv7em-none-eabihf (tried by itself)
@@ -42,21 +42,23 @@ main() {
 debian_has_source() { [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && has_source /usr/bin/rustc; }
 
 # The target has alloc too. A program that links alloc anywhere must have an allocator, and this one
-# has none: so wire must link, and core, which does use alloc, must be refused, or the proof is worth
+# has none: so wire and seal must link, and core, which does use alloc, must be refused, or the proof is worth
 # nothing.
 by_target() {
-    for package in fastport-wire fastport-core; do
+    for package in fastport-wire fastport-seal fastport-core; do
         CARGO_TARGET_THUMBV7EM_NONE_EABIHF_RUSTFLAGS=-Dwarnings cargo build --quiet --locked \
             --package "$package" --target "$target" --target-dir "$out"
     done
-    link_without_allocator fastport_wire || { echo "fastport-wire does not link without alloc" >&2; exit 1; }
+    for library in fastport_wire fastport_seal; do
+        link_without_allocator "$library" || { echo "$library does not link without alloc" >&2; exit 1; }
+    done
     local refusal
     if refusal=$(link_without_allocator fastport_core 2>&1) ||
         [[ $refusal != *"no global memory allocator found"* ]]; then
         printf 'the proof is void: fastport-core was not refused for its allocations\n%s\n' "$refusal" >&2
         exit 1
     fi
-    echo "no_std: fastport-wire links for $target without alloc, fastport-core builds without std"
+    echo "no_std: fastport-wire and fastport-seal link for $target without alloc, fastport-core builds without std"
 }
 
 link_without_allocator() {
@@ -72,11 +74,12 @@ link_without_allocator() {
 # Only the named libraries exist: an `extern crate alloc` in wire does not compile.
 by_source() {
     local rustc=$1 cargo=$2
-    for package in wire:core core:core,alloc; do
+    for package in wire:core seal:core core:core,alloc; do
         RUSTC=$rustc RUSTC_BOOTSTRAP=1 "$cargo" build --quiet --locked --package "fastport-${package%%:*}" \
             --target "$target" --target-dir "$out-source" "-Zbuild-std=${package#*:}"
     done
-    echo "no_std: fastport-wire builds for $target on core alone, fastport-core on core and alloc ($("$rustc" -V))"
+    echo "no_std: fastport-wire and fastport-seal build for $target on core alone, fastport-core on core and alloc" \
+        "($("$rustc" -V))"
 }
 
 main

@@ -8,17 +8,18 @@
 #   systemd, systemd-container   the units are checked, and the daemon runs under a real systemd
 #   libfaketime                  the daemon on a machine whose clock is wrong, or set meanwhile
 #   python3 with venv            the WebSocket tests talk to the daemon with a client that we did not
-#                                write: the Python package `websockets`, in a venv of this checkout,
-#                                target/test-venv
+#                                write, the Python package `websockets`; sealing is compared with one over
+#                                `cryptography`; both in a venv of this checkout, target/test-venv
 #
 # Debian packages are installed only when something is missing, and only by root or through sudo;
 # otherwise the script names them and ends with status 69.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-websockets=17.4                         # the release that the tests were written against
+websockets=17.4                         # the releases that the tests were written against
+cryptography=50.0.2
 venv=$PWD/target/test-venv
-mark=$venv/websockets-$websockets
+mark=$venv/websockets-$websockets-cryptography-$cryptography
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
@@ -47,10 +48,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 if ! [ -e "$mark" ]; then
-    echo "installing for the tests: websockets $websockets from PyPI into target/test-venv"
+    echo "installing for the tests: websockets $websockets and cryptography $cryptography from PyPI into target/test-venv"
     rm -rf "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets"
-    "$venv/bin/python" -c 'import websockets'
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
+        "cryptography==$cryptography"
+    "$venv/bin/python" -c 'import cryptography, websockets'
     touch "$mark"
 fi
