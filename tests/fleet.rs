@@ -15,6 +15,7 @@ use support::peer::control_frame;
 use support::{Daemon, demo_config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 const FLEET: usize = 2000;
 const PER_SECOND: usize = 250;
@@ -36,23 +37,18 @@ enum Away {
     Cut,
 }
 
-/// One gateway's life, as docs/protocol.md has it.
+/// One gateway's life: it waits as docs/protocol.md has it where it is told to, else as the uplink does
+/// in the first minutes of an outage.
 async fn gateway(address: String, number: usize, welcomes: Welcomes) {
     let name = format!("gateway-{number}");
     let mut random = number as u64 + 1;
-    let mut most = FIRST_WAIT;
     loop {
         let wait = match link(&address, &name, &welcomes).await {
             Away::Told(retry) => {
-                most = FIRST_WAIT;
                 let hint = Duration::from_millis(retry.into());
                 hint + share(&mut random, hint.min(Duration::from_secs(1)))
             }
-            Away::Unreachable | Away::Cut => {
-                let wait = share(&mut random, most);
-                most = (most * 2).min(MOST_WAIT);
-                wait
-            }
+            Away::Unreachable | Away::Cut => share(&mut random, EAGER),
         };
         tokio::time::sleep(wait).await;
     }
@@ -65,7 +61,8 @@ fn share(random: &mut u64, most: Duration) -> Duration {
 }
 
 async fn link(address: &str, name: &str, welcomes: &Welcomes) -> Away {
-    let Ok(mut io) = TcpStream::connect(address).await else { return Away::Unreachable };
+    let connecting = timeout(PATIENCE, TcpStream::connect(address)).await;
+    let Ok(Ok(mut io)) = connecting else { return Away::Unreachable };
     let hello = control::Hello {
         version: control::VERSION,
         session: "demo",
@@ -79,6 +76,7 @@ async fn link(address: &str, name: &str, welcomes: &Welcomes) -> Away {
         return Away::Cut;
     }
     let mut input = Vec::new();
+    let mut is_in = false;
     loop {
         while let Some((frame, length)) =
             Frame::decode(&input, field::MAX_BODY).expect("the relay sends frames")
@@ -93,6 +91,7 @@ async fn link(address: &str, name: &str, welcomes: &Welcomes) -> Away {
                     Control::Welcome(welcome) => {
                         let clock = welcome.clock.expect("its clock is set");
                         welcomes.lock().expect("nobody panics").push(clock);
+                        is_in = true;
                     }
                     Control::Error(error) => {
                         return Away::Told(error.retry.expect("nothing else is wrong"));
@@ -109,9 +108,11 @@ async fn link(address: &str, name: &str, welcomes: &Welcomes) -> Away {
             }
         }
         let mut buffer = [0; 512];
-        match io.read(&mut buffer).await {
-            Ok(0) | Err(_) => return Away::Cut,
-            Ok(length) => input.extend_from_slice(&buffer[..length]),
+        // once it is in, the relay's PINGs may be as far apart as they like
+        let patience = if is_in { Duration::from_secs(3600) } else { PATIENCE };
+        match timeout(patience, io.read(&mut buffer)).await {
+            Ok(Ok(length)) if length > 0 => input.extend_from_slice(&buffer[..length]),
+            _ => return Away::Cut,
         }
     }
 }
@@ -183,8 +184,10 @@ fn config(folder: &std::path::Path) -> (String, String) {
     (config, address)
 }
 
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const MOST_WAIT: Duration = Duration::from_secs(60);
+/// The most that an uplink waits for a network that may be back at any moment.
+const EAGER: Duration = Duration::from_millis(1500);
+/// For connecting, and for each answer of the handshake.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Of `password`, cheap to check: from the test vectors of argon2's reference implementation.
 const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ\
                     $nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";

@@ -196,15 +196,27 @@ impl Tap {
     }
 
     /// How many of the missing messages are not in the store: where the stream went on after a
-    /// crash, the session may say again what it had said.
+    /// crash, the session may say again what it had said. All that is stored there is said again, but
+    /// maybe not by the same names: what was named may be among several topics, or the reverse.
     fn not_stored(&mut self, topic: Option<TopicId>, count: u64, cause: GapCause) -> u64 {
         if self.position.count != self.began_at || self.stored_missing.is_empty() {
             return count;
         }
         let known = topic.and_then(|topic| self.topics.get(&topic));
-        let name = known.map_or_else(Box::default, |known| known.topic.name.clone());
-        let stored = self.stored_missing.get_mut(&(name, cause as u8));
-        let Some(stored) = stored else { return count };
+        let name: Box<str> = known.map_or_else(Box::default, |known| known.topic.name.clone());
+        let is_unnamed = name.is_empty();
+        let left = self.take_stored(name, cause, count);
+        if left == 0 || !is_unnamed {
+            return self.take_stored(Box::default(), cause, left);
+        }
+        let of_cause = |stored: &&(Box<str>, u8)| stored.1 == cause as u8;
+        let names: Vec<_> = self.stored_missing.keys().filter(of_cause).cloned().collect();
+        names.into_iter().fold(left, |left, (name, _)| self.take_stored(name, cause, left))
+    }
+
+    /// Takes up to `count` of what is stored by that name; how many are left.
+    fn take_stored(&mut self, name: Box<str>, cause: GapCause, count: u64) -> u64 {
+        let Some(stored) = self.stored_missing.get_mut(&(name, cause as u8)) else { return count };
         let known = count.min(*stored);
         *stored -= known;
         count - known

@@ -158,6 +158,40 @@ fn what_is_stored_of_one_topic_is_not_taken_for_anothers_gap() {
 }
 
 #[test]
+fn what_is_stored_is_not_stored_again_where_other_names_are_said() {
+    let of = |topic: Option<u32>, count| Frame::Gap {
+        topic: topic.map(id),
+        count,
+        cause: GapCause::Expired,
+    };
+    let cases: [(&[(&str, u64)], &[Frame<'_>], u64); 5] = [
+        // two topics were stored, one of several is said, and the reverse
+        (&[("a", 3), ("b", 4)], &[of(None, 7)], 0),
+        (&[("", 7)], &[of(Some(1), 3), of(Some(2), 4)], 0),
+        // a topic that is no more
+        (&[("a", 3), ("b", 4)], &[of(Some(1), 3), of(Some(9), 4)], 0),
+        // what came behind it is stored
+        (&[("a", 3), ("b", 4)], &[of(None, 9), of(Some(2), 5)], 7),
+        (&[("a", 3), ("", 4)], &[of(Some(1), 5), of(None, 4)], 2),
+    ];
+    for (stored, said, expected) in cases {
+        let cause = GapCause::Expired as u8;
+        let missing = stored.iter().map(|&(name, count)| ((name.into(), cause), count));
+        let position = Position { epoch: 7, count: 10, serial: 3 };
+        let mut tap = Tap::new("home", position, missing.collect());
+        tap.handle(NOW, &welcome(true)).expect("frames");
+        tap.handle(NOW, &bytes_of(&[topic(1, "a"), topic(2, "b")])).expect("frames");
+        tap.handle(NOW, &bytes_of(said)).expect("frames");
+        let entries = tap.take().map_or_else(Vec::new, |part| part.entries);
+        let fresh = entries.iter().map(|entry| match entry {
+            Entry::Gap { messages, .. } => *messages,
+            Entry::Message { .. } => 0,
+        });
+        assert_eq!(fresh.sum::<u64>(), expected, "{stored:?} {said:?}");
+    }
+}
+
+#[test]
 fn a_session_that_knows_nothing_of_the_stream_counts_from_nothing() {
     let mut tap = tap(10);
     tap.handle(NOW, &welcome(false)).expect("frames");

@@ -1,5 +1,7 @@
 //! What an outbox says of messages that it dropped: GAP frames, in the place of what is missing.
 
+use alloc::vec::Vec;
+
 use fastport_wire::field::kind;
 use fastport_wire::frame::{GapCause, Head};
 use fastport_wire::{Frame, TopicId};
@@ -15,6 +17,38 @@ pub(super) struct Gaps {
     pub(super) front: GapCounts,
     /// dropped instead of being put behind what waits
     pub(super) back: GapCounts,
+    /// As `back`, of further topics: for a reader that is told of each topic by its name. Empty where
+    /// `back` is.
+    others: Vec<GapCounts>,
+}
+
+impl Gaps {
+    /// All that is missing behind what waits.
+    pub(super) fn at_back(&self) -> impl Iterator<Item = GapCounts> {
+        core::iter::once(self.back).chain(self.others.iter().copied())
+    }
+
+    /// All that the reader has not been told of.
+    pub(super) fn all(&self) -> impl Iterator<Item = GapCounts> {
+        core::iter::once(self.front).chain(self.at_back())
+    }
+
+    /// Adds to what is missing behind what waits, and keeps topics apart where there is room.
+    fn add_apart(&mut self, cause: GapCause, topic: Option<TopicId>, count: u64) {
+        let others = &mut self.others;
+        if self.back.is_empty() || self.back.topic == Some(topic) {
+            self.back.add(cause, topic, count);
+        } else if let Some(known) = others.iter_mut().find(|known| known.topic == Some(topic)) {
+            known.add(cause, topic, count);
+        } else if others.len() < TOPICS_APART {
+            let mut counts = GapCounts::default();
+            counts.add(cause, topic, count);
+            others.push(counts);
+        } else if let Some(last) = others.last_mut() {
+            // it becomes one of several topics
+            last.add(cause, topic, count);
+        }
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -66,14 +100,20 @@ impl Outbox {
 
     /// Tells the reader, behind what waits, of messages that are booked as dropped already.
     pub fn tell_missing(&mut self, topic: Option<TopicId>, count: u64, cause: GapCause) {
-        self.gaps.get_or_insert_default().back.add(cause, topic, count);
+        let is_exact = self.exact.is_some();
+        let gaps = self.gaps.get_or_insert_default();
+        if is_exact {
+            gaps.add_apart(cause, topic, count);
+        } else {
+            gaps.back.add(cause, topic, count);
+        }
     }
 
     /// How many messages its reader has not got, or has not said that it has, and how many it has
     /// not been told of.
     pub fn missing(&mut self, ledger: &mut Ledger) -> u64 {
         self.settle(ledger);
-        let untold = self.gaps.iter().flat_map(|gaps| [gaps.front, gaps.back]);
+        let untold = self.gaps.iter().flat_map(|gaps| gaps.all());
         let untold: u64 = untold.flat_map(|counts| counts.by_cause).sum();
         self.waiting + self.unacked + untold
     }
@@ -81,7 +121,7 @@ impl Outbox {
     /// What the GAP frames take at most that go in with the next message.
     #[must_use]
     pub fn gap_room(&self) -> usize {
-        if self.gaps.is_none() { 0 } else { GAP_FRAMES_MAX }
+        self.gaps.as_ref().map_or(0, |gaps| gaps.at_back().count() * GAP_FRAMES_MAX)
     }
 
     /// Makes sure, as far as the budget goes, that the next output tells of all drops.
@@ -89,7 +129,9 @@ impl Outbox {
     /// # Errors
     /// [`NoBudget`].
     pub fn reserve_gaps(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
-        if self.gaps.is_none() { Ok(()) } else { self.reserve(buffers, 2 * GAP_FRAMES_MAX) }
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        let most = gaps.all().count() * GAP_FRAMES_MAX;
+        self.reserve(buffers, most)
     }
 
     /// Tells of all drops: those from the front before what waits, those at the back behind it when
@@ -124,15 +166,18 @@ impl Outbox {
     pub(super) fn tell_gaps_at_back(&mut self, buffers: &mut Buffers) -> Result<(), NoBudget> {
         self.own(buffers);
         let Some(gaps) = &self.gaps else { return Ok(()) };
-        let back = gaps.back;
-        if back.is_empty() {
+        if gaps.back.is_empty() {
             return Ok(());
         }
-        self.insert(buffers, self.bytes.len(), back.to_frames(&mut [0; GAP_FRAMES_MAX]))?;
-        self.note_told_gaps();
-        if let Some(gaps) = &mut self.gaps {
-            gaps.back = GapCounts::default();
+        let mut room = [0; GAP_FRAMES_MAX];
+        let length = gaps.at_back().map(|counts| counts.to_frames(&mut room).len()).sum();
+        self.reserve(buffers, length)?;
+        let Some(gaps) = &mut self.gaps else { return Ok(()) };
+        for counts in gaps.at_back() {
+            self.bytes.extend_from_slice(counts.to_frames(&mut room));
         }
+        (gaps.back, gaps.others) = (GapCounts::default(), Vec::new());
+        self.note_told_gaps();
         Ok(())
     }
 
@@ -144,8 +189,11 @@ impl Outbox {
             let Ok(Frame::Gap { topic, count, cause }) = Frame::from_parts(head, body) else {
                 break;
             };
-            if self.gaps.as_ref().is_none_or(|gaps| gaps.front.is_empty()) {
-                return;
+            let front = self.gaps.as_ref().and_then(|gaps| gaps.front.topic);
+            let Some(front) = front else { return };
+            if self.exact.is_some() && front != topic {
+                // it would lose its name
+                break;
             }
             self.gaps.get_or_insert_default().front.add(cause, topic, count);
             end += head.total();
@@ -172,3 +220,6 @@ impl Outbox {
 /// Bytes of one GAP frame: 2 before the body, id, count, cause.
 const GAP_FRAME_MAX: usize = 2 + 5 + 10 + 1;
 pub(super) const GAP_FRAMES_MAX: usize = GAP_FRAME_MAX * GapCause::ALL.len();
+/// Topics beside the first that one of the daemon's own parts is told of by name where no message
+/// comes between them: 64 KiB, while they wait. With more the last becomes one of several topics.
+pub(super) const TOPICS_APART: usize = 1024;

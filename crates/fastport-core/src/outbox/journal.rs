@@ -49,9 +49,9 @@ impl Outbox {
     /// Shows, in order, the counted frames that its reader may still need, the clocks they came
     /// at and the gaps that it was not told of, as whole frames. Call [`Outbox::settle_all`] first.
     pub fn visit_kept(&self, mut visit: impl FnMut(&[u8])) {
-        let gaps = self.gaps.as_ref().map(|gaps| (gaps.front, gaps.back));
+        let gaps = self.gaps.as_ref();
         let mut room = [0; GAP_FRAMES_MAX];
-        let mut front = gaps.map(|(front, _)| front);
+        let mut front = gaps.map(|gaps| gaps.front);
         if let Some(time) = self.time_before_kept() {
             let length = time.encode(&mut room).expect("GAP_FRAMES_MAX is room for a TIME frame");
             visit(room.get(..length).unwrap_or_default());
@@ -69,7 +69,8 @@ impl Outbox {
                 visit(self.bytes.get(at..at + head.total()).unwrap_or_default());
             }
         }
-        for rest in front.into_iter().chain(gaps.map(|(_, back)| back)) {
+        let back = gaps.iter().flat_map(|gaps| gaps.at_back());
+        for rest in front.into_iter().chain(back) {
             visit(rest.to_frames(&mut room));
         }
     }

@@ -158,7 +158,7 @@ impl Outbox {
 
     /// The topics of gaps that are no frames yet.
     fn untold_topics(&self) -> Vec<TopicId> {
-        let untold = self.gaps.iter().flat_map(|gaps| [gaps.front.topic, gaps.back.topic]);
-        untold.flatten().flatten().collect()
+        let untold = self.gaps.iter().flat_map(|gaps| gaps.all());
+        untold.filter_map(|counts| counts.topic.flatten()).collect()
     }
 }

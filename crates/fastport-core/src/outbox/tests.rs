@@ -1,3 +1,5 @@
+mod exact;
+
 use alloc::sync::Arc;
 use std::vec;
 

@@ -121,7 +121,8 @@ impl Session {
             if let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) {
                 peer.outbox.note_missing(ledger, named, count, cause);
             }
-            self.record_told(reader.peer, id, cause, count);
+            // as it was told, so that a store knows it again
+            self.record_told(reader.peer, named, cause, count);
             self.wake(reader.peer);
         }
         if let Some(topic) = self.topics.get_mut(id) {

@@ -348,10 +348,16 @@ impl Session {
     }
 
     /// Records that a reader that must not lose is told of messages that will not come.
-    pub(super) fn record_told(&mut self, peer: u32, topic: TopicId, cause: GapCause, count: u64) {
+    pub(super) fn record_told(
+        &mut self,
+        peer: u32,
+        topic: Option<TopicId>,
+        cause: GapCause,
+        count: u64,
+    ) {
         if self.counted_at_holder(peer).is_some() {
             let mut frames = Vec::new();
-            push_frame(&mut frames, &Frame::Gap { topic: Some(topic), count, cause });
+            push_frame(&mut frames, &Frame::Gap { topic, count, cause });
             self.record(&Record::Pushed { peer, frames: &frames });
         }
     }

@@ -351,3 +351,72 @@ fn gaps_of_an_exact_reader_take_no_more_room_than_topics_and_causes_do() {
     }
     assert!(rig.budget.used() <= used + 64, "{used} became {}", rig.budget.used());
 }
+
+#[test]
+fn gaps_of_two_topics_with_nothing_between_them_keep_their_names_whatever_ends() {
+    for end in [End::Reader, End::Session, End::AfterSnapshot] {
+        // read before the end or not, and what the reader has of the message before them
+        for (is_read, acked) in [(false, 0), (true, 0), (true, 1)] {
+            let mut rig = Rig::new(limits());
+            rig.session.start_journal();
+            let (first, reader) = (rig.attach(gateway(1)), rig.attach(store(2, 0)));
+            let [a, b] = ["a", "b"].map(|name| rig.open(first, name));
+            rig.subscribe(reader, "#");
+            let cause = GapCause::Expired;
+            let said = [counted(a, &[1]), gap(a, 3, cause), gap(b, 3, cause), gap(a, 5, cause)];
+            rig.give_all(first, &said.concat());
+            let mut expected =
+                vec![Seen::Data(a.get(), vec![1]), seen_gap(a, 5, cause), seen_gap(b, 3, cause)];
+            let without_times = |mut seen: Vec<Seen>| {
+                seen.retain(|seen| !matches!(seen, Seen::Time(_)));
+                seen
+            };
+            if is_read {
+                assert_eq!(without_times(stream(&mut rig, reader)), expected);
+            }
+            if acked > 0 {
+                rig.give_all(reader, &ack(acked));
+                expected.remove(0);
+            }
+            match end {
+                End::Reader => rig.session.detach(rig.now().mono, reader),
+                End::Session => {
+                    let journal = rig.session.journaled().to_vec();
+                    crash(&mut rig, &journal);
+                }
+                End::AfterSnapshot => {
+                    let journal = snapshot(&mut rig);
+                    crash(&mut rig, &journal);
+                }
+            }
+            // a message behind them comes before the reader is back
+            let again = rig.attach(gateway(1));
+            rig.give_all(again, &counted(a, &[2]));
+            expected.push(Seen::Data(a.get(), vec![2]));
+            let now = rig.now();
+            let reader = rig.session.attach(now, store(2, acked)).expect("its state is here");
+            let seen = without_times(stream(&mut rig, reader));
+            assert_eq!(seen, expected, "{end:?} {is_read} {acked}");
+        }
+    }
+}
+
+#[test]
+fn gaps_of_more_topics_than_are_told_apart_add_up() {
+    let topics = 1030;
+    let mut rig = Rig::new(Limits { topics: 2000, open_topics: 2000, ..limits() });
+    let reader = rig.attach(store(2, 0));
+    rig.subscribe(reader, "#");
+    for epoch in 10..15 {
+        let from = Admission { name: std::format!("{epoch}").into(), ..gateway(epoch) };
+        let gateway = rig.attach(from);
+        for number in 0..topics / 5 {
+            let topic = rig.open(gateway, &std::format!("t/{epoch}/{number}"));
+            rig.give_all(gateway, &gap(topic, 2, GapCause::Expired));
+        }
+    }
+    let seen = rig.take_until_drained(reader);
+    assert_eq!(gaps(&seen), 2 * topics);
+    let unnamed = seen.iter().filter(|seen| matches!(seen, Seen::Gap { topic: None, .. }));
+    assert_eq!(unnamed.count(), 1);
+}
