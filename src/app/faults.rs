@@ -4,10 +4,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tracing::info;
@@ -32,6 +32,7 @@ pub(super) async fn obey(hub: Arc<Hub>, file: PathBuf) {
             "panic" => fail(),
             "disk" => stall_disk(&file).await,
             "journal" => stall_journal(&hub, &file),
+            "dead" => leave_dead(&file),
             _ => {}
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -85,16 +86,17 @@ fn deadlock(hub: &Arc<Hub>) {
     }
 }
 
-/// A disk that takes a minute for what is asked of it.
-async fn stall_disk(file: &std::path::Path) {
-    let wait = || thread::park_timeout(Duration::from_secs(60));
-    // that it takes its time is all that is wanted of it
-    tokio::task::spawn_blocking(wait).await.unwrap_or_default();
+/// A disk that takes a minute for what is asked of it beside the runtime.
+async fn stall_disk(file: &Path) {
     std::fs::remove_file(file).unwrap_or_default();
+    info!("the disk stalls");
+    // that it takes its time is all that is wanted of it
+    turn::beside(Part::SpoolDisk, || pause(STALL)).await.unwrap_or_default();
+    info!("the disk is back");
 }
 
 /// The same while the runtime waits for it, with a session's lock in hand: what a journal does.
-fn stall_journal(hub: &Hub, file: &std::path::Path) {
+fn stall_journal(hub: &Hub, file: &Path) {
     std::fs::remove_file(file).unwrap_or_default();
     info!("the disk stalls");
     for room in hub.all_rooms() {
@@ -103,6 +105,20 @@ fn stall_journal(hub: &Hub, file: &std::path::Path) {
     info!("the disk is back");
 }
 
-/// Three times the period of the tests' watchdog.
-const STALL: Duration = Duration::from_secs(6);
+/// A thread that never comes back from the disk, while all else goes on.
+fn leave_dead(file: &Path) {
+    std::fs::remove_file(file).unwrap_or_default();
+    info!("a thread is dead");
+    drop(turn::beside(Part::SpoolDisk, || block()));
+}
+
+fn pause(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        thread::park_timeout(left);
+    }
+}
+
+/// Thirty times the period of the tests' watchdog.
+const STALL: Duration = Duration::from_secs(60);
 const HELD: &str = "fault";
