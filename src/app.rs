@@ -5,6 +5,7 @@ mod central;
 mod error;
 #[cfg(feature = "faults")]
 mod faults;
+mod figures;
 mod journals;
 mod limits;
 mod listeners;
@@ -25,6 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
 pub use self::error::{StartError, Unsound};
+use self::figures::{StatusLine, WatchdogFigures};
 use self::journals::{HeldFiles, Journals};
 pub use self::limits::raise_open_files;
 use self::limits::{made_limits, session_limits};
@@ -67,6 +69,7 @@ pub struct App {
     journals: Journals,
     signals: Signals,
     probe: Option<Arc<Probe>>,
+    line: Arc<StatusLine>,
     traces: Option<PathBuf>,
     /// what the service manager holds beside sockets
     held: Arc<Store>,
@@ -136,8 +139,13 @@ impl App {
             warn!(why, "the last run did not end in order");
             hub.status().last_run.set(why);
         }
-        let figures = Arc::clone(hub.status());
-        let probe = watchdog::start(traces.clone(), move || figures.line()).map(Arc::new);
+        let line =
+            Arc::new(StatusLine::new(Arc::clone(&hub), uplink.as_ref().map(uplink::figures)));
+        let shown = Arc::clone(&line);
+        let probe = watchdog::start(traces.clone(), move || shown.text()).map(Arc::new);
+        if let Some(probe) = &probe {
+            hub.show_part("watchdog", Arc::new(WatchdogFigures(Arc::clone(probe))));
+        }
         Ok(Self {
             source,
             config,
@@ -155,6 +163,7 @@ impl App {
             journals,
             signals,
             probe,
+            line,
             traces,
             held,
         })
@@ -339,9 +348,14 @@ impl App {
     fn spawn_probe(&self, tasks: &mut Tasks) {
         let Some(probe) = &self.probe else { return };
         let (probe, hub) = (Arc::clone(probe), Arc::clone(&self.hub));
+        let line = Arc::clone(&self.line);
         tasks.spawn(Part::App, move || {
-            let (probe, hub) = (Arc::clone(&probe), Arc::clone(&hub));
-            async move { probe.answer(|| turn::run(Part::SessionLock, || hub.touch())).await }
+            let (probe, hub, line) = (Arc::clone(&probe), Arc::clone(&hub), Arc::clone(&line));
+            let touch = move || {
+                turn::run(Part::SessionLock, || hub.touch());
+                line.renew();
+            };
+            async move { probe.answer(touch).await }
         });
     }
 
