@@ -11,6 +11,7 @@ mod limits;
 mod listeners;
 mod reload;
 mod settings;
+mod signals;
 mod uplink;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastport_wire::control::ByeReason;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
@@ -32,6 +32,7 @@ pub use self::limits::raise_open_files;
 use self::limits::{made_limits, session_limits};
 use self::listeners::Bound;
 pub use self::settings::{Settings, Source};
+use self::signals::Signals;
 use crate::clock::{self, Clock, keep_floor};
 use crate::config::Config;
 use crate::guard::Gate;
@@ -73,12 +74,6 @@ pub struct App {
     traces: Option<PathBuf>,
     /// what the service manager holds beside sockets
     held: Arc<Store>,
-}
-
-struct Signals {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
 }
 
 impl App {
@@ -384,16 +379,6 @@ fn know_floor(clock: &Clock, folder: &Path) {
 fn traces_folder(config: &Config) -> Option<PathBuf> {
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").filter(|folder| !folder.is_empty());
     runtime.map(PathBuf::from).or_else(|| config.daemon.state.clone())
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
 }
 
 /// A restart takes less.

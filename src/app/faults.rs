@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,20 +21,23 @@ pub(super) fn file() -> Option<PathBuf> {
     std::env::var_os("FAULT_FILE").map(PathBuf::from)
 }
 
-/// Waits for a fault to be wanted, and commits it.
+/// Waits for a fault to be wanted, and commits it; once, until another is.
 pub(super) async fn obey(hub: Arc<Hub>, file: PathBuf) {
+    let mut last = String::new();
     loop {
         let wanted = std::fs::read_to_string(&file).unwrap_or_default();
-        match wanted.trim() {
+        let fault = if wanted == last { "" } else { wanted.trim() };
+        match fault {
             "busy" => spin(),
             "blocked" => block(),
             "deadlock" => deadlock(&hub),
             "panic" => fail(),
-            "disk" => stall_disk(&file).await,
-            "journal" => stall_journal(&hub, &file),
-            "dead" => leave_dead(&file),
+            "disk" => stall_disk().await,
+            "journal" => stall_journal(&hub),
+            "dead" => leave_dead(),
             _ => {}
         }
+        last = wanted;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -87,8 +90,7 @@ fn deadlock(hub: &Arc<Hub>) {
 }
 
 /// A disk that takes a minute for what is asked of it beside the runtime.
-async fn stall_disk(file: &Path) {
-    std::fs::remove_file(file).unwrap_or_default();
+async fn stall_disk() {
     info!("the disk stalls");
     // that it takes its time is all that is wanted of it
     turn::beside(Part::SpoolDisk, || pause(STALL)).await.unwrap_or_default();
@@ -96,8 +98,7 @@ async fn stall_disk(file: &Path) {
 }
 
 /// The same while the runtime waits for it, with a session's lock in hand: what a journal does.
-fn stall_journal(hub: &Hub, file: &Path) {
-    std::fs::remove_file(file).unwrap_or_default();
+fn stall_journal(hub: &Hub) {
     info!("the disk stalls");
     for room in hub.all_rooms() {
         turn::run(Part::Disk, || room.hold_for(STALL));
@@ -106,8 +107,7 @@ fn stall_journal(hub: &Hub, file: &Path) {
 }
 
 /// A thread that never comes back from the disk, while all else goes on.
-fn leave_dead(file: &Path) {
-    std::fs::remove_file(file).unwrap_or_default();
+fn leave_dead() {
     info!("a thread is dead");
     drop(turn::beside(Part::SpoolDisk, || block()));
 }

@@ -155,9 +155,8 @@ impl Check {
                 Part::Disk => longest.disk = longest.disk.max(Some(lasts)),
                 _ if lasts.is_zero() => {}
                 part if part.is_beside() => {
-                    if longest.beside.is_none_or(|(_, other)| lasts > other) {
-                        longest.beside = Some((part, lasts));
-                    }
+                    let longer = longest.beside.filter(|&(_, other)| other >= lasts);
+                    longest.beside = longer.or(Some((part, lasts)));
                 }
                 part if longest.other.is_none_or(|(_, other)| lasts > other) => {
                     longest.other = Some((part, lasts));
