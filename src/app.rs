@@ -1,159 +1,53 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
+mod board;
 mod central;
+mod error;
 #[cfg(feature = "faults")]
 mod faults;
+mod figures;
 mod journals;
+mod limits;
 mod listeners;
+mod reload;
+mod settings;
+mod signals;
 mod uplink;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastport_core::retention::Retention;
-use fastport_core::session::Limits as SessionLimits;
 use fastport_wire::control::ByeReason;
-use fastport_wire::frame::DataFlags;
-use rustix::process::{Resource, Rlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
+pub use self::error::{StartError, Unsound};
+use self::figures::{StatusLine, WatchdogFigures};
 use self::journals::{HeldFiles, Journals};
+pub use self::limits::raise_open_files;
+use self::limits::{made_limits, session_limits};
 use self::listeners::Bound;
-use crate::board::Board;
+pub use self::settings::{Settings, Source};
+use self::signals::Signals;
 use crate::clock::{self, Clock, keep_floor};
-use crate::config::{self, Config, ConfigError};
-use crate::guard::{Credentials, Gate};
-use crate::hub::{Hub, Room, RoomError};
-use crate::link::{BindError, Door, Limits as LinkLimits, Listener, TlsError};
+use crate::config::Config;
+use crate::guard::Gate;
+use crate::hub::{Hub, Room};
+use crate::link::{Door, Limits as LinkLimits, Listener};
 use crate::log::LevelHandle;
 use crate::status::Status;
-use crate::store::{Keeper, StoreError};
+use crate::store::Keeper;
 use crate::supervise::fds::Store;
 use crate::supervise::inherited::Inherited;
 use crate::supervise::tasks::{Panic, Tasks};
 use crate::supervise::turn::{self, Part, Turns};
 use crate::supervise::watchdog::{self, Probe};
 use crate::supervise::{self, Change, traces};
-use crate::uplink::{Uplink, UplinkError};
-
-/// Where the configuration came from, for reading it again.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The file; `None`: there is none, the defaults hold.
-    pub path: Option<PathBuf>,
-}
-
-impl Source {
-    /// Reads the configuration, with the environment's overrides, and the credentials.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn load(&self) -> Result<Settings, ConfigError> {
-        let config = Config::load(self.path.as_deref(), std::env::vars())?;
-        let credentials = match &config.access.credentials {
-            Some(path) => Credentials::load(path)?,
-            None => Credentials::default(),
-        };
-        credentials.check_against(&config)?;
-        Ok(Settings { config, credentials })
-    }
-}
-
-/// What the files and the environment say.
-#[derive(Debug)]
-pub struct Settings {
-    /// The configuration.
-    pub config: Config,
-    /// Who may come in.
-    pub credentials: Credentials,
-}
-
-impl Settings {
-    /// The sessions of both files.
-    fn sessions(&self) -> Vec<config::Session> {
-        let records = self.credentials.sessions.iter();
-        let made = records.map(|record| record.to_session(&self.config.limits));
-        self.config.sessions.iter().cloned().chain(made).collect()
-    }
-}
-
-/// The daemon cannot start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A socket cannot be bound.
-    Bind(BindError),
-    /// A listener's TLS cannot be set up.
-    Tls(TlsError),
-    /// A Unix socket's group does not exist.
-    NoSuchGroup(String),
-    /// A session cannot be made.
-    Session(RoomError),
-    /// A central instance's store cannot be opened.
-    Store(StoreError),
-    /// A central instance has no place for its store.
-    NoPlaceForStore,
-    /// Signals cannot be received.
-    Signals(std::io::Error),
-    /// The uplink cannot be set up.
-    Uplink(UplinkError),
-    /// The machine has no randomness: nobody could be let in safely.
-    NoRandomness(getrandom::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(error) => write!(f, "{error}"),
-            Self::Tls(error) => write!(f, "{error}"),
-            Self::NoSuchGroup(group) => {
-                write!(f, "there is no group {group:?}: make it, or name another in listen.group")
-            }
-            Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
-            Self::Store(error) => write!(f, "{error}"),
-            Self::NoPlaceForStore => f.write_str(
-                "a central instance stores messages: name a folder in daemon.state, or a file in \
-                 central.store",
-            ),
-            Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
-            Self::Uplink(error) => write!(f, "{error}"),
-            Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<BindError> for StartError {
-    fn from(error: BindError) -> Self {
-        Self::Bind(error)
-    }
-}
-
-impl From<TlsError> for StartError {
-    fn from(error: TlsError) -> Self {
-        Self::Tls(error)
-    }
-}
-
-/// A part of the daemon panicked again and again: it ended, and is to be started anew.
-#[derive(Debug)]
-pub struct Unsound;
-
-impl fmt::Display for Unsound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a part of the daemon panicked too often; the log says which")
-    }
-}
-
-impl std::error::Error for Unsound {}
+use crate::uplink::Uplink;
 
 /// The daemon with its sockets bound.
 pub struct App {
@@ -176,15 +70,10 @@ pub struct App {
     journals: Journals,
     signals: Signals,
     probe: Option<Arc<Probe>>,
+    line: Arc<StatusLine>,
     traces: Option<PathBuf>,
     /// what the service manager holds beside sockets
     held: Arc<Store>,
-}
-
-struct Signals {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
 }
 
 impl App {
@@ -245,8 +134,13 @@ impl App {
             warn!(why, "the last run did not end in order");
             hub.status().last_run.set(why);
         }
-        let figures = Arc::clone(hub.status());
-        let probe = watchdog::start(traces.clone(), move || figures.line()).map(Arc::new);
+        let line =
+            Arc::new(StatusLine::new(Arc::clone(&hub), uplink.as_ref().map(uplink::figures)));
+        let shown = Arc::clone(&line);
+        let probe = watchdog::start(traces.clone(), move || shown.text()).map(Arc::new);
+        if let Some(probe) = &probe {
+            hub.show_part("watchdog", Arc::new(WatchdogFigures(Arc::clone(probe))));
+        }
         Ok(Self {
             source,
             config,
@@ -264,6 +158,7 @@ impl App {
             journals,
             signals,
             probe,
+            line,
             traces,
             held,
         })
@@ -293,26 +188,7 @@ impl App {
             listeners.spawn(Turns::new(Part::Listener, run));
         }
         let mut tasks = Tasks::default();
-        self.spawn_probe(&mut tasks);
-        let mut board = self.spawn_board(&mut tasks);
-        #[cfg(feature = "faults")]
-        if let Some(file) = faults::file() {
-            faults::hold(&self.held);
-            let hub = Arc::clone(&self.hub);
-            tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
-        }
-        if let Some(folder) = self.started.daemon.state.clone() {
-            let clock = self.hub.clock().clone();
-            tasks.spawn(Part::Clock, move || keep_floor(clock.clone(), folder.clone()));
-        }
-        uplink::spawn(self.uplink.as_ref(), &mut tasks);
-        if let Some(keeper) = &self.keeper {
-            let keeper = Arc::clone(keeper);
-            tasks.spawn(Part::Store, move || {
-                let keeper = Arc::clone(&keeper);
-                async move { keeper.run().await }
-            });
-        }
+        let mut board = self.spawn_all(&mut tasks);
         self.held.report_unused();
         info!(version = env!("CARGO_PKG_VERSION"), "ready");
         supervise::tell(Change::Ready);
@@ -321,30 +197,13 @@ impl App {
             tokio::select! {
                 // holds for the daemon's whole life, since the hub holds the sender
                 Some(room) = self.rooms.recv() => {
-                    if let Some(keeper) = &self.keeper {
-                        keeper.note_room();
-                    }
-                    if let Some(pause) = self.journals.sync().filter(|_| room.has_journal()) {
-                        let room = Arc::clone(&room);
-                        tasks.spawn(Part::Timer, move || {
-                            let room = Arc::clone(&room);
-                            async move { room.run_journal(pause).await }
-                        });
-                    }
-                    tasks.spawn(Part::Timer, move || {
-                        let room = Arc::clone(&room);
-                        async move { room.run_timer().await }
-                    });
+                    self.run_room(&room, &mut tasks);
                 }
                 Some(panic) = tasks.next_panic() => {
-                    self.hub.status().panics.add(1);
-                    let Panic { part, error, again } = panic;
-                    if again.is_none() {
-                        error!(part, %error, "panics again and again: the daemon ends");
-                        is_sound = false;
+                    is_sound = self.survives(panic);
+                    if !is_sound {
                         break;
                     }
-                    error!(part, %error, ?again, "panicked and is started again; the others go on");
                 }
                 // none ends before it is told to
                 Some(Err(error)) = listeners.join_next() => {
@@ -367,6 +226,74 @@ impl App {
                 _ = self.signals.terminate.recv() => break,
             }
         }
+        self.stop(&stop, listeners).await;
+        if !is_sound {
+            return Err(Unsound);
+        }
+        if let Some(folder) = &self.traces {
+            traces::end(folder);
+        }
+        Ok(())
+    }
+
+    /// Starts all tasks but those of listeners and sessions; the board's can be stopped by itself.
+    fn spawn_all(&self, tasks: &mut Tasks) -> AbortHandle {
+        self.spawn_probe(tasks);
+        let board = self.spawn_board(tasks);
+        #[cfg(feature = "faults")]
+        if let Some(file) = faults::file() {
+            faults::hold(&self.held);
+            let hub = Arc::clone(&self.hub);
+            tasks.spawn(Part::Fault, move || faults::obey(Arc::clone(&hub), file.clone()));
+        }
+        if let Some(folder) = self.started.daemon.state.clone() {
+            let clock = self.hub.clock().clone();
+            tasks.spawn(Part::Clock, move || keep_floor(clock.clone(), folder.clone()));
+        }
+        uplink::spawn(self.uplink.as_ref(), tasks);
+        if let Some(keeper) = &self.keeper {
+            let keeper = Arc::clone(keeper);
+            tasks.spawn(Part::Store, move || {
+                let keeper = Arc::clone(&keeper);
+                async move { keeper.run().await }
+            });
+        }
+        board
+    }
+
+    /// Starts the tasks of a session that is new.
+    fn run_room(&self, room: &Arc<Room>, tasks: &mut Tasks) {
+        if let Some(keeper) = &self.keeper {
+            keeper.note_room();
+        }
+        if let Some(pause) = self.journals.sync().filter(|_| room.has_journal()) {
+            let room = Arc::clone(room);
+            tasks.spawn(Part::Timer, move || {
+                let room = Arc::clone(&room);
+                async move { room.run_journal(pause).await }
+            });
+        }
+        let room = Arc::clone(room);
+        tasks.spawn(Part::Timer, move || {
+            let room = Arc::clone(&room);
+            async move { room.run_timer().await }
+        });
+    }
+
+    /// Counts a panic and says it; whether the daemon goes on.
+    fn survives(&self, panic: Panic) -> bool {
+        self.hub.status().panics.add(1);
+        let Panic { part, error, again } = panic;
+        if again.is_none() {
+            error!(part, %error, "panics again and again: the daemon ends");
+            return false;
+        }
+        error!(part, %error, ?again, "panicked and is started again; the others go on");
+        true
+    }
+
+    /// Sees the links out, and has kept what is to outlive the process.
+    async fn stop(&self, stop: &watch::Sender<bool>, mut listeners: JoinSet<()>) {
         info!("stopping");
         supervise::tell(Change::Stopping(self.config.daemon.drain));
         // no receiver is no listener, and then there is nothing to stop
@@ -391,13 +318,6 @@ impl App {
         #[cfg(feature = "faults")]
         supervise::flush(FLUSH_TIMEOUT, faults::flush()).await.unwrap_or_default();
         info!("stopped");
-        if !is_sound {
-            return Err(Unsound);
-        }
-        if let Some(folder) = &self.traces {
-            traces::end(folder);
-        }
-        Ok(())
     }
 
     /// Brings to where it outlives the process what its parts still have in hand.
@@ -423,77 +343,23 @@ impl App {
     fn spawn_probe(&self, tasks: &mut Tasks) {
         let Some(probe) = &self.probe else { return };
         let (probe, hub) = (Arc::clone(probe), Arc::clone(&self.hub));
+        let line = Arc::clone(&self.line);
         tasks.spawn(Part::App, move || {
-            let (probe, hub) = (Arc::clone(&probe), Arc::clone(&hub));
-            async move { probe.answer(|| turn::run(Part::SessionLock, || hub.touch())).await }
+            let (probe, hub, line) = (Arc::clone(&probe), Arc::clone(&hub), Arc::clone(&line));
+            let touch = move || {
+                turn::run(Part::SessionLock, || hub.touch());
+                line.renew();
+            };
+            async move { probe.answer(touch).await }
         });
     }
 
     fn spawn_board(&self, tasks: &mut Tasks) -> AbortHandle {
-        let (hub, board) = (Arc::clone(&self.hub), Arc::new(self.config.board.clone()));
+        let (hub, options) = (Arc::clone(&self.hub), Arc::new(self.config.board.clone()));
         tasks.spawn(Part::Board, move || {
-            let (hub, board) = (Arc::clone(&hub), Arc::clone(&board));
-            async move { publish_board(&hub, &board).await }
+            let (hub, options) = (Arc::clone(&hub), Arc::clone(&options));
+            async move { board::publish(&hub, &options).await }
         })
-    }
-
-    async fn reload(&mut self) {
-        let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || source.load()).await;
-        let new = match loaded {
-            Ok(Ok(new)) => new,
-            Ok(Err(error)) => {
-                self.hub.status().reload_errors.add(1);
-                error!(%error, "configuration not reloaded; the old one stays");
-                return;
-            }
-            Err(error) => {
-                self.hub.status().reload_errors.add(1);
-                error!(%error, "configuration not reloaded");
-                return;
-            }
-        };
-        for change in &self.started.changes_on_reload(&new.config).restart {
-            warn!(%change, "takes effect at the next start");
-        }
-        let changes = self.config.changes_on_reload(&new.config);
-        for change in &changes.live {
-            info!(%change, "changed");
-        }
-        listeners::reload(&mut self.bound, &new.config.listen, self.hub.clock());
-        self.apply(new);
-        self.hub.status().reloads.add(1);
-        info!(changes = changes.live.len(), "configuration reloaded");
-    }
-
-    fn apply(&mut self, new: Settings) {
-        let sessions = new.sessions();
-        let Settings { config, credentials } = new;
-        self.level.set(config.daemon.log.level);
-        for (session, identity) in self.gate.set_rules(&config, credentials) {
-            if let Some(room) = self.hub.room(session.as_str()) {
-                room.remove_identity(identity.as_str());
-            }
-        }
-        let names: BTreeSet<Box<str>> =
-            sessions.iter().map(|session| session.name.as_str().into()).collect();
-        for name in self.sessions.difference(&names) {
-            self.hub.close_room(name);
-        }
-        for session in &sessions {
-            let (name, limits) = (session.name.as_str(), session_limits(&config, session));
-            if let Some(room) = self.hub.room(name) {
-                room.set_limits(limits);
-            } else if let Err(error) = self.hub.open_room(name, limits) {
-                error!(session = name, ?error, "session not made");
-            } else {
-                self.journals.begin(&self.hub, &self.gate, session);
-            }
-        }
-        self.hub.set_made_limits(config.limits.sessions as usize, made_limits(&config));
-        self.door.set_handshake_timeout(config.limits.handshake_timeout);
-        self.hub.set_peers_max(config.limits.peers as usize);
-        (self.config, self.sessions) = (config, names);
     }
 }
 
@@ -515,113 +381,6 @@ fn traces_folder(config: &Config) -> Option<PathBuf> {
     runtime.map(PathBuf::from).or_else(|| config.daemon.state.clone())
 }
 
-/// Lets the process open as many files as it may: each peer is one, and the usual limit is 1024.
-pub fn raise_open_files(peers: u32) {
-    let before = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
-        warn!(%error, "the limit of open files stays as it is");
-    }
-    // none: no limit
-    let Some(files) = rustix::process::getrlimit(Resource::Nofile).current else { return };
-    info!(before = before.current, files, "limit of open files");
-    if files < u64::from(peers) + FILES_BESIDE_PEERS {
-        warn!(
-            files,
-            peers,
-            "fewer open files than limits.peers: raise LimitNOFILE of the service (or ulimit -Hn)"
-        );
-    }
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-}
-
-fn session_limits(config: &Config, session: &config::Session) -> SessionLimits {
-    let limits = &config.limits;
-    SessionLimits {
-        peers: limits.peers as usize,
-        topics: limits.topics as usize,
-        outbox: limits.outbox.as_usize(),
-        payload: session.payload.as_usize(),
-        subscriptions: limits.subscriptions_per_peer as usize,
-        open_topics: limits.topics_per_peer as usize,
-        keepalive: limits.keepalive.0,
-        linger: limits.linger.0,
-        stall_ms: millis(limits.stall_timeout),
-        retention: Retention {
-            messages: session.retention.messages,
-            age_ms: millis(session.retention.age),
-            bytes: session.retention.bytes_per_topic.as_usize(),
-        },
-        when_full: session.when_full,
-    }
-}
-
-/// Sessions that peers make are as the built-in one.
-fn made_limits(config: &Config) -> SessionLimits {
-    session_limits(config, &config::Session::built_in(config.limits.payload))
-}
-
-/// Publishes the board's own readings until it is dropped; a daemon that is alone sleeps.
-async fn publish_board(hub: &Hub, options: &config::Board) {
-    if !options.enabled {
-        return;
-    }
-    let Some(room) = options.session.as_ref().and_then(|session| hub.room(session.as_str())) else {
-        return;
-    };
-    room.occupied().await;
-    // a sensor's file can take its driver a while, so all of it happens beside the runtime
-    let discovered = tokio::task::spawn_blocking(|| Board::discover(Path::new("/"))).await;
-    let Ok(mut board) = discovered else { return };
-    info!(sensors = board.sensors().len(), "publishing the board's sensors");
-    let mut ticks = tokio::time::interval(options.interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        // nobody would read it; who comes after a pause finds a tick that is past already
-        room.occupied().await;
-        ticks.tick().await;
-        let sampled = tokio::task::spawn_blocking(move || {
-            let samples: Vec<(usize, Vec<u8>)> = board
-                .sample()
-                .iter()
-                .map(|sample| (sample.sensor, sample.payload().to_vec()))
-                .collect();
-            (board, samples)
-        });
-        let Ok((back, samples)) = sampled.await else { return };
-        board = back;
-        publish_samples(&room, &board, &samples);
-    }
-}
-
-fn publish_samples(room: &Room, board: &Board, samples: &[(usize, Vec<u8>)]) {
-    let flags = DataFlags::READINGS.with(DataFlags::KEEP);
-    for (index, payload) in samples {
-        let Some(sensor) = board.sensors().get(*index) else { continue };
-        let mut schema = [0; fastport_wire::schema::MAX_SCHEMA];
-        let Ok(length) = sensor.schema().encode(&mut schema) else { continue };
-        let schema = schema.get(..length);
-        if let Err(error) = room.publish_own(sensor.topic(), schema, flags, payload) {
-            warn!(topic = sensor.topic(), ?error, "the board's reading is not published");
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Listeners, the runtime, sensors and TLS files being read.
-const FILES_BESIDE_PEERS: u64 = 64;
 /// A restart takes less.
 const RETRY_AFTER_RESTART_MS: u32 = 1000;
 /// For what is on its way to a disk when the daemon stops; longer than that it is broken.

@@ -157,14 +157,6 @@ impl Status {
         figures
     }
 
-    /// In a line for the service manager.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let [peers, accepted, bytes_in, bytes_out] =
-            [&self.peers, &self.accepted, &self.bytes_in, &self.bytes_out].map(Number::get);
-        format!("{peers} peers, {accepted} links accepted, {bytes_in} bytes in, {bytes_out} out")
-    }
-
     /// All figures with their names, as in `fastport status`.
     #[must_use]
     pub fn all(&self) -> [(&'static str, &Number); 20] {

@@ -74,6 +74,18 @@ fn a_watchdog_is_fed_with_a_line_on_how_the_daemon_is() {
     for _ in 0..3 {
         assert_eq!(manager.hear(), "WATCHDOG=1");
     }
+    let mut status = std::process::Command::new(env!("CARGO_BIN_EXE_fastport"));
+    let status = status.args(["--url", &daemon.url("tcp"), "status", "--json"]).output();
+    let figures = status.expect("the tool is built").stdout;
+    let figures: serde_json::Value = serde_json::from_slice(&figures).expect("JSON");
+    let margins = &figures["watchdog"];
+    let number = |name: &str| margins[name].as_u64().unwrap_or_else(|| panic!("{name}: {figures}"));
+    assert_eq!((number("period_ms"), number("deadline_ms")), (500, 250));
+    assert!(number("answer_ms") <= number("slowest_answer_ms"), "{margins}");
+    // each is cut to whole milliseconds
+    let deadline = number("margin_ms") + number("slowest_answer_ms");
+    assert!((249..=250).contains(&deadline), "{margins}");
+    assert!(number("disk_margin_ms") > number("slowest_disk_ms"), "{margins}");
     drop(daemon);
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tracing::info;
@@ -21,19 +21,23 @@ pub(super) fn file() -> Option<PathBuf> {
     std::env::var_os("FAULT_FILE").map(PathBuf::from)
 }
 
-/// Waits for a fault to be wanted, and commits it.
+/// Waits for a fault to be wanted, and commits it; once, until another is.
 pub(super) async fn obey(hub: Arc<Hub>, file: PathBuf) {
+    let mut last = String::new();
     loop {
         let wanted = std::fs::read_to_string(&file).unwrap_or_default();
-        match wanted.trim() {
+        let fault = if wanted == last { "" } else { wanted.trim() };
+        match fault {
             "busy" => spin(),
             "blocked" => block(),
             "deadlock" => deadlock(&hub),
             "panic" => fail(),
-            "disk" => stall_disk(&file).await,
-            "journal" => stall_journal(&hub, &file),
+            "disk" => stall_disk().await,
+            "journal" => stall_journal(&hub),
+            "dead" => leave_dead(),
             _ => {}
         }
+        last = wanted;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -85,17 +89,16 @@ fn deadlock(hub: &Arc<Hub>) {
     }
 }
 
-/// A disk that takes a minute for what is asked of it.
-async fn stall_disk(file: &std::path::Path) {
-    let wait = || thread::park_timeout(Duration::from_secs(60));
+/// A disk that takes a minute for what is asked of it beside the runtime.
+async fn stall_disk() {
+    info!("the disk stalls");
     // that it takes its time is all that is wanted of it
-    tokio::task::spawn_blocking(wait).await.unwrap_or_default();
-    std::fs::remove_file(file).unwrap_or_default();
+    turn::beside(Part::SpoolDisk, || pause(STALL)).await.unwrap_or_default();
+    info!("the disk is back");
 }
 
 /// The same while the runtime waits for it, with a session's lock in hand: what a journal does.
-fn stall_journal(hub: &Hub, file: &std::path::Path) {
-    std::fs::remove_file(file).unwrap_or_default();
+fn stall_journal(hub: &Hub) {
     info!("the disk stalls");
     for room in hub.all_rooms() {
         turn::run(Part::Disk, || room.hold_for(STALL));
@@ -103,6 +106,19 @@ fn stall_journal(hub: &Hub, file: &std::path::Path) {
     info!("the disk is back");
 }
 
-/// Three times the period of the tests' watchdog.
-const STALL: Duration = Duration::from_secs(6);
+/// A thread that never comes back from the disk, while all else goes on.
+fn leave_dead() {
+    info!("a thread is dead");
+    drop(turn::beside(Part::SpoolDisk, || block()));
+}
+
+fn pause(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        thread::park_timeout(left);
+    }
+}
+
+/// Thirty times the period of the tests' watchdog.
+const STALL: Duration = Duration::from_secs(60);
 const HELD: &str = "fault";

@@ -27,9 +27,13 @@ pub(super) fn set_up(
     let state = (config.daemon.state.as_deref(), !outlives);
     let uplink =
         Uplink::new(&config.uplink, session.as_str(), state, hub).map_err(StartError::Uplink)?;
-    let figures: Arc<dyn Show> = Arc::clone(uplink.figures()) as Arc<dyn Show>;
-    hub.show_part("uplink", figures);
+    hub.show_part("uplink", figures(&uplink));
     Ok(Some(uplink))
+}
+
+/// What it has to show.
+pub(super) fn figures(uplink: &Arc<Uplink>) -> Arc<dyn Show> {
+    Arc::clone(uplink.figures()) as Arc<dyn Show>
 }
 
 /// A task for each lane.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::Clock;
+use crate::supervise::turn::{self, Part};
 
 /// The floor that an earlier life left in the folder, in milliseconds since 1970.
 ///
@@ -24,8 +25,13 @@ pub fn load(folder: &Path) -> io::Result<Option<u64>> {
     Ok(Some(seconds.saturating_mul(1000)))
 }
 
-/// Writes the floor beside the old one and puts it in its place.
+/// Writes the floor beside the old one and puts it in its place, unless that one is as good: however
+/// often a life ends, there is a write an hour at most.
 fn store(folder: &Path, floor_ms: u64) -> io::Result<()> {
+    let known = load(folder).ok().flatten();
+    if known.is_some_and(|known| u128::from(known.abs_diff(floor_ms)) < PAUSE.as_millis()) {
+        return Ok(());
+    }
     let beside = folder.join(BESIDE);
     let mut file = File::create(&beside)?;
     writeln!(file, "{}", floor_ms / 1000)?;
@@ -63,7 +69,7 @@ impl Clock {
 async fn write_floor(clock: &Clock, folder: &Path) {
     let Some(floor) = clock.proven_floor() else { return };
     let path = folder.to_owned();
-    let written = tokio::task::spawn_blocking(move || store(&path, floor)).await;
+    let written = turn::beside(Part::FloorDisk, move || store(&path, floor)).await;
     if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
         warn!(file = %folder.join(FILE).display(), %error, "the next start will not know this day");
     }
@@ -92,6 +98,17 @@ mod tests {
         fs::write(folder.path().join(FILE), "soon").expect("written");
         let error = load(folder.path()).expect_err("no number");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_life_that_begins_within_the_hour_writes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hour = 3_600_000;
+        store(folder.path(), 1_700_000_000_000).expect("written");
+        store(folder.path(), 1_700_000_000_000 + hour - 1).expect("nothing to write");
+        assert_eq!(load(folder.path()).expect("it is there"), Some(1_700_000_000_000));
+        store(folder.path(), 1_700_000_000_000 + hour).expect("written");
+        assert_eq!(load(folder.path()).expect("it is there"), Some(1_700_000_000_000 + hour));
     }
 
     #[tokio::test]

@@ -113,7 +113,7 @@ impl Room {
     pub async fn sync_journal(&self) -> io::Result<()> {
         let syncing = self.lock().journal.as_mut().and_then(|journal| journal.sink.syncing());
         let Some(syncing) = syncing else { return Ok(()) };
-        let synced = tokio::task::spawn_blocking(syncing).await;
+        let synced = turn::beside(Part::JournalDisk, syncing).await;
         let synced = synced.unwrap_or_else(|error| Err(io::Error::other(error)));
         if synced.is_err() {
             self.status().journal_errors.add(1);

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use fastport_core::time::{NOT_KNOWN, Now};
 use tokio::sync::{Notify, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info};
 
@@ -20,6 +19,7 @@ use super::lived::{Life, Lived};
 use super::seated::{READ_BYTES, Seated};
 use super::{Entry, Keep, Part, Store, StoreError};
 use crate::hub::Hub;
+use crate::supervise::turn;
 
 /// How messages are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -367,7 +367,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&mut Works) -> T + Send + 'static,
 ) -> T {
     let mut moved = std::mem::take(works);
-    let done = spawn_blocking(move || {
+    let done = turn::beside(turn::Part::StoreDisk, move || {
         let done = work(&mut moved);
         (moved, done)
     });

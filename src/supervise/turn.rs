@@ -1,5 +1,6 @@
 //! Which part of the daemon each thread is running: two stores without order a turn, read by the
-//! watchdog only. So a loop that does not end has a name.
+//! watchdog only. So a loop that does not end has a name, and so has a thread that never comes back from a
+//! disk.
 
 use std::cell::OnceCell;
 use std::future::Future;
@@ -7,6 +8,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+
+use tokio::task::{JoinHandle, spawn_blocking};
 
 /// A part of the daemon that has turns on the runtime's threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +39,20 @@ pub enum Part {
     SessionLock,
     /// Reading or writing a file where that cannot be left to another thread.
     Disk,
+    /// Work on the uplink's spool, on a thread that may wait.
+    SpoolDisk,
+    /// Work on a central instance's store, on a thread that may wait.
+    StoreDisk,
+    /// Making a journal safe from a loss of power, on a thread that may wait.
+    JournalDisk,
+    /// Writing the floor of time, on a thread that may wait.
+    FloorDisk,
     /// A fault that a test wants.
     Fault,
 }
 
 impl Part {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 17] = [
         Self::Nothing,
         Self::App,
         Self::Link,
@@ -54,8 +65,18 @@ impl Part {
         Self::Clock,
         Self::SessionLock,
         Self::Disk,
+        Self::SpoolDisk,
+        Self::StoreDisk,
+        Self::JournalDisk,
+        Self::FloorDisk,
         Self::Fault,
     ];
+
+    /// Whether it waits for a disk beside the runtime, where nobody waits for it with a lock in hand.
+    #[must_use]
+    pub const fn is_beside(self) -> bool {
+        matches!(self, Self::SpoolDisk | Self::StoreDisk | Self::JournalDisk | Self::FloorDisk)
+    }
 
     /// As logs have it.
     #[must_use]
@@ -73,6 +94,10 @@ impl Part {
             Self::Clock => "the floor of time",
             Self::SessionLock => "a session's lock",
             Self::Disk => "a disk",
+            Self::SpoolDisk => "the spool's disk",
+            Self::StoreDisk => "the store's disk",
+            Self::JournalDisk => "a journal's disk",
+            Self::FloorDisk => "the disk of the floor of time",
             Self::Fault => "a fault on purpose",
         }
     }
@@ -95,17 +120,26 @@ impl Slot {
     }
 }
 
-/// The slots of all threads that ever had a turn; there are few.
+/// The slots of all threads that had a turn; those of threads that are gone wait for new ones, so there
+/// are as many as there were threads at once.
 #[must_use]
 pub fn slots() -> Vec<Arc<Slot>> {
-    SLOTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    SLOTS.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
+}
+
+/// Runs `work`, which may wait for a disk, as a turn of `part` on a thread beside the runtime's.
+pub fn beside<T: Send + 'static>(
+    part: Part,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    spawn_blocking(move || run(part, work))
 }
 
 /// Runs `work` as a turn of `part`.
 #[inline]
 pub fn run<T>(part: Part, work: impl FnOnce() -> T) -> T {
     SLOT.with(|slot| {
-        let slot = slot.get_or_init(enter);
+        let Own(slot) = slot.get_or_init(enter);
         let outer = slot.part.load(Ordering::Relaxed);
         // no other thread writes here
         slot.turns.store(slot.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -127,11 +161,32 @@ impl Drop for Back<'_> {
     }
 }
 
+/// A thread's slot, given back when the thread ends.
+struct Own(Arc<Slot>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.free.push(Arc::clone(&self.0));
+    }
+}
+
 #[cold]
-fn enter() -> Arc<Slot> {
-    let slot = Arc::new(Slot::default());
-    SLOTS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
-    slot
+fn enter() -> Own {
+    let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    // its turns are counted on: no turn is taken for one of the thread before
+    let slot = slots.free.pop().unwrap_or_else(|| {
+        let slot = Arc::new(Slot::default());
+        slots.all.push(Arc::clone(&slot));
+        slot
+    });
+    Own(slot)
+}
+
+struct Slots {
+    all: Vec<Arc<Slot>>,
+    /// of threads that are gone; all of them are in `all`
+    free: Vec<Arc<Slot>>,
 }
 
 /// A future each of whose turns is one of `part`.
@@ -157,10 +212,10 @@ impl<F: Future + Unpin> Future for Turns<F> {
     }
 }
 
-static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
+static SLOTS: Mutex<Slots> = Mutex::new(Slots { all: Vec::new(), free: Vec::new() });
 
 thread_local! {
-    static SLOT: OnceCell<Arc<Slot>> = const { OnceCell::new() };
+    static SLOT: OnceCell<Own> = const { OnceCell::new() };
 }
 
 #[cfg(test)]
@@ -169,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_turn_within_a_turn_gives_the_outer_one_back() {
-        let own = || SLOT.with(|slot| Arc::clone(slot.get_or_init(enter)));
+        let own = || SLOT.with(|slot| Arc::clone(&slot.get_or_init(enter).0));
         run(Part::App, || {
             let (part, turns) = own().look();
             assert_eq!(part, Part::App);
@@ -184,7 +239,32 @@ mod tests {
     fn a_turn_that_panics_is_over() {
         let panicked = std::panic::catch_unwind(|| run(Part::Link, || panic!("on purpose")));
         assert!(panicked.is_err());
-        SLOT.with(|slot| assert_eq!(slot.get().expect("it had a turn").look().0, Part::Nothing));
+        SLOT.with(|slot| assert_eq!(slot.get().expect("it had a turn").0.look().0, Part::Nothing));
+    }
+
+    #[test]
+    fn threads_that_are_gone_leave_their_slots_to_new_ones() {
+        for _ in 0..1000 {
+            let turn = std::thread::spawn(|| run(Part::SpoolDisk, || ()));
+            turn.join().expect("it does nothing");
+        }
+        // other tests run on other threads
+        assert!(slots().len() < 500, "{}", slots().len());
+    }
+
+    #[tokio::test]
+    async fn work_beside_the_runtime_is_seen_while_it_lasts() {
+        let (let_go, wait) = std::sync::mpsc::channel::<()>();
+        let work = beside(Part::SpoolDisk, move || wait.recv());
+        let is_seen = || slots().iter().any(|slot| slot.look().0 == Part::SpoolDisk);
+        let seen = async {
+            while !is_seen() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), seen).await.expect("it runs");
+        drop(let_go);
+        assert!(work.await.expect("no panic").is_err());
     }
 
     #[test]

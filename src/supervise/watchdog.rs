@@ -2,16 +2,16 @@
 //! while it gets one, no thread stays in one turn for too long, and none is stopped.
 //!
 //! A daemon that waits for events is idle and no hang; so is a network that is dead, and a disk that
-//! is slow: most blocking work is on threads that are not looked at, the rest is a turn of
-//! [`Part::Disk`](super::turn::Part::Disk), which may last minutes. Without `WATCHDOG_USEC` in the
-//! environment there is no thread and no wake-up.
+//! is slow: work that waits for one is a turn of its own kind, [`Part::Disk`](super::turn::Part::Disk)
+//! or one [beside the runtime](super::turn::beside), and may last minutes. What lasts longer is a thread
+//! that is dead. Without `WATCHDOG_USEC` in the environment there is no thread and no wake-up.
 
 mod check;
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream as Bell;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,22 +20,47 @@ use std::{fs, process};
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
-use self::check::{Check, Sight, Verdict};
+use self::check::{Check, DISK_DEADLINE, Sight, Verdict};
 use super::traces;
 use super::turn::slots;
 use super::{notify, say};
 
 /// What the thread shares with the runtime.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Question {
     asked: AtomicU32,
     answered: AtomicU32,
+    /// when it was asked, in microseconds from `begun` on
+    asked_us: AtomicU64,
+    begun: Instant,
+    /// how long the last answer took, and the longest
+    answer_us: AtomicU64,
+    slowest_us: AtomicU64,
+    slowest_disk_ms: AtomicU64,
+}
+
+/// How near the watchdog came to ending the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Margins {
+    /// How often the service manager wants to hear.
+    pub period: Duration,
+    /// What takes longer is a hang.
+    pub deadline: Duration,
+    /// How long the runtime's last answer took.
+    pub answer: Duration,
+    /// How long the slowest one did.
+    pub slowest: Duration,
+    /// The longest that a look saw a disk take.
+    pub slowest_disk: Duration,
+    /// What takes longer is a thread that is dead.
+    pub disk_deadline: Duration,
 }
 
 /// The runtime's side: answers the watchdog's questions.
 #[derive(Debug)]
 pub struct Probe {
     question: Arc<Question>,
+    period: Duration,
     /// a socket: the question comes the way that peers' bytes come, so that a runtime that does not
     /// look at its sockets gives no answer
     bell: UnixStream,
@@ -67,8 +92,53 @@ impl Probe {
             }
             let asked = self.question.asked.load(Ordering::Acquire);
             touch();
+            self.question.note_answer();
             self.question.answered.store(asked, Ordering::Release);
         }
+    }
+
+    /// How near it came so far.
+    #[must_use]
+    pub fn margins(&self) -> Margins {
+        let us = |number: &AtomicU64| Duration::from_micros(number.load(Ordering::Relaxed));
+        let slowest_disk = self.question.slowest_disk_ms.load(Ordering::Relaxed);
+        Margins {
+            period: self.period,
+            deadline: self.period / 2,
+            answer: us(&self.question.answer_us),
+            slowest: us(&self.question.slowest_us),
+            slowest_disk: Duration::from_millis(slowest_disk),
+            disk_deadline: disk_deadline(),
+        }
+    }
+}
+
+impl Question {
+    fn new() -> Self {
+        Self {
+            asked: AtomicU32::new(0),
+            answered: AtomicU32::new(0),
+            asked_us: AtomicU64::new(0),
+            begun: Instant::now(),
+            answer_us: AtomicU64::new(0),
+            slowest_us: AtomicU64::new(0),
+            slowest_disk_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn us(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn ask(&self, asked: u32) {
+        self.asked_us.store(self.us(), Ordering::Relaxed);
+        self.asked.store(asked, Ordering::Release);
+    }
+
+    fn note_answer(&self) {
+        let took = self.us().saturating_sub(self.asked_us.load(Ordering::Relaxed));
+        self.answer_us.store(took, Ordering::Relaxed);
+        self.slowest_us.fetch_max(took, Ordering::Relaxed);
     }
 }
 
@@ -104,14 +174,14 @@ fn start_thread(
         end.set_nonblocking(true)?;
     }
     let ear = UnixStream::from_std(ear)?;
-    let question = Arc::new(Question::default());
+    let question = Arc::new(Question::new());
     let (alive, ended) = mpsc::sync_channel(0);
     let thread = Thread { period, folder, question: Arc::clone(&question), bell, ended };
     thread::Builder::new()
         .name(THREAD_NAME.to_owned())
         .stack_size(STACK_BYTES)
         .spawn(move || thread.run(&status))?;
-    Ok(Probe { question, bell: ear, _alive: alive })
+    Ok(Probe { question, period, bell: ear, _alive: alive })
 }
 
 /// How often systemd wants to hear, at least (sd_watchdog_enabled(3)).
@@ -132,7 +202,7 @@ struct Thread {
 
 impl Thread {
     fn run(&self, status: &impl Fn() -> String) {
-        let mut check = Check::new(self.period / 2);
+        let mut check = Check::new(self.period / 2, disk_deadline());
         let mut told: Option<Instant> = None;
         loop {
             let now = Instant::now();
@@ -144,6 +214,8 @@ impl Thread {
                     has_stopped_thread: has_stopped_thread(),
                 },
             );
+            let slowest_disk = u64::try_from(check.slowest_disk().as_millis()).unwrap_or(u64::MAX);
+            self.question.slowest_disk_ms.store(slowest_disk, Ordering::Relaxed);
             let mut feed = || {
                 let mut state = vec![("WATCHDOG", "1".to_owned())];
                 if told.is_none_or(|told| now - told >= STATUS_EVERY) {
@@ -173,7 +245,7 @@ impl Thread {
     }
 
     fn ask(&self, ask: u32) {
-        self.question.asked.store(ask, Ordering::Release);
+        self.question.ask(ask);
         if let Err(error) = (&self.bell).write_all(b"?") {
             // it is not answered then
             warn!(%error, "the watchdog cannot ask");
@@ -190,6 +262,15 @@ impl Thread {
         }
         say(&[("WATCHDOG", "trigger".to_owned()), ("STATUS", format!("hangs: {part}"))]);
     }
+}
+
+/// What takes longer is dead; a test of that has no five minutes.
+fn disk_deadline() -> Duration {
+    #[cfg(feature = "faults")]
+    if let Ok(seconds) = std::env::var("FAULT_DISK_DEADLINE_SECONDS") {
+        return seconds.parse().map_or(DISK_DEADLINE, Duration::from_secs);
+    }
+    DISK_DEADLINE
 }
 
 /// Whether a thread of this process is stopped while this one runs, as by a debugger. What cannot be

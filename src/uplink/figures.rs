@@ -235,6 +235,8 @@ impl LaneFigures {
             .into_iter()
             .map(|(name, number)| (name.to_owned(), number.get().into()))
             .collect();
+        let reconnects = self.connects.get().saturating_sub(1);
+        all.insert("reconnects".to_owned(), reconnects.into());
         let since = state.since.map(|since| since.elapsed().as_secs());
         all.insert("link".to_owned(), state.link.name().into());
         all.insert("central".to_owned(), state.url.as_str().into());

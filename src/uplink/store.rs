@@ -17,6 +17,7 @@ use super::spool::{
 };
 use crate::clock::{self, Clock};
 use crate::config::{self, Lane, WhenSpoolFull};
+use crate::supervise::turn::{self, Part};
 
 /// A spool that all lanes use.
 pub(super) struct Store {
@@ -86,7 +87,7 @@ impl Store {
         work: impl FnOnce(&mut Spool, Moment) -> Result<T, SpoolError> + Send + 'static,
     ) -> Result<T, SpoolError> {
         let store = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
+        let done = turn::beside(Part::SpoolDisk, move || {
             let mut spool = store.spool.lock().unwrap_or_else(PoisonError::into_inner);
             let done = work(&mut spool, moment(&store.clock));
             let figures = spool.figures(moment(&store.clock)).ok();

@@ -4,6 +4,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use fastport_client::{BackoffOptions, Options, Secret, Target, WhenFull};
@@ -64,6 +65,14 @@ impl Site {
     /// Starts the gateway, and waits until it is ready.
     pub fn start_gateway(&self) -> Daemon {
         Daemon::start(&self.folder.join("gateway"), &self.gateway_config())
+    }
+
+    /// Starts the gateway by a command of one's own, and waits until it is ready.
+    pub fn start_gateway_by(&self, mut command: Command) -> Daemon {
+        let path = self.folder.join("gateway/gateway.toml");
+        std::fs::write(&path, self.gateway_config()).expect("the test's folder is writable");
+        command.arg("--config").arg(&path).env("FASTPORT_DAEMON_LOG_FORMAT", "text");
+        Daemon::spawn(&mut command)
     }
 
     /// The central instance's configuration.

@@ -40,6 +40,9 @@ pub(super) struct Sight<'a> {
 #[derive(Debug)]
 pub(super) struct Check {
     deadline: Duration,
+    disk_deadline: Duration,
+    /// the longest that a disk took so far
+    slowest_disk: Duration,
     looked: Option<Instant>,
     asked: u32,
     asked_at: Option<Instant>,
@@ -49,10 +52,12 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// What takes longer than `deadline` is dead, and a disk that takes longer than [`DISK_DEADLINE`].
-    pub(super) fn new(deadline: Duration) -> Self {
+    /// What takes longer than `deadline` is dead, and a disk that takes longer than `disk_deadline`.
+    pub(super) fn new(deadline: Duration, disk_deadline: Duration) -> Self {
         Self {
             deadline,
+            disk_deadline,
+            slowest_disk: Duration::ZERO,
             looked: None,
             asked: 0,
             asked_at: None,
@@ -65,9 +70,15 @@ impl Check {
     pub(super) fn look(&mut self, now: Instant, sight: Sight<'_>) -> Verdict {
         self.forgive_a_pause(now);
         let turns = self.longest_turns(now, sight.turns);
+        let disk = turns.disk.max(turns.beside.map(|(_, since)| since));
+        self.slowest_disk = self.slowest_disk.max(disk.unwrap_or_default());
+        if let Some((part, since)) = turns.beside.filter(|&(_, since)| since >= self.disk_deadline)
+        {
+            return Verdict::Dead { part: part.name(), since };
+        }
         if let Some(since) = turns.disk {
             // with a lock in its hand, perhaps: others may wait for it, also to answer
-            let is_dead = since >= DISK_DEADLINE;
+            let is_dead = since >= self.disk_deadline;
             self.excuse(now);
             let part = Part::Disk.name();
             return if is_dead { Verdict::Dead { part, since } } else { Verdict::Excused };
@@ -93,6 +104,11 @@ impl Check {
         }
     }
 
+    /// The longest that a look has seen a disk take.
+    pub(super) fn slowest_disk(&self) -> Duration {
+        self.slowest_disk
+    }
+
     /// A look that comes very late says nothing of what was in between: the process was stopped, or
     /// had no processor. Everybody has the whole deadline again.
     fn forgive_a_pause(&mut self, now: Instant) {
@@ -109,7 +125,7 @@ impl Check {
         self.asked_at = self.asked_at.map(|_| now);
         self.stopped_at = None;
         for ((part, _), since) in &mut self.threads {
-            if *part != Part::Disk {
+            if *part != Part::Disk && !part.is_beside() {
                 *since = now;
             }
         }
@@ -138,6 +154,10 @@ impl Check {
                 // also one that is seen for the first time: its lock is held from the beginning
                 Part::Disk => longest.disk = longest.disk.max(Some(lasts)),
                 _ if lasts.is_zero() => {}
+                part if part.is_beside() => {
+                    let longer = longest.beside.filter(|&(_, other)| other >= lasts);
+                    longest.beside = longer.or(Some((part, lasts)));
+                }
                 part if longest.other.is_none_or(|(_, other)| lasts > other) => {
                     longest.other = Some((part, lasts));
                 }
@@ -152,11 +172,12 @@ impl Check {
 #[derive(Debug, Default)]
 struct Longest {
     disk: Option<Duration>,
+    beside: Option<(Part, Duration)>,
     other: Option<(Part, Duration)>,
 }
 
 /// Flash that tidies up, or a card that is going bad, has stalled for a minute and come back.
-const DISK_DEADLINE: Duration = Duration::from_secs(300);
+pub(super) const DISK_DEADLINE: Duration = Duration::from_secs(300);
 /// What only a debugger or a fault of the kernel does.
 const STOPPED_THREAD: &str = "a thread that is stopped";
 
@@ -174,7 +195,7 @@ mod tests {
     }
 
     fn looks_at(mut sight: Sight<'_>, answers: bool, count: u32) -> Vec<Verdict> {
-        let (mut check, start) = (Check::new(DEADLINE), Instant::now());
+        let (mut check, start) = (Check::new(DEADLINE, DISK_DEADLINE), Instant::now());
         let mut verdicts = Vec::new();
         for number in 0..count {
             let verdict = check.look(start + LOOK * number, sight);
@@ -221,8 +242,39 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_takes_a_minute_beside_the_runtime_excuses_nobody_else() {
+        let stalled = (Part::SpoolDisk, 3);
+        let minute = looks(&[stalled, (Part::Nothing, 9)], true, 151);
+        assert!(minute.iter().all(|verdict| matches!(verdict, Verdict::Alive { .. })));
+        let verdicts = looks(&[stalled, (Part::Link, 9)], true, 4);
+        assert_eq!(verdicts[3], Verdict::Dead { part: "a link", since: LOOK * 3 });
+    }
+
+    #[test]
+    fn a_thread_that_never_comes_back_from_a_disk_is_named() {
+        let turns = [(Part::Nothing, 1), (Part::StoreDisk, 3)];
+        let verdicts = looks(&turns, true, 751);
+        assert!(verdicts[..750].iter().all(|verdict| matches!(verdict, Verdict::Alive { .. })));
+        assert_eq!(verdicts[750], Verdict::Dead { part: "the store's disk", since: DISK_DEADLINE });
+    }
+
+    #[test]
+    fn a_dead_thread_is_found_while_another_disk_is_slow() {
+        let (mut check, start) = (Check::new(DEADLINE, DISK_DEADLINE), Instant::now());
+        let mut verdict = Verdict::Waiting;
+        for number in 0..=750 {
+            // a journal's disk comes back now and then
+            let turns = [(Part::SpoolDisk, 3), (Part::Disk, number / 10)];
+            let sight = Sight { turns: &turns, ..Sight::default() };
+            verdict = check.look(start + LOOK * number, sight);
+        }
+        assert_eq!(verdict, Verdict::Dead { part: "the spool's disk", since: DISK_DEADLINE });
+        assert_eq!(check.slowest_disk(), DISK_DEADLINE);
+    }
+
+    #[test]
     fn who_waited_for_the_disk_has_to_go_on_once_it_is_back() {
-        let (mut check, start) = (Check::new(DEADLINE), Instant::now());
+        let (mut check, start) = (Check::new(DEADLINE, DISK_DEADLINE), Instant::now());
         let stalled = Sight { turns: &[(Part::Disk, 3), (Part::Link, 9)], ..Sight::default() };
         let back = Sight { turns: &[(Part::Nothing, 3), (Part::Link, 9)], ..Sight::default() };
         for number in 0..10 {
@@ -246,7 +298,7 @@ mod tests {
 
     #[test]
     fn many_short_turns_of_one_part_are_no_long_one() {
-        let (mut check, start) = (Check::new(DEADLINE), Instant::now());
+        let (mut check, start) = (Check::new(DEADLINE, DISK_DEADLINE), Instant::now());
         let mut answered = 0;
         for number in 0..20 {
             let sight =
@@ -260,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_late_answer_is_an_answer() {
-        let (mut check, start) = (Check::new(DEADLINE), Instant::now());
+        let (mut check, start) = (Check::new(DEADLINE, DISK_DEADLINE), Instant::now());
         assert_eq!(check.look(start, answered(0)), Verdict::Alive { ask: 1 });
         assert_eq!(check.look(start + LOOK, answered(0)), Verdict::Waiting);
         assert_eq!(check.look(start + LOOK * 2, answered(1)), Verdict::Alive { ask: 2 });
@@ -269,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_process_that_was_stopped_has_its_deadline_again_when_it_goes_on() {
-        let (mut check, start) = (Check::new(DEADLINE), Instant::now());
+        let (mut check, start) = (Check::new(DEADLINE, DISK_DEADLINE), Instant::now());
         let sight = Sight { turns: &[(Part::Link, 4)], ..Sight::default() };
         assert_eq!(check.look(start, sight), Verdict::Alive { ask: 1 });
         let back = start + Duration::from_secs(20);

@@ -5,6 +5,8 @@
 //! asked for again. The caller brings bytes, time and randomness in, writes what
 //! [`Client::output`] gives, and gets [`Event`]s.
 
+mod handshake;
+mod receiving;
 mod relaying;
 mod requests;
 mod types;
@@ -14,17 +16,17 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use fastport_wire::control::{self, ByeReason, Control, ErrorCode, Method, WhenFull};
+use fastport_wire::control::WhenFull;
 use fastport_wire::frame::{self, DataFlags};
-use fastport_wire::{Frame, TopicId, WireError};
+use fastport_wire::{Frame, TopicId};
 use hashbrown::HashMap;
 
 use crate::budget::{Budget, Buffers};
 use crate::ledger::Ledger;
 use crate::outbox::{Outbox, Preface, Run};
-use crate::proof::{self, NONCE_BYTES, Side, Transcript};
-use crate::session::{push_control, push_frame};
-use crate::time::{CLOCK_FLOOR_MS, Instant, NOT_KNOWN};
+use crate::proof::NONCE_BYTES;
+use crate::session::push_frame;
+use crate::time::Instant;
 
 pub use self::requests::Past;
 pub use self::types::{Event, Fault, Message, Options, PublishError, Secret};
@@ -136,50 +138,6 @@ impl Client {
             is_epoch_lost: false,
             options,
         }
-    }
-
-    /// There is a link: begins the handshake. `nonce` is fresh random bytes.
-    pub fn connected(&mut self, now: Instant, nonce: [u8; NONCE_BYTES]) {
-        self.prologue.clear();
-        if core::mem::take(&mut self.is_epoch_lost) {
-            // those that are still here are published again, in another
-            self.options.epoch = epoch_from(&nonce);
-            (self.taken, self.confirmed) = (0, 0);
-        }
-        // what was not confirmed comes again
-        self.taken = self.reported();
-        let options = &self.options;
-        let some = |text: &'_ str| (!text.is_empty()).then(|| Box::<str>::from(text));
-        let (identity, name) = (some(&options.identity), some(&options.name));
-        let method = match options.secret {
-            Secret::None => Method::Open,
-            Secret::Password(_) => Method::Password,
-            Secret::Key(_) => Method::DeviceKey,
-            Secret::Certificate => Method::Certificate,
-        };
-        let hello = control::Hello {
-            version: control::VERSION,
-            session: &options.session,
-            method: Some(method.number()),
-            identity: identity.as_deref(),
-            nonce: (method == Method::DeviceKey).then_some(&nonce),
-            epoch: options.epoch,
-            taken: Some(self.taken),
-            flags: Some(options.flags),
-            when_full: options.when_full.map(WhenFull::number),
-            keepalive: options.keepalive,
-            linger: Some(options.linger),
-            name: name.as_deref(),
-            ..Default::default()
-        };
-        push_control(&mut self.prologue, &hello.into());
-        self.phase = Phase::ExpectWelcome { nonce, relay_nonce: None };
-        (self.heard, self.is_asked, self.clock) = (now, false, None);
-        self.told_clock = None;
-        // HELLO said what was taken
-        (self.ack_due, self.unacked_weight, self.asked_at) = (None, 0, 0);
-        // a relay that says nothing is found out by the caller's deadline for connecting
-        self.keepalive_ms = 0;
     }
 
     /// The link is gone.
@@ -367,254 +325,6 @@ impl Client {
         // the budget has room for the outbox four times over; a client that outgrows it with
         // requests is told by their silence and its own deadline
         self.outbox.push_frame(&mut self.buffers, frame).unwrap_or_default();
-    }
-
-    fn handle_frame(
-        &mut self,
-        frame: &Frame<'_>,
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        if let Frame::Control(body) = *frame {
-            let message = match Control::decode(body) {
-                Ok(message) => message,
-                // a newer relay may say what this client does not know
-                Err(WireError::UnknownOp(_)) => return Ok(()),
-                Err(error) => return Err(Fault::Wire(error)),
-            };
-            return self.handle_control(&message, tell);
-        }
-        if !self.is_ready() {
-            return Err(Fault::Unexpected);
-        }
-        match *frame {
-            Frame::Data { flags, topic, payload } => {
-                self.handle_data(topic, flags, payload, tell)?;
-            }
-            Frame::Ack { taken, durable, central, .. } => {
-                self.handle_ack(taken, durable, central, tell)?;
-            }
-            Frame::Time { unix_ms } => self.clock = Some(unix_ms).filter(|&it| it != NOT_KNOWN),
-            Frame::Ping { token } => {
-                // it may ask for this, and not for a sign of life
-                if self.unacked_weight > 0 {
-                    self.send_ack();
-                }
-                self.push(&Frame::Pong { token });
-            }
-            Frame::Pong { token } => tell(Event::Pong { token }),
-            Frame::Topic { id, name, schema } => {
-                let schema = schema.map(Box::from);
-                self.names.insert(id, Name { name: name.into(), schema });
-            }
-            Frame::Gap { topic, count, cause } => {
-                let topic = topic.and_then(|id| self.names.get(&id)).map(|topic| &*topic.name);
-                tell(Event::Gap { topic, count, cause });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn handle_data(
-        &mut self,
-        id: TopicId,
-        flags: DataFlags,
-        payload: &[u8],
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        let Some(topic) = self.names.get(&id) else { return Err(Fault::Unexpected) };
-        if flags.contains(DataFlags::COUNTED) {
-            self.taken += 1;
-            if !self.options.confirms {
-                self.unacked_weight += payload.len() + MESSAGE_WEIGHT;
-            }
-        }
-        tell(Event::Message(Message {
-            topic: &topic.name,
-            schema: topic.schema.as_deref(),
-            id,
-            flags,
-            payload,
-            unix_ms: self.clock,
-        }));
-        Ok(())
-    }
-
-    fn handle_ack(
-        &mut self,
-        taken: u64,
-        durable: Option<u64>,
-        central: Option<u64>,
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        self.outbox
-            .acknowledge(&mut self.buffers, &mut self.ledger, taken)
-            .map_err(|_| Fault::BadAck)?;
-        let number = |count: u64| self.before_epoch + count.min(taken);
-        tell(Event::Acked {
-            taken: number(taken),
-            durable: number(durable.unwrap_or(taken)),
-            central: number(central.unwrap_or(taken)),
-        });
-        Ok(())
-    }
-
-    fn handle_control(
-        &mut self,
-        message: &Control<'_>,
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        match (message, &self.phase) {
-            (Control::Challenge(challenge), Phase::ExpectWelcome { relay_nonce: None, nonce }) => {
-                let nonce = *nonce;
-                self.answer(challenge, nonce)
-            }
-            (Control::Welcome(welcome), Phase::ExpectWelcome { .. }) => {
-                self.check_relay(welcome)?;
-                self.begin(welcome, tell)
-            }
-            (Control::Ok(ok), Phase::Ready) => {
-                self.finish(ok.request, ok.id.and_then(TopicId::new), tell);
-                let id = ok.id.and_then(TopicId::new);
-                tell(Event::Done { request: ok.request, id, count: ok.count, text: ok.text });
-                Ok(())
-            }
-            (Control::Error(error), _) => self.handle_error(error, tell),
-            (Control::Bye(bye), _) => {
-                let reason = ByeReason::from_number(bye.code);
-                Err(Fault::Bye { reason, retry_ms: bye.retry })
-            }
-            // answers to streams that this client does not have
-            (Control::Cancel(_) | Control::Decline(_) | Control::Offer(_), Phase::Ready) => Ok(()),
-            _ => Err(Fault::Unexpected),
-        }
-    }
-
-    fn handle_error(
-        &mut self,
-        error: &control::Error<'_>,
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        let code = ErrorCode::from_number(error.code);
-        let Some(request) = error.request else {
-            let text = error.text.map(Box::from);
-            return Err(Fault::Refused { code, text, retry_ms: error.retry });
-        };
-        self.finish(request, None, tell);
-        tell(Event::Failed { request, code, text: error.text });
-        Ok(())
-    }
-
-    fn answer(
-        &mut self,
-        challenge: &control::Challenge<'_>,
-        nonce: [u8; NONCE_BYTES],
-    ) -> Result<(), Fault> {
-        let relay_nonce = challenge.nonce.unwrap_or_default();
-        let options = &self.options;
-        let proof: Box<[u8]> = match (Method::from_number(challenge.method), &options.secret) {
-            (Some(Method::Password), Secret::Password(password)) => password.clone(),
-            (Some(Method::DeviceKey), Secret::Key(key)) => {
-                let transcript = transcript(options, &nonce, relay_nonce);
-                Box::from(proof::prove(key, Side::Peer, &transcript))
-            }
-            _ => return Err(Fault::WrongMethod),
-        };
-        push_control(
-            &mut self.prologue,
-            &control::Proof { proof: &proof, ..Default::default() }.into(),
-        );
-        self.phase = Phase::ExpectWelcome { nonce, relay_nonce: Some(relay_nonce.into()) };
-        Ok(())
-    }
-
-    fn check_relay(&self, welcome: &control::Welcome<'_>) -> Result<(), Fault> {
-        let Secret::Key(key) = &self.options.secret else { return Ok(()) };
-        let Phase::ExpectWelcome { nonce, relay_nonce: Some(relay_nonce) } = &self.phase else {
-            return Err(Fault::RelayNotProven);
-        };
-        let transcript = transcript(&self.options, nonce, relay_nonce);
-        let is_proven =
-            proof::verify(key, Side::Relay, &transcript, welcome.proof.unwrap_or_default());
-        if is_proven { Ok(()) } else { Err(Fault::RelayNotProven) }
-    }
-
-    fn begin(
-        &mut self,
-        welcome: &control::Welcome<'_>,
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), Fault> {
-        self.phase = Phase::Ready;
-        self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
-        self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
-        let continues = self.options.continues.take().is_some();
-        if welcome.resumed && continues {
-            // nothing is published before the first WELCOME
-            self.outbox.start_at(welcome.taken);
-            self.published = welcome.taken;
-        } else if welcome.resumed {
-            let resumed = self.outbox.resume(&mut self.buffers, &mut self.ledger, welcome.taken);
-            if resumed.is_err() {
-                self.is_epoch_lost = true;
-                return Err(Fault::BadAck);
-            }
-        } else {
-            self.start_over();
-        }
-        let resumed = welcome.resumed;
-        let (taken, payload_limit) = (welcome.taken, welcome.payload_limit);
-        let clock = welcome.clock.filter(|&clock| clock >= CLOCK_FLOOR_MS);
-        tell(Event::Welcome { resumed, taken, payload_limit, clock });
-        if welcome.resumed {
-            let taken = self.before_epoch + welcome.taken;
-            tell(Event::Acked { taken, durable: self.before_epoch, central: self.before_epoch });
-        }
-        self.ask_again(resumed);
-        Ok(())
-    }
-
-    /// The relay knows nothing of this client: what it does not have is set aside until its topics
-    /// are open again.
-    fn start_over(&mut self) {
-        let messages = self.outbox.take_messages(&mut self.buffers);
-        let mut rest = &messages[..];
-        let mut orphans = Vec::new();
-        while let Ok(Some((Frame::Data { flags, topic, payload }, length))) =
-            Frame::decode(rest, fastport_wire::field::MAX_BODY)
-        {
-            rest = rest.get(length..).unwrap_or_default();
-            let open = self.open.iter().find(|(_, open)| open.id == Some(topic));
-            if let Some((name, _)) = open {
-                orphans.push(Orphan { topic: (&**name).into(), flags, payload: payload.into() });
-            }
-        }
-        // those that were orphans before are not in the count of published messages
-        let is_counted = |orphan: &&Orphan| orphan.flags.contains(DataFlags::COUNTED);
-        let counted = orphans.iter().filter(is_counted).count() as u64;
-        // and are older
-        self.orphans.extend(orphans);
-        self.published -= counted;
-        self.before_epoch = self.published;
-        (self.taken, self.confirmed) = (0, 0);
-        self.names.clear();
-        for open in self.open.values_mut() {
-            (open.id, open.has_failed) = (None, false);
-        }
-    }
-}
-
-/// An epoch as random as the nonce, and short enough for numbers of 53 bits.
-fn epoch_from(nonce: &[u8; NONCE_BYTES]) -> u64 {
-    nonce.iter().take(8).fold(0, |epoch, &byte| epoch << 8 | u64::from(byte)) >> 11
-}
-
-fn transcript<'a>(options: &'a Options, nonce: &'a [u8], relay_nonce: &'a [u8]) -> Transcript<'a> {
-    Transcript {
-        session: &options.session,
-        identity: &options.identity,
-        epoch: options.epoch,
-        peer_nonce: nonce,
-        relay_nonce,
     }
 }
 
