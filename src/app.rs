@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
 mod board;
+#[cfg_attr(not(feature = "central"), path = "app/without_central.rs")]
 mod central;
 mod error;
 #[cfg(feature = "faults")]
@@ -12,6 +13,7 @@ mod listeners;
 mod reload;
 mod settings;
 mod signals;
+#[cfg_attr(not(feature = "uplink"), path = "app/without_uplink.rs")]
 mod uplink;
 
 use std::collections::BTreeSet;
@@ -25,6 +27,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
+use self::central::Central;
+pub use self::central::CentralError;
 pub use self::error::{StartError, Unsound};
 use self::figures::{StatusLine, WatchdogFigures};
 use self::journals::{HeldFiles, Journals};
@@ -33,6 +37,8 @@ use self::limits::{made_limits, session_limits};
 use self::listeners::Bound;
 pub use self::settings::{Settings, Source};
 use self::signals::Signals;
+use self::uplink::Uplink;
+pub use self::uplink::UplinkError;
 use crate::clock::{self, Clock, keep_floor};
 use crate::config::Config;
 use crate::guard::Gate;
@@ -40,14 +46,12 @@ use crate::hub::{Hub, Room};
 use crate::link::{Door, Limits as LinkLimits, Listener};
 use crate::log::LevelHandle;
 use crate::status::Status;
-use crate::store::Keeper;
 use crate::supervise::fds::Store;
 use crate::supervise::inherited::Inherited;
 use crate::supervise::tasks::{Panic, Tasks};
 use crate::supervise::turn::{self, Part, Turns};
 use crate::supervise::watchdog::{self, Probe};
 use crate::supervise::{self, Change, traces};
-use crate::uplink::Uplink;
 
 /// The daemon with its sockets bound.
 pub struct App {
@@ -61,12 +65,11 @@ pub struct App {
     hub: Arc<Hub>,
     gate: Arc<Gate>,
     rooms: mpsc::Receiver<Arc<Room>>,
-    /// Of a central instance.
-    keeper: Option<Arc<Keeper>>,
+    central: Central,
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
     door: Arc<Door>,
-    uplink: Option<Arc<Uplink>>,
+    uplink: Uplink,
     journals: Journals,
     signals: Signals,
     probe: Option<Arc<Probe>>,
@@ -116,8 +119,9 @@ impl App {
             journals.begin(&hub, &gate, session);
         }
         // before anybody can publish, and after what was published before is there again
-        let keeper = central::open(&config, &hub)?;
-        let uplink = uplink::set_up(&config, &sessions, &hub, held.is_there())?;
+        let central = Central::open(&config, &hub).map_err(StartError::Central)?;
+        let uplink = Uplink::set_up(&config, &sessions, &hub, held.is_there())
+            .map_err(StartError::Uplink)?;
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,
@@ -134,8 +138,7 @@ impl App {
             warn!(why, "the last run did not end in order");
             hub.status().last_run.set(why);
         }
-        let line =
-            Arc::new(StatusLine::new(Arc::clone(&hub), uplink.as_ref().map(uplink::figures)));
+        let line = Arc::new(StatusLine::new(Arc::clone(&hub), uplink.figures()));
         let shown = Arc::clone(&line);
         let probe = watchdog::start(traces.clone(), move || shown.text()).map(Arc::new);
         if let Some(probe) = &probe {
@@ -150,7 +153,7 @@ impl App {
             hub,
             gate,
             rooms,
-            keeper,
+            central,
             listeners,
             bound,
             door,
@@ -250,22 +253,14 @@ impl App {
             let clock = self.hub.clock().clone();
             tasks.spawn(Part::Clock, move || keep_floor(clock.clone(), folder.clone()));
         }
-        uplink::spawn(self.uplink.as_ref(), tasks);
-        if let Some(keeper) = &self.keeper {
-            let keeper = Arc::clone(keeper);
-            tasks.spawn(Part::Store, move || {
-                let keeper = Arc::clone(&keeper);
-                async move { keeper.run().await }
-            });
-        }
+        self.uplink.spawn(tasks);
+        self.central.spawn(tasks);
         board
     }
 
     /// Starts the tasks of a session that is new.
     fn run_room(&self, room: &Arc<Room>, tasks: &mut Tasks) {
-        if let Some(keeper) = &self.keeper {
-            keeper.note_room();
-        }
+        self.central.note_room();
         if let Some(pause) = self.journals.sync().filter(|_| room.has_journal()) {
             let room = Arc::clone(room);
             tasks.spawn(Part::Timer, move || {
@@ -322,17 +317,8 @@ impl App {
 
     /// Brings to where it outlives the process what its parts still have in hand.
     async fn flush(&self) {
-        if let Some(uplink) = &self.uplink
-            && !uplink.end(self.config.daemon.drain).await
-        {
-            warn!("what waits for the central instance is not all kept");
-        }
-        if let Some(keeper) = &self.keeper
-            && !keeper.stop(self.config.daemon.drain).await
-        {
-            // their publishers were not told that they are stored, and hold them
-            warn!("the last messages are not stored");
-        }
+        self.uplink.end(self.config.daemon.drain).await;
+        self.central.stop(self.config.daemon.drain).await;
         journals::sync_all(&self.hub).await;
         if let Some(folder) = &self.started.daemon.state {
             self.hub.clock().leave_floor(folder).await;

@@ -1,4 +1,5 @@
-//! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom.
+//! The parts of `fastportd` and `fastport`. See ARCHITECTURE.md for who may name whom, and for the features
+//! that leave parts out.
 
 pub mod app;
 pub mod arguments;
@@ -11,7 +12,9 @@ pub mod journal;
 pub mod link;
 pub mod log;
 pub mod status;
+#[cfg(feature = "central")]
 pub mod store;
 pub mod supervise;
 pub mod tool;
+#[cfg(feature = "uplink")]
 pub mod uplink;

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use super::{CentralError, UplinkError};
 use crate::hub::RoomError;
 use crate::link::{BindError, TlsError};
-use crate::store::StoreError;
-use crate::uplink::UplinkError;
 
 /// The daemon cannot start.
 #[derive(Debug)]
@@ -19,10 +18,8 @@ pub enum StartError {
     NoSuchGroup(String),
     /// A session cannot be made.
     Session(RoomError),
-    /// A central instance's store cannot be opened.
-    Store(StoreError),
-    /// A central instance has no place for its store.
-    NoPlaceForStore,
+    /// A central instance cannot keep messages.
+    Central(CentralError),
     /// Signals cannot be received.
     Signals(std::io::Error),
     /// The uplink cannot be set up.
@@ -40,11 +37,7 @@ impl fmt::Display for StartError {
                 write!(f, "there is no group {group:?}: make it, or name another in listen.group")
             }
             Self::Session(error) => write!(f, "cannot make a session: {error:?}"),
-            Self::Store(error) => write!(f, "{error}"),
-            Self::NoPlaceForStore => f.write_str(
-                "a central instance stores messages: name a folder in daemon.state, or a file in \
-                 central.store",
-            ),
+            Self::Central(error) => write!(f, "{error}"),
             Self::Signals(error) => write!(f, "cannot receive signals: {error}"),
             Self::Uplink(error) => write!(f, "{error}"),
             Self::NoRandomness(error) => write!(f, "no randomness from the kernel: {error}"),

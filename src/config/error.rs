@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::parts::Part;
+
 /// Why a configuration or credentials file was not accepted. The operator is at fault.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -181,6 +183,8 @@ pub enum FaultKind {
     Missing(String),
     /// Two keys that do not go together: which, and what to do.
     Conflict(String),
+    /// A value that needs a part which this build does not have.
+    NotBuilt(Part),
 }
 
 impl fmt::Display for FaultKind {
@@ -205,6 +209,10 @@ impl fmt::Display for FaultKind {
                 write!(f, "{value} is out of range; use {least} to {most}")
             }
             Self::Missing(text) => write!(f, "missing: {text}"),
+            Self::NotBuilt(part) => {
+                let (part, set) = part.words();
+                write!(f, "this build has no {part}; use a build of the feature set `{set}`")
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `[[listen]]`: where peers connect.
 
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::error::FaultKind;
 use super::origin::{OriginEntry, Origins};
+use super::parts::Part;
 use super::read::Findings;
 use super::schema::{Fields, Reload, Visit};
 use super::value::{Mode, words};
@@ -50,14 +52,16 @@ impl Listen {
         }
     }
 
-    /// What there is without a configuration: TCP and WebSocket, for programs on the board.
+    /// What there is without a configuration: TCP, and WebSocket where it is built in, for programs on
+    /// the board.
     #[must_use]
     pub fn built_in() -> Vec<Self> {
         let at = |kind: ListenKind| SocketAddr::from((Ipv4Addr::LOCALHOST, kind.default_port()));
-        vec![
-            Self::Tcp { address: at(ListenKind::Tcp) },
-            Self::WebSocket { address: at(ListenKind::WebSocket), origins: Origins::Loopback },
-        ]
+        let tcp = Self::Tcp { address: at(ListenKind::Tcp) };
+        let origins = Origins::Loopback;
+        let web = Self::WebSocket { address: at(ListenKind::WebSocket), origins };
+        let has_web = Part::WebSocket.is_built_in();
+        iter::once(tcp).chain(has_web.then_some(web)).collect()
     }
 }
 
@@ -168,6 +172,10 @@ impl Fields for ListenTable {
 }
 
 impl ListenTable {
+    pub(crate) const fn kind(&self) -> Option<ListenKind> {
+        self.kind
+    }
+
     /// The listener at `at` (as `listen[0]`); none, and the reason reported, when keys are missing
     /// or do not go together. Relative paths begin at `base`.
     pub(crate) fn build(

@@ -14,6 +14,7 @@ mod error;
 pub mod limits;
 pub mod listen;
 pub mod origin;
+pub mod parts;
 pub(crate) mod print;
 pub(crate) mod read;
 pub mod reload;
@@ -30,6 +31,7 @@ pub use error::{ConfigError, Fault, FaultKind, Place};
 pub use limits::{Limits, Rate, SourceLimits};
 pub use listen::{ClientAuth, Listen, ListenKind, Tls};
 pub use origin::Origins;
+pub use parts::Part;
 pub use reload::{Change, Changes};
 pub use schema::Reload;
 pub use session::{Access, OpenFrom, Promise, Retention, Session};
@@ -192,6 +194,7 @@ impl Fields for Tables {
 impl Tables {
     /// The configuration that the tables mean; what is wrong between them is reported.
     fn build(self, base: &Path, findings: &mut Findings<'_>) -> Config {
+        parts::check(&self, Part::is_built_in, findings);
         let Self { mut daemon, listen, limits, mut access, session, mut board, .. } = self;
         let (journal, mut central) = (self.journal, self.central);
         daemon.state = daemon.state.map(|path| base.join(path));

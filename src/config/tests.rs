@@ -489,6 +489,7 @@ fn what_outlives_the_process_needs_a_place() {
     let session = "[[session]]\nname = 'a'\npromise = 'journal'\n";
     for (text, key) in [
         (format!("{session}[journal]\nplace = 'disk'"), "journal.place"),
+        #[cfg(feature = "central")]
         ("[central]\nenabled = true".to_owned(), "central.enabled"),
         ("[uplink]\ncentral = ['tcp://a']\nspool.disk = '1MiB'".to_owned(), "uplink.spool.disk"),
     ] {

@@ -15,6 +15,8 @@ pub mod password;
 mod refusals;
 mod secret_file;
 pub mod source;
+#[cfg(feature = "tls")]
+mod subject;
 
 pub use access::FilterTemplate;
 pub use credentials::{

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use x509_parser::prelude::{FromDer, X509Certificate};
+#[cfg(feature = "tls")]
+use rustls_pki_types::CertificateDer;
+#[cfg(feature = "tls")]
+use webpki::EndEntityCert;
 
 use super::credentials::Fingerprint;
 use super::source::Source;
+#[cfg(feature = "tls")]
+use super::subject::common_name;
 
 /// A link's other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,15 +37,14 @@ pub struct Certificate {
     pub common_name: Option<Box<str>>,
 }
 
+#[cfg(feature = "tls")]
 impl Certificate {
     /// Of a certificate in DER.
     #[must_use]
-    pub fn of_der(der: &[u8]) -> Self {
-        let common_name = X509Certificate::from_der(der).ok().and_then(|(_, certificate)| {
-            let mut names = certificate.subject().iter_common_name();
-            // two names are none: whom would it mean
-            names.next().filter(|_| names.next().is_none())?.as_str().ok().map(Box::from)
-        });
+    pub fn of_der(der: &CertificateDer<'_>) -> Self {
+        let parsed = EndEntityCert::try_from(der).ok();
+        let common_name =
+            parsed.and_then(|certificate| common_name(certificate.subject()).map(Box::from));
         Self { fingerprint: Fingerprint::of_der(der), common_name }
     }
 }

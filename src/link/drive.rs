@@ -325,11 +325,13 @@ impl Desk {
     }
 
     /// Whether handed-over bytes wait, and not for more of them.
+    #[cfg(feature = "websocket")]
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
     /// Answers what could not be made a frame; `false`: not before the peer reads its other answers.
+    #[cfg(feature = "websocket")]
     pub(super) fn refuse(&self, request: u32, code: ErrorCode) -> bool {
         self.seat.refuse(request, code)
     }

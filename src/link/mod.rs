@@ -12,7 +12,9 @@ mod listener;
 mod memory;
 mod pending;
 mod stream;
+#[cfg_attr(not(feature = "tls"), path = "without_tls.rs")]
 mod tls;
+#[cfg_attr(not(feature = "websocket"), path = "without_websocket.rs")]
 mod websocket;
 
 pub use self::door::{Door, Limits};

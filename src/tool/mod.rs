@@ -14,6 +14,7 @@ mod session;
 mod show;
 mod status;
 mod subscribe;
+#[cfg_attr(not(feature = "uplink"), path = "without_uplink.rs")]
 mod uplink;
 
 use std::ffi::OsString;

@@ -2,34 +2,26 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastport_core::client::Secret;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
-use tokio_tungstenite::client_async_with_config;
-use tokio_tungstenite::tungstenite::Error as WebError;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use crate::error::ConnectError;
-use crate::link::{Connection, Link, web_config};
-use crate::options::{CertificateTime, Options};
+use crate::link::{Connection, Link};
+use crate::options::Options;
 use crate::proxy::{self, Proxy};
 use crate::race::Known;
 use crate::target::{Target, Transport};
+use crate::tls::Tls;
+use crate::web::Web;
 
 /// Makes links to one target.
 pub struct Connector {
     target: Target,
-    tls: Option<TlsConnector>,
+    tls: Option<Tls>,
     proxy: Option<Proxy>,
     /// a password must not go where others can read it
     guards_password: bool,
@@ -63,7 +55,7 @@ impl Connector {
                 "the certificate as proof needs tls:// or wss://, a certificate and its key",
             ));
         }
-        let tls = if is_encrypted { Some(tls_connector(options)?) } else { None };
+        let tls = if is_encrypted { Some(Tls::new(options)?) } else { None };
         let sends_password = matches!(options.secret, Secret::Password(_));
         let guards_password = sends_password && !options.allow_plain_password;
         Ok(Self {
@@ -97,16 +89,10 @@ impl Connector {
         }
         let connection: Box<dyn Connection> = match &self.tls {
             None => Box::new(stream),
-            Some(connector) => {
-                let name = ServerName::try_from(target.host().to_owned()).map_err(|error| {
-                    ConnectError::Tls { why: error.to_string(), is_fatal: true }
-                })?;
-                let stream = connector.connect(name, stream).await.map_err(tls_error)?;
-                Box::new(stream)
-            }
+            Some(tls) => tls.connect(target.host(), stream).await?,
         };
         let link = match target.transport() {
-            Transport::Ws | Transport::Wss => self.upgrade(connection).await?,
+            Transport::Ws | Transport::Wss => Link::Web(Web::upgrade(target, connection).await?),
             _ => Link::Stream(connection),
         };
         Ok(Connected { link, is_private, peer })
@@ -148,15 +134,6 @@ impl Connector {
     fn is_private_to(&self, address: IpAddr) -> bool {
         self.tls.is_some() || (self.proxy.is_none() && address.to_canonical().is_loopback())
     }
-
-    async fn upgrade(&self, connection: Box<dyn Connection>) -> Result<Link, ConnectError> {
-        let mut request = self.target.to_string().into_client_request().map_err(web_error)?;
-        let protocol = HeaderValue::from_static(SUBPROTOCOL);
-        request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
-        let upgraded = client_async_with_config(request, connection, Some(web_config())).await;
-        let (socket, _) = upgraded.map_err(web_error)?;
-        Ok(Link::Web(Box::new(socket)))
-    }
 }
 
 /// Has the system give the connection up when its other end acknowledges nothing for so long, and ask
@@ -168,105 +145,9 @@ fn impatient(stream: &TcpStream, after: Duration) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))
 }
 
-fn tls_connector(options: &Options) -> Result<TlsConnector, ConnectError> {
-    let files = &options.tls;
-    let config_error =
-        |error: rustls::Error| ConnectError::Tls { why: error.to_string(), is_fatal: true };
-    let roots = match &files.ca {
-        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| file_error(path, &error))?;
-            }
-            roots
-        }
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let time: Arc<dyn TimeProvider> = match options.certificate_time.clone() {
-        Some(time) => Arc::new(JudgedAt(time)),
-        None => Arc::new(DefaultTimeProvider),
-    };
-    let builder = ClientConfig::builder_with_details(provider, time)
-        .with_safe_default_protocol_versions()
-        .map_err(config_error)?
-        .with_root_certificates(roots);
-    let config = match (&files.certificate, &files.key) {
-        (Some(certificate), Some(key)) => {
-            let chain = certificates(certificate)?;
-            let parsed =
-                PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, &error))?;
-            builder
-                .with_client_auth_cert(chain, parsed)
-                .map_err(|error| file_error(certificate, &error))?
-        }
-        _ => builder.with_no_client_auth(),
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-#[derive(Debug)]
-struct JudgedAt(CertificateTime);
-
-impl TimeProvider for JudgedAt {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.0.since_1970()))
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| file_error(path, &error))?;
-    match found.is_empty() {
-        true => Err(file_error(path, &"no certificate in it")),
-        false => Ok(found),
-    }
-}
-
-fn file_error(path: &Path, why: &dyn ToString) -> ConnectError {
-    ConnectError::File { path: path.to_owned(), why: why.to_string() }
-}
-
 pub(crate) fn unreachable(error: io::Error) -> ConnectError {
     ConnectError::Unreachable(Arc::new(error))
 }
-
-/// A certificate that is not trusted stays so; one out of its time may be in it once the board's
-/// clock is set.
-fn tls_error(error: io::Error) -> ConnectError {
-    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let is_fatal = match cause {
-        None => return ConnectError::Lost(Arc::new(error)),
-        Some(rustls::Error::InvalidCertificate(why)) => !matches!(
-            why,
-            CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. }
-        ),
-        Some(rustls::Error::AlertReceived(_)) => true,
-        Some(_) => false,
-    };
-    ConnectError::Tls { why: error.to_string(), is_fatal }
-}
-
-fn web_error(error: WebError) -> ConnectError {
-    match error {
-        WebError::Io(error) => ConnectError::Lost(Arc::new(error)),
-        WebError::Http(response) => {
-            let status = response.status();
-            let is_fatal = status.is_client_error() && status.as_u16() != TOO_MANY_REQUESTS;
-            ConnectError::WebSocket { why: format!("the server answered {status}"), is_fatal }
-        }
-        error => ConnectError::WebSocket { why: error.to_string(), is_fatal: false },
-    }
-}
-
-/// What both ends call the protocol.
-const SUBPROTOCOL: &str = "fastport.2";
-/// RFC 6585 section 4.
-const TOO_MANY_REQUESTS: u16 = 429;
 
 #[cfg(test)]
 mod tests {

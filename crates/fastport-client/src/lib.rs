@@ -37,6 +37,10 @@ pub mod raw;
 mod shared;
 mod subscription;
 mod target;
+#[cfg_attr(not(feature = "tls"), path = "without_tls.rs")]
+mod tls;
+#[cfg_attr(not(feature = "websocket"), path = "without_web.rs")]
+mod web;
 
 pub use fastport_core::client::{Fault, Secret};
 pub use fastport_wire::control::{Tier, WhenFull};

@@ -9,13 +9,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use fastport_core::client::Client as Machine;
-use fastport_wire::field::{MAX_BODY, MAX_HEAD};
+use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame;
-use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error as WebError, Message};
+
+use crate::web::Web;
 
 /// A connection that bytes go over: a socket, or TLS on one.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -27,7 +25,7 @@ pub enum Link {
     /// Frames lie one after another.
     Stream(Box<dyn Connection>),
     /// Binary messages hold whole frames.
-    Web(Box<WebSocketStream<Box<dyn Connection>>>),
+    Web(Web),
 }
 
 /// Bytes that have come and are not done with.
@@ -79,23 +77,7 @@ impl Link {
                 // documented as cancel-safe: an unfinished one has read nothing
                 pin!(stream.read_buf(&mut input.bytes)).poll(cx)
             }
-            Self::Web(socket) => loop {
-                return Poll::Ready(match ready!(Pin::new(&mut **socket).poll_next(cx)) {
-                    Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => continue,
-                    Some(Ok(Message::Binary(bytes))) => {
-                        input.bytes.extend_from_slice(&bytes);
-                        Ok(bytes.len())
-                    }
-                    // the library answers PING, and the relay speaks no JSON to us
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                    Some(Ok(Message::Text(_))) => {
-                        let why = "a text message where frames should be";
-                        Err(io::Error::new(io::ErrorKind::InvalidData, why))
-                    }
-                    Some(Ok(Message::Close(_))) | None => Ok(0),
-                    Some(Err(error)) => Err(io_error(error)),
-                });
-            },
+            Self::Web(web) => web.poll_read(cx, &mut input.bytes),
         }
     }
 
@@ -103,7 +85,7 @@ impl Link {
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Web(socket) => Pin::new(&mut **socket).poll_close(cx).map_err(io_error),
+            Self::Web(web) => web.poll_close(cx),
         }
     }
 
@@ -113,22 +95,14 @@ impl Link {
                 0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => Poll::Ready(Ok(written)),
             },
-            Self::Web(socket) => {
-                // one message at a time, so that no more than one waits beside the outbox
-                ready!(Pin::new(&mut **socket).poll_flush(cx)).map_err(io_error)?;
-                let length = whole_frames(output, WEB_MESSAGE);
-                let frames = output.get(..length).unwrap_or(output);
-                let message = Message::Binary(Bytes::copy_from_slice(frames));
-                Pin::new(&mut **socket).start_send(message).map_err(io_error)?;
-                Poll::Ready(Ok(frames.len()))
-            }
+            Self::Web(web) => web.poll_write_some(cx, output),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let flushed = match self {
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Web(socket) => Pin::new(&mut **socket).poll_flush(cx).map_err(io_error),
+            Self::Web(web) => web.poll_flush(cx),
         };
         match flushed {
             Poll::Ready(done) => done.map(Poll::Ready),
@@ -158,7 +132,7 @@ impl Input {
 }
 
 /// How far the whole frames at the front of `bytes` reach, as many as fit in `limit`, at least one.
-fn whole_frames(bytes: &[u8], limit: usize) -> usize {
+pub(crate) fn whole_frames(bytes: &[u8], limit: usize) -> usize {
     let mut length = 0;
     while let Some(rest) = bytes.get(length..).filter(|rest| !rest.is_empty()) {
         let total = match frame::head(rest, MAX_BODY) {
@@ -175,32 +149,10 @@ fn whole_frames(bytes: &[u8], limit: usize) -> usize {
     length
 }
 
-fn io_error(error: WebError) -> io::Error {
-    match error {
-        WebError::Io(error) => error,
-        WebError::ConnectionClosed | WebError::AlreadyClosed => {
-            io::ErrorKind::ConnectionReset.into()
-        }
-        error => io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
-    }
-}
-
-/// Small buffers: what waits, waits in the outbox. A message may be as long as the longest frame.
-pub(crate) fn web_config() -> WebSocketConfig {
-    let longest = MAX_HEAD + MAX_BODY;
-    WebSocketConfig::default()
-        .read_buffer_size(READ / 4)
-        .write_buffer_size(READ / 4)
-        .max_message_size(Some(longest))
-        .max_frame_size(Some(longest))
-}
-
 /// Bytes read at once where they are there.
-const READ: usize = 64 * 1024;
+pub(crate) const READ: usize = 64 * 1024;
 /// With less room than this a new buffer is begun.
 const LEAST_READ: usize = 8 * 1024;
-/// The most bytes of several frames in one WebSocket message.
-const WEB_MESSAGE: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -4,3 +4,4 @@
 pub use crate::backoff::Backoff;
 pub use crate::connect::{Connected, Connector};
 pub use crate::link::{Connection, Input, Link};
+pub use crate::web::Web;
