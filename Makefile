@@ -12,7 +12,7 @@ PEERS := benches/peers/Cargo.toml
 CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths start-order fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths cross start-order fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -27,10 +27,11 @@ run: ## build the daemon and the tool, and start the daemon with its defaults
 test: export FASTPORT_TEST_PYTHON := $(FASTPORT_TEST_PYTHON)
 test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
-	$(CARGO) test --workspace --locked
-	$(CARGO) test --locked --features systemd,faults --test systemd --test supervision --test kill_matrix_service
+	$(CARGO) test --workspace --locked --features central
+	$(CARGO) test --locked --features central,systemd,faults --test systemd --test supervision --test kill_matrix_service
 	$(CARGO) test --locked --features sd-notify --test systemd
 	$(CARGO) test --manifest-path $(PEERS) --target-dir target --locked
+	@tools/arm-tests.sh
 
 check: $(CHECKS) ## all that must hold before review
 
@@ -43,9 +44,10 @@ fmt: ## the format of the source
 	$(CARGO) fmt --manifest-path $(PEERS) -- --check
 
 lint: ## clippy, every warning an error
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --all-targets --features systemd,faults --locked -- -D warnings
-	$(CARGO) clippy --lib --features sd-notify --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked --features central -- -D warnings
+	$(CARGO) clippy --all-targets --locked --features central,systemd,faults -- -D warnings
+	$(CARGO) clippy --lib --bins --locked --features edge,sd-notify -- -D warnings
+	$(CARGO) clippy --lib --bins --locked --no-default-features --features minimal -- -D warnings
 	$(CARGO) clippy --manifest-path $(PEERS) --target-dir target --all-targets --locked -- -D warnings
 
 imports: ## who may name whom (ARCHITECTURE.md)
@@ -78,6 +80,9 @@ bench-full: ## the comparison with other relays in seven long rounds, for docs/b
 
 footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md
 	@tools/footprint.sh
+
+cross: ## both programs for another machine: TARGET=aarch64-unknown-linux-gnu (SET=edge, GLIBC=2.31)
+	@tools/cross.sh "$(TARGET)" $(SET)
 
 start-order: ## find out anew which functions a start runs (tools/start-order.ld)
 	@tools/start-order.sh

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Install what building for another machine needs beside Rust; quiet when everything is there.
+#
+#   tools/cross-needs.sh TARGET
+#
+#   the target's standard library   by rustup, or its source by Debian's rustc-web, cargo-web,
+#                                   rust-web-src, of which it is built then
+#   gcc for the target              links for glibc
+#   zig and cargo-zigbuild          link for musl, and for an older glibc (GLIBC=): PyPI's packages, in
+#                                   target/cross-tools
+#   libsystemd of the target        for the feature `systemd`: Debian's packages, unpacked in
+#                                   target/cross-tools. Debian 12 has none for RISC-V
+#   qemu-user-static                runs what was built
+#
+# Debian packages are installed by root, and by others through sudo when INSTALL=1 is set; else the
+# script names them and ends with status 69.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/cross-targets.sh
+
+target=${1:?which target}
+about "$target"
+zig_version=0.17.1 cargo_zigbuild_version=0.24.1     # those that the programs were built with
+missing=()
+
+main() {
+    has_target "$target" || add_target
+    if ! has_target "$target" && ! rustc_with_source >/dev/null; then
+        missing+=(rustc-web cargo-web rust-web-src)
+    fi
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    command -v "$qemu" >/dev/null || missing+=(qemu-user-static)
+    command -v readelf >/dev/null || missing+=(binutils)
+    if [ "$(linker)" = gcc ]; then
+        command -v "$triplet-gcc" >/dev/null || missing+=("gcc-$triplet")
+    fi
+    if [[ $target = *gnu* ]]; then
+        # the emulated programs' C library, too
+        [ -e "/usr/$triplet/include/stdlib.h" ] || missing+=("libc6-dev-$debian-cross")
+        command -v pkg-config >/dev/null || missing+=(pkg-config)
+    fi
+    install_packages
+    if [ "$(linker)" = zig ]; then install_zig; fi
+    [ "${WITHOUT:-}" = libsystemd ] || case $target in riscv64*) ;; *gnu*) fetch_libsystemd ;; esac
+}
+
+add_target() {
+    if [ -n "${BUILD_STD:-}" ] || ! command -v rustup >/dev/null; then return; fi
+    timeout 300 rustup target add "$target" >/dev/null 2>&1 || true    # then from its source
+}
+
+install_packages() {
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        [ -z "${INSTALL:-}" ] || as_root=(sudo)
+        if [ ${#as_root[@]} = 0 ] || ! sudo true 2>/dev/null; then
+            echo "missing for $target: ${missing[*]} (names of Debian packages); install them as" \
+                "root, or say INSTALL=1" >&2
+            exit 69
+        fi
+    fi
+    echo "installing for $target: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+install_zig() {
+    local mark=$zig/installed-$zig_version-$cargo_zigbuild_version
+    [ ! -e "$mark" ] || return 0
+    echo "installing zig $zig_version and cargo-zigbuild $cargo_zigbuild_version from PyPI into $zig"
+    rm -rf "$zig"
+    python3 -m venv "$zig"
+    "$zig/bin/pip" install --quiet --disable-pip-version-check "ziglang==$zig_version" \
+        "cargo-zigbuild==$cargo_zigbuild_version"
+    touch "$mark"
+}
+
+# Another architecture's packages, without making it one of this machine's: apt with lists of its own.
+fetch_libsystemd() {
+    [ -z "$(libsystemd "$target")" ] || return 0
+    local folder=$tools_folder/libsystemd-$debian apt=$tools_folder/apt-$debian
+    echo "fetching libsystemd for $debian into $folder"
+    mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/packages" "$folder"
+    local options=(-qq -o "APT::Architecture=$debian" -o "APT::Architectures=$debian"
+        -o "Dir::State::Lists=$apt/lists" -o "Dir::Cache=$apt" -o Dir::State::status=/dev/null
+        -o Debug::NoLocking=1 -o APT::Sandbox::User=root)
+    # a list that is being changed at the mirror is left out, and the others serve
+    apt-get "${options[@]}" update 2>/dev/null || true
+    (cd "$apt/packages" && apt-get "${options[@]}" download libsystemd-dev libsystemd0 libcap2 \
+        libgcrypt20 libgpg-error0 liblz4-1 liblzma5 libzstd1)
+    local package
+    for package in "$apt"/packages/*.deb; do dpkg-deb -x "$package" "$folder"; done
+}
+
+main

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Build both programs for another machine, without containers, and run them under its emulator.
+#
+#   tools/cross.sh TARGET [SET]         SET: minimal, edge (the default) or central
+#
+#   TARGET                          C compiler and linker       for
+#   aarch64-unknown-linux-gnu       gcc-aarch64-linux-gnu       64-bit boards
+#   armv7-unknown-linux-gnueabihf   gcc-arm-linux-gnueabihf     32-bit boards, ARMv7
+#   riscv64gc-unknown-linux-gnu     gcc-riscv64-linux-gnu       RISC-V
+#   aarch64-unknown-linux-musl      zig, static                 64-bit boards, any Linux
+#   armv7-unknown-linux-musleabihf  zig, static                 ARMv7, any Linux
+#   arm-unknown-linux-musleabihf    zig, static                 ARMv6: Pi Zero, Pi 1. (Debian's armhf
+#                                                               C library is ARMv7: no gnu target)
+#
+# The programs are in dist/TARGET/SET. They hold no path of this machine: the same source gives the same
+# bytes, wherever it, the registry and the compiler lie.
+#
+# INSTALL=1   what is missing is installed (tools/cross-needs.sh says what it is)
+# GLIBC=2.31  the oldest C library to run on, with zig as linker; else that of the gcc package
+# CHECK=0     the programs are not run
+#
+# The standard library is rustup's for the target. Where there is none it is built from its source:
+# rustup's component rust-src, or Debian's rustc-web, cargo-web and rust-web-src.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/cross-targets.sh
+
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,23p' "$0" >&2; exit 64; }
+target=$1 set=${2:-edge}
+about "$target"
+case $set in
+    minimal | edge | central) ;;
+    *) echo "no feature set $set; there are minimal, edge and central" >&2; exit 64 ;;
+esac
+out=${CARGO_TARGET_DIR:-$PWD/target}/cross
+programs=dist/$target/$set
+
+main() {
+    tools/cross-needs.sh "$target"
+    choose_library
+    remap_paths
+    choose_features
+    "build_by_$(linker)"
+    mkdir -p "$programs"
+    cp "$out/$target/release/fastportd" "$out/$target/release/fastport" "$programs/"
+    tools/source-id.sh >"$programs/source"         # for tools/binary-sizes.sh
+    echo "$programs: fastportd $(stat -c %s "$programs/fastportd") bytes," \
+        "fastport $(stat -c %s "$programs/fastport")"
+    [ "${CHECK:-1}" = 0 ] || tools/cross-check.sh "$target" "$programs"
+}
+
+# The compiler, and how the standard library comes about.
+choose_library() {
+    rustc=rustc cargo=${CARGO:-cargo} library=()
+    if ! has_target "$target"; then
+        rustc=$(rustc_with_source)
+        # without what turns addresses into names, of which a stripped program has none
+        library=(-Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,optimize_for_size)
+        if [ "$rustc" = /usr/bin/rustc ]; then cargo=/usr/bin/cargo; fi
+        export RUSTC_BOOTSTRAP=1
+    fi
+    export RUSTC=$rustc CARGO=$cargo
+}
+
+# No path of this machine in the programs, and a date that is the source's.
+remap_paths() {
+    local home=${CARGO_HOME:-$HOME/.cargo} source
+    source=$("$rustc" --print sysroot)/lib/rustlib/src/rust
+    flags=("--remap-path-prefix=$PWD=/fastport" "--remap-path-prefix=$home=/cargo"
+        "--remap-path-prefix=$source=/rust")
+    # of each outlined piece of code, most of 12 bytes, the unwinder is told in 32 (docs/decisions.md)
+    [[ $target != aarch64-* ]] || flags+=(-Cllvm-args=-enable-machine-outliner=never)
+    # nothing unwinds through C
+    export "CFLAGS_$name=-fno-asynchronous-unwind-tables -ffile-prefix-map=$PWD=/fastport -ffile-prefix-map=$home=/cargo"
+    if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
+        # of an archive without history: when its log of changes was written
+        SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+    fi
+    export SOURCE_DATE_EPOCH
+}
+
+# systemd is told by its own library where that can be linked.
+choose_features() {
+    features=$set,sd-notify
+    [ -n "$(libsystemd "$target")" ] || return 0
+    features=$set,systemd
+    local root
+    root=$(libsystemd "$target")
+    export PKG_CONFIG_ALLOW_CROSS=1 "PKG_CONFIG_SYSROOT_DIR_$name=$root" \
+        "PKG_CONFIG_LIBDIR_$name=$root/usr/lib/$triplet/pkgconfig"
+    flags+=("-Clink-arg=-Wl,-rpath-link,$root/usr/lib/$triplet:$root/lib/$triplet")
+}
+
+build() {
+    local rustflags=CARGO_TARGET_${name^^}_RUSTFLAGS
+    export "$rustflags=${flags[*]}"
+    "$@" --release --locked --bins --no-default-features --features "$features" \
+        --target-dir "$out" "${library[@]}"
+}
+
+build_by_gcc() {
+    export "CARGO_TARGET_${name^^}_LINKER=$triplet-gcc" "CC_$name=$triplet-gcc" "AR_$name=$triplet-ar"
+    build "$cargo" build --target "$target"
+}
+
+build_by_zig() {
+    # rustup's musl brings crt1.o and libunwind; built from source it has none, and zig has both
+    [ ${#library[@]} = 0 ] || [[ $target != *musl* ]] || flags+=(-Clink-self-contained=no)
+    # a library of another age than the C library that is linked for
+    [ -z "${GLIBC:-}" ] || flags+=(-Clink-arg=-Wl,--allow-shlib-undefined)
+    PATH=$zig/bin:$PATH build "$zig/bin/cargo-zigbuild" zigbuild --target "$target${GLIBC:+.$GLIBC}"
+}
+
+main
