@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Install what building for another machine needs beside Rust; quiet when everything is there.
 #
-#   tools/cross-needs.sh TARGET
+#   tools/cross-needs.sh TARGET [tests]
 #
-#   the target's standard library   by rustup, or its source by Debian's rustc-web, cargo-web,
-#                                   rust-web-src, of which it is built then
+#   the source of the standard library   rustup's component rust-src, else Debian's packages rustc-web,
+#                                   cargo-web, rust-web-src. For tests: the target's, by rustup, does
 #   gcc for the target              links for glibc
 #   zig and cargo-zigbuild          link for musl, and for an older glibc (GLIBC=): PyPI's packages, in
 #                                   target/cross-tools
@@ -18,16 +18,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
 
-target=${1:?which target}
+target=${1:?which target} for=${2:-programs}
 about "$target"
 zig_version=0.17.1 cargo_zigbuild_version=0.24.1     # those that the programs were built with
 missing=()
 
 main() {
-    has_target "$target" || add_target
-    if ! has_target "$target" && ! rustc_with_source >/dev/null; then
-        missing+=(rustc-web cargo-web rust-web-src)
-    fi
+    has_library || add_library
+    has_library || missing+=(rustc-web cargo-web rust-web-src)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v "$qemu" >/dev/null || missing+=(qemu-user-static)
     command -v readelf >/dev/null || missing+=(binutils)
@@ -41,12 +39,21 @@ main() {
     fi
     install_packages
     if [ "$(linker)" = zig ]; then install_zig; fi
-    [ "${WITHOUT:-}" = libsystemd ] || case $target in riscv64*) ;; *gnu*) fetch_libsystemd ;; esac
+    [ "$for" = tests ] || case $target in riscv64*) ;; *gnu*) fetch_libsystemd ;; esac
 }
 
-add_target() {
-    if [ -n "${BUILD_STD:-}" ] || ! command -v rustup >/dev/null; then return; fi
-    timeout 300 rustup target add "$target" >/dev/null 2>&1 || true    # then from its source
+has_library() {
+    rustc_with_source >/dev/null || { [ "$for" = tests ] && has_target "$target"; }
+}
+
+add_library() {
+    command -v rustup >/dev/null || return 0
+    # without network, or for a target that rustup does not have, Debian's packages are next
+    if [ "$for" = tests ]; then
+        timeout 300 rustup target add "$target" >/dev/null 2>&1 || true
+    else
+        timeout 300 rustup component add rust-src >/dev/null 2>&1 || true
+    fi
 }
 
 install_packages() {

@@ -30,7 +30,7 @@ about() {
 # What links for the target that about() was asked for: gcc or zig.
 linker() { if [ -n "${GLIBC:-}" ] || [[ $name = *musl* ]]; then echo zig; else echo gcc; fi; }
 
-has_target() { [ -z "${BUILD_STD:-}" ] && [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ]; }
+has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ]; }
 
 # A compiler that has the source of the standard library; none: fails.
 rustc_with_source() {

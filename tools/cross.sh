@@ -19,8 +19,8 @@
 # GLIBC=2.31  the oldest C library to run on, with zig as linker; else that of the gcc package
 # CHECK=0     the programs are not run
 #
-# The standard library is rustup's for the target. Where there is none it is built from its source:
-# rustup's component rust-src, or Debian's rustc-web, cargo-web and rust-web-src.
+# The standard library is built from its source with the programs, for size as they are: rustup's component
+# rust-src, or Debian's rustc-web, cargo-web and rust-web-src.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
@@ -49,17 +49,13 @@ main() {
     [ "${CHECK:-1}" = 0 ] || tools/cross-check.sh "$target" "$programs"
 }
 
-# The compiler, and how the standard library comes about.
+# The compiler, and how the standard library is built.
 choose_library() {
-    rustc=rustc cargo=${CARGO:-cargo} library=()
-    if ! has_target "$target"; then
-        rustc=$(rustc_with_source)
-        # without what turns addresses into names, of which a stripped program has none
-        library=(-Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,optimize_for_size)
-        if [ "$rustc" = /usr/bin/rustc ]; then cargo=/usr/bin/cargo; fi
-        export RUSTC_BOOTSTRAP=1
-    fi
-    export RUSTC=$rustc CARGO=$cargo
+    rustc=$(rustc_with_source) cargo=${CARGO:-cargo}
+    if [ "$rustc" = /usr/bin/rustc ]; then cargo=/usr/bin/cargo; fi
+    # without what turns addresses into names, of which a stripped program has none
+    library=(-Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,optimize_for_size)
+    export RUSTC=$rustc CARGO=$cargo RUSTC_BOOTSTRAP=1
 }
 
 # No path of this machine in the programs, and a date that is the source's.
@@ -67,9 +63,9 @@ remap_paths() {
     local home=${CARGO_HOME:-$HOME/.cargo} source
     source=$("$rustc" --print sysroot)/lib/rustlib/src/rust
     flags=("--remap-path-prefix=$PWD=/fastport" "--remap-path-prefix=$home=/cargo"
-        "--remap-path-prefix=$source=/rust")
-    # of each outlined piece of code, most of 12 bytes, the unwinder is told in 32 (docs/decisions.md)
-    [[ $target != aarch64-* ]] || flags+=(-Cllvm-args=-enable-machine-outliner=never)
+        "--remap-path-prefix=$source=/rust"
+        # of each outlined piece of code, most of 12 bytes, the unwinder is told in 32 (docs/decisions.md)
+        -Cllvm-args=-enable-machine-outliner=never)
     # nothing unwinds through C
     export "CFLAGS_$name=-fno-asynchronous-unwind-tables -ffile-prefix-map=$PWD=/fastport -ffile-prefix-map=$home=/cargo"
     if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
@@ -104,8 +100,8 @@ build_by_gcc() {
 }
 
 build_by_zig() {
-    # rustup's musl brings crt1.o and libunwind; built from source it has none, and zig has both
-    [ ${#library[@]} = 0 ] || [[ $target != *musl* ]] || flags+=(-Clink-self-contained=no)
+    # rustup's musl brings crt1.o and libunwind; built from source there are none, and zig has both
+    [[ $target != *musl* ]] || flags+=(-Clink-self-contained=no)
     # a library of another age than the C library that is linked for
     [ -z "${GLIBC:-}" ] || flags+=(-Clink-arg=-Wl,--allow-shlib-undefined)
     PATH=$zig/bin:$PATH build "$zig/bin/cargo-zigbuild" zigbuild --target "$target${GLIBC:+.$GLIBC}"
