@@ -64,6 +64,8 @@ remap_paths() {
     source=$("$rustc" --print sysroot)/lib/rustlib/src/rust
     flags=("--remap-path-prefix=$PWD=/fastport" "--remap-path-prefix=$home=/cargo"
         "--remap-path-prefix=$source=/rust"
+        # the names that tools/start-order.ld has
+        -Csymbol-mangling-version=legacy -Zunstable-options
         # of each outlined piece of code, most of 12 bytes, the unwinder is told in 32 (docs/decisions.md)
         -Cllvm-args=-enable-machine-outliner=never)
     # nothing unwinds through C
