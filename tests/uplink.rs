@@ -528,6 +528,46 @@ fn stored(store: &Path) -> Vec<u32> {
     .collect()
 }
 
+/// The session here acknowledges what went up live as soon as it is stored, and the disk is told of its rows
+/// by a thread of its own: whoever dies in between has the two apart.
+#[cfg(feature = "faults")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_killed_before_its_disk_knows_what_arrived_sends_nothing_twice() {
+    const MANY: u32 = 1_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hold = folder.path().join("hold");
+    std::fs::write(&hold, "").expect("written");
+    let mut site = Site::new(folder.path());
+    site.gateway_lines = "[uplink.spool]\nmemory = \"64KiB\"".to_owned();
+    let hold = hold.to_str().expect("a plain name");
+    let mut gateway = site.start_gateway_with(&[("FAULT_HOLD_SPOOL", hold)]);
+    let device = init(site.device("device")).await.expect("the gateway is there");
+    publish_numbers(&device, 0..MANY).await;
+    let _central = site.start_central();
+    gateway.wait_for("uplink ready");
+    let up_to = async |number: u32| {
+        let is_up = |lane: &Value| lane["unacknowledged"] == 0 && lane["messages_up"] == number;
+        until(&device, "all are there", is_up).await;
+    };
+    up_to(MANY).await;
+    // these go up as they come: they are acknowledged here, and rows are still held
+    publish_numbers(&device, MANY..MANY + 100).await;
+    up_to(MANY + 100).await;
+    let text = device.status().await.expect("figures");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
+    assert_ne!(figures["uplink"]["spool"]["lanes"]["normal"]["held"], 0, "{figures:#}");
+    gateway.signal("KILL");
+    gateway.wait();
+    let mut gateway = site.start_gateway();
+    let last = publish_numbers(&device, MANY + 100..MANY + 110).await;
+    let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
+    held.expect("in time").expect("held there");
+    let log = gateway.log();
+    assert!(!log.contains("another state") && !log.contains("our bug"), "{log}");
+    let expected: Vec<u32> = (0..MANY + 110).collect();
+    assert_eq!(stored(&site.store()), expected, "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_on_disk_arrives_once_and_in_order_whoever_is_killed_meanwhile() {
     const MANY: u32 = 6_000;

@@ -204,6 +204,7 @@ impl Uplink {
             told: None,
             store,
             maybe_sent,
+            is_reconciled: false,
             gaps: Gaps::default(),
             log: DiskLog::default(),
         };
@@ -240,6 +241,8 @@ pub(super) struct Carrier<'a> {
     pub(super) store: Option<Arc<Store>>,
     /// counted frames of the local session up to here may be at the central instance
     pub(super) maybe_sent: u64,
+    /// the local session and the disk say the same of how far the lane is
+    pub(super) is_reconciled: bool,
     /// what the last links may not have told
     pub(super) gaps: Gaps,
     pub(super) log: DiskLog,
@@ -358,13 +361,17 @@ impl Carrier<'_> {
     /// The bridge for a link to that central instance; `None`: the lane has no place.
     async fn bridge(&mut self, url: &str, secret: &Secret) -> Result<(Bridge, Option<Drain>), Why> {
         let no_place = Why::Here("the local session has no place for the lane");
+        if self.store.is_some() && !self.is_reconciled {
+            self.reconcile().await;
+        }
         let on_disk = match &self.store {
             None => None,
+            Some(_) if !self.is_reconciled => return Err(Why::Here(NOT_READ)),
             Some(store) => {
                 let counts = store.counts(self.lane).await;
                 self.log.note(self.lane, &counts);
                 // without it nobody knows what was promised
-                Some(counts.map_err(|_| Why::Here("the spool cannot be read"))?)
+                Some(counts.map_err(|_| Why::Here(NOT_READ))?)
             }
         };
         let Some(counts) = self.place.counts() else {
@@ -529,6 +536,7 @@ fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX)
 }
 
+const NOT_READ: &str = "the spool cannot be read";
 /// What a frame takes beside its payload.
 const FRAME_ROOM: usize = 1024;
 /// Before another central instance is tried.

@@ -262,7 +262,7 @@ impl Bridge {
         self.local = Local { taken: self.local.taken, ..local };
         self.note.up = end.wrapping_sub(local.acked);
         (self.is_note_due, self.is_draining) = (true, false);
-        self.up.restart(local.acked);
+        self.up.restart(local.acked, end);
     }
 
     /// Whether the central instance went on where it was.

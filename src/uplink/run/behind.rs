@@ -146,7 +146,7 @@ impl Run<'_> {
             let count = filler.count();
             let acked = seat.counts().map_or(count, |counts| counts.acked);
             let batch = filler.take_batch(acked, seat.marks(count));
-            drain.append(batch);
+            drain.append(batch, self.place.clone());
             has_moved = true;
         }
         Ok(has_moved)
