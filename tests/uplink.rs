@@ -551,8 +551,9 @@ async fn a_gateway_killed_before_its_disk_knows_what_arrived_sends_nothing_twice
     };
     up_to(MANY).await;
     // these go up as they come: they are acknowledged here, and rows are still held
-    publish_numbers(&device, MANY..MANY + 100).await;
-    up_to(MANY + 100).await;
+    let last = publish_numbers(&device, MANY..MANY + 100).await;
+    let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
+    held.expect("in time").expect("held there");
     let text = device.status().await.expect("figures");
     let figures: Value = serde_json::from_str(&text).expect("JSON");
     assert_ne!(figures["uplink"]["spool"]["lanes"]["normal"]["held"], 0, "{figures:#}");

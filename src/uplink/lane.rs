@@ -98,11 +98,6 @@ impl Uplink {
         if let Some(url) = &config.proxy {
             Proxy::parse(url).map_err(|error| UplinkError::Proxy(url.clone(), error))?;
         }
-        if config.rules.iter().any(|rule| rule.counted) {
-            warn!(
-                "uplink.rule.counted is not carried out yet: what was not counted goes up as it came"
-            );
-        }
         let rules = Arc::new(Rules::new(config));
         let outbox = config.spool.memory.as_usize();
         let place = |lane| Place::new(Arc::clone(hub), session, &rules, lane, outbox);
