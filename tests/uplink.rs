@@ -515,6 +515,30 @@ async fn what_outlasts_memory_waits_on_disk_and_goes_first() {
     assert_eq!(lane["appended"], lane["acknowledged"], "{figures:#}");
 }
 
+#[tokio::test]
+async fn what_waits_on_disk_grows_old_without_anything_new() {
+    const MANY: u32 = 2_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rule = "[[uplink.rule]]\nfilter = \"plant/#\"\nmax_age = \"1s\"";
+    // nobody is there
+    let config = with_spool(folder.path(), "tcp://127.0.0.1:9", rule);
+    let gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    publish_numbers(&here, 0..MANY).await;
+    let latest = Instant::now() + DEADLINE;
+    loop {
+        let text = here.status().await.expect("figures");
+        let figures: Value = serde_json::from_str(&text).expect("JSON");
+        let lane = &figures["uplink"]["spool"]["lanes"]["normal"];
+        if lane["held"] == 0 && lane["dropped"]["expired"].as_u64() > Some(0) {
+            assert_eq!(lane["dropped"]["expired"], lane["appended"], "{figures:#}");
+            return;
+        }
+        assert!(Instant::now() < latest, "{figures:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The numbers that the central instance holds, in its order.
 fn stored(store: &Path) -> Vec<u32> {
     let database = rusqlite::Connection::open(store).expect("the store is there");

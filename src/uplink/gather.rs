@@ -103,6 +103,17 @@ impl Carrier<'_> {
         acknowledge(&seat, count).ok()
     }
 
+    /// What is to be done now and then while there is no link.
+    pub(super) async fn look(&mut self) {
+        self.gather(false).await;
+        // rows grow old whether or not others come
+        if let Some(store) = self.store.clone()
+            && let Some(expired) = store.expire().await
+        {
+            self.log.note(self.lane, &expired);
+        }
+    }
+
     /// Puts frames on disk, where memory is half full or `all` are to go.
     pub(super) async fn gather(&mut self, all: bool) {
         let Some(store) = self.store.clone() else { return };

@@ -14,7 +14,7 @@ use fastport_core::handshake::Refusal;
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::{WhenFull, features};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::bridge::{Backlog, Bridge, Gaps, Task};
 use super::ceiling::Ceiling;
@@ -180,7 +180,9 @@ impl Uplink {
     pub async fn run(&self, lane: Lane) {
         let Some((_, place)) = self.places.iter().find(|(known, _)| *known == lane) else { return };
         let figures = self.figures.of(lane);
-        let retry = Retry::new(self.config.retry_first, self.config.retry_most);
+        let known = place.counts().map(|counts| Note::from_words(counts.note));
+        let level = known.map_or(0, |note| note.level);
+        let retry = Retry::after(self.config.retry_first, self.config.retry_most, level);
         let store = self.store.clone();
         // what an earlier life of the process sent is not known
         let maybe_sent = place.counts().map_or(0, |counts| counts.total);
@@ -257,6 +259,7 @@ impl Carrier<'_> {
                 self.astray = 0;
             }
             let wait = self.choose_next(&why, cause, held.is_some());
+            self.keep_level();
             self.show(LinkState::Waiting);
             tokio::select! {
                 () = self.look_while_waiting(wait) => {}
@@ -348,7 +351,7 @@ impl Carrier<'_> {
                     let late = ConnectError::TimedOut(times.connect_timeout);
                     return connected.unwrap_or(Err(late));
                 }
-                () = tokio::time::sleep(LOOK) => self.gather(false).await,
+                () = tokio::time::sleep(LOOK) => self.look().await,
             }
         }
     }
@@ -481,6 +484,19 @@ impl Carrier<'_> {
         if self.at > 0 { LEAST_WAIT } else { self.retry.next(now, random, cause) }
     }
 
+    /// Keeps how patient the lane has become with its state, for a process that comes after this one.
+    fn keep_level(&self) {
+        let Some(counts) = self.place.counts() else { return };
+        let (note, level) = (Note::from_words(counts.note), self.retry.level());
+        if note.level == level {
+            return;
+        }
+        // what cannot be kept now is with the next change
+        if let Ok(seat) = self.place.enter(random()) {
+            seat.set_note(Note { level, ..note }.to_words());
+        }
+    }
+
     fn show(&self, link: LinkState) {
         let mut state = self.figures.state();
         state.link = link;
@@ -493,7 +509,7 @@ impl Carrier<'_> {
     async fn look_while_waiting(&mut self, wait: Duration) {
         let until = tokio::time::Instant::now() + wait;
         loop {
-            self.gather(false).await;
+            self.look().await;
             if let Some(counts) = self.place.counts() {
                 self.figures.state().look(Instant::now(), counts.acked, counts.total);
             }

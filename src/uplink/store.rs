@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastport_core::session::Spooled;
 use fastport_core::time::{CLOCK_FLOOR_MS, NOT_KNOWN};
@@ -25,6 +25,8 @@ pub(super) struct Store {
     spool: Mutex<Spool>,
     clock: Clock,
     seen: Mutex<Option<Figures>>,
+    /// when to look for old rows again
+    ages_at: Mutex<Instant>,
 }
 
 /// Something of the local session, on its way to the disk.
@@ -79,7 +81,8 @@ impl Store {
             warn!(transactions = opened.unread, "the end of the spool's log could not be read");
         }
         let spool = Mutex::new(spool);
-        Ok(Arc::new(Self { spool, clock: clock.clone(), seen: Mutex::new(None) }))
+        let ages_at = Mutex::new(Instant::now() + AGES);
+        Ok(Arc::new(Self { spool, clock: clock.clone(), seen: Mutex::new(None), ages_at }))
     }
 
     /// A piece of work, on a thread that may wait.
@@ -170,6 +173,25 @@ impl Store {
             Ok((cursor, rows))
         })
         .await
+    }
+
+    /// Drops what waited too long, of all lanes, every [`AGES`]; whoever calls it more often, or while
+    /// nothing is held, does nothing. `None`: nothing was due.
+    pub(super) async fn expire(self: &Arc<Self>) -> Option<Result<u64, SpoolError>> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = |figures: Figures| figures.lanes.iter().all(|lane| lane.held == 0);
+        if seen.is_none_or(is_empty) {
+            return None;
+        }
+        {
+            let mut at = self.ages_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            if now < *at {
+                return None;
+            }
+            *at = now + AGES;
+        }
+        Some(self.run(|spool, now| spool.expire(now)).await)
     }
 
     /// As `fastport status` has it.
@@ -289,6 +311,8 @@ pub(super) fn is_held() -> bool {
 
 /// The spool's file in `daemon.state`.
 const FILE: &str = "spool.db";
+/// Between looks at how old the rows are.
+const AGES: Duration = Duration::from_secs(10);
 /// Rows read at once.
 const ROWS: usize = 256;
 /// Bytes of them.
