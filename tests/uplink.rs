@@ -516,6 +516,35 @@ async fn what_outlasts_memory_waits_on_disk_and_goes_first() {
 }
 
 #[tokio::test]
+async fn what_is_on_disk_goes_up_though_the_disk_is_not_used_any_more() {
+    const MANY: u32 = 1_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let central = start(folder.path(), "central", &central_config("127.0.0.1:0", ""));
+    let (address, url) = (central.address("tcp"), central.url("tcp"));
+    drop(central);
+    let config = with_spool(folder.path(), &url, "");
+    let mut gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    let last = publish_numbers(&here, 0..MANY).await;
+    timeout(DEADLINE, here.wait(last, Tier::Taken)).await.expect("in time").expect("taken");
+    gateway.signal("TERM");
+    gateway.wait();
+
+    let central = start(folder.path(), "central", &central_config(&address, ""));
+    let there = client(&central).await;
+    let mut up = subscribe(&there, "#").await;
+    let config = config.replace("disk = \"64MiB\"", "disk = 0");
+    let gateway = start(folder.path(), "gateway", &config);
+    for expected in 0..MANY {
+        assert_eq!(number(&next(&mut up).await), expected);
+    }
+    let here = client(&gateway).await;
+    publish_numbers(&here, MANY..MANY + 1).await;
+    assert_eq!(number(&next(&mut up).await), MANY);
+    until(&here, "all is there", |lane| lane["unacknowledged"] == 0).await;
+}
+
+#[tokio::test]
 async fn what_waits_on_disk_grows_old_without_anything_new() {
     const MANY: u32 = 2_000;
     let folder = tempfile::tempdir().expect("a temporary folder");

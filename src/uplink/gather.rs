@@ -116,7 +116,7 @@ impl Carrier<'_> {
 
     /// Puts frames on disk, where memory is half full or `all` are to go.
     pub(super) async fn gather(&mut self, all: bool) {
-        let Some(store) = self.store.clone() else { return };
+        let Some(store) = self.store.clone().filter(|store| store.takes()) else { return };
         if !self.is_reconciled {
             self.reconcile().await;
         }

@@ -105,7 +105,9 @@ impl Uplink {
         for (lane, place) in &places {
             place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
         }
-        let on_disk = state.filter(|_| config.spool.disk.0 > 0);
+        // what an earlier configuration left there goes up all the same
+        let is_wanted = |folder: &&Path| config.spool.disk.0 > 0 || Store::is_in(folder);
+        let on_disk = state.filter(is_wanted);
         let store =
             on_disk.map(|folder| Store::open(folder, &config.spool, hub.clock())).transpose();
         let store = store.map_err(|error| UplinkError::Spool(error.to_string()))?;
@@ -320,7 +322,7 @@ impl Carrier<'_> {
         let parts = (self.place, &self.figures, &self.uplink.ceiling);
         let random = random();
         let rules = (&self.uplink.rules, self.uplink.config.spool.max_age);
-        let disk = (drain, self.store.is_some());
+        let disk = (drain, self.store.as_ref().is_some_and(|store| store.takes()));
         let link = connected.link;
         let mut run =
             Run::new(lane, parts, rules, disk, times, bridge, link, probe, &mut on_ready, random);

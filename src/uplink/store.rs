@@ -27,6 +27,7 @@ pub(super) struct Store {
     seen: Mutex<Option<Figures>>,
     /// when to look for old rows again
     ages_at: Mutex<Instant>,
+    takes: bool,
 }
 
 /// Something of the local session, on its way to the disk.
@@ -67,11 +68,10 @@ impl Store {
         config: &config::Spool,
         clock: &Clock,
     ) -> Result<Arc<Self>, SpoolError> {
-        let limits = Limits {
-            disk: config.disk.0,
-            flash_per_day: config.flash_per_day.0,
-            ..Limits::default()
-        };
+        let takes = config.disk.0 > 0;
+        let defaults = Limits::default();
+        let disk = if takes { config.disk.0 } else { defaults.disk };
+        let limits = Limits { disk, flash_per_day: config.flash_per_day.0, ..defaults };
         let (spool, opened) =
             Spool::open(&folder.join(FILE), limits, &clock::boot_id(), moment(clock))?;
         if let Some(set_aside) = &opened.set_aside {
@@ -82,7 +82,18 @@ impl Store {
         }
         let spool = Mutex::new(spool);
         let ages_at = Mutex::new(Instant::now() + AGES);
-        Ok(Arc::new(Self { spool, clock: clock.clone(), seen: Mutex::new(None), ages_at }))
+        let clock = clock.clone();
+        Ok(Arc::new(Self { spool, clock, seen: Mutex::new(None), ages_at, takes }))
+    }
+
+    /// Whether a directory has a spool.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
+    /// Whether rows may be added, and not only what is there go up.
+    pub(super) fn takes(&self) -> bool {
+        self.takes
     }
 
     /// A piece of work, on a thread that may wait.
