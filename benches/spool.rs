@@ -1,7 +1,8 @@
 //! What the spool on disk costs: 3,000 messages a second in batches of one second, then the backlog
 //! sent and acknowledged. CPU time of the process and bytes given to write calls, for each message.
 //!
-//! `cargo bench --bench spool [folder]`; the folder lies on the disk that is meant.
+//! `cargo bench --bench spool [folder]`; the folder lies on the disk that is meant. `BATCH_KIB` says how much
+//! goes into one transaction, as the uplink counts it: payloads, and 64 bytes for each row.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::path::Path;
@@ -82,8 +83,7 @@ fn run(
         let entries: Vec<_> = entries.collect();
         let began = Instant::now();
         let local = Local { epoch: 1, count: (batch + 1) * MESSAGES };
-        // as much as goes into one transaction
-        for part in entries.chunks(if bytes > 100 { 1000 } else { 3000 }) {
+        for part in entries.chunks(in_transaction(bytes)) {
             let done = spool.append(at(batch * 1000), Lane::Normal, part, Some(local))?;
             assert!(matches!(done, Appended::Taken { .. }), "{done:?}");
         }
@@ -100,6 +100,16 @@ fn run(
     }
     start.print("  sent and acknowledged", held, held.div_ceil(MESSAGES), Duration::ZERO);
     Ok(())
+}
+
+/// Messages of one transaction: as many as it takes, or as the environment says.
+fn in_transaction(bytes: usize) -> usize {
+    let kib = std::env::var("BATCH_KIB").ok().and_then(|kib| kib.parse::<usize>().ok());
+    match kib {
+        Some(kib) => (kib * 1024 / (bytes + 64)).max(1),
+        None if bytes > 100 => 1000,
+        None => 3000,
+    }
 }
 
 struct Usage {

@@ -515,6 +515,59 @@ async fn what_outlasts_memory_waits_on_disk_and_goes_first() {
     assert_eq!(lane["appended"], lane["acknowledged"], "{figures:#}");
 }
 
+#[tokio::test]
+async fn what_is_on_disk_goes_up_though_the_disk_is_not_used_any_more() {
+    const MANY: u32 = 1_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let central = start(folder.path(), "central", &central_config("127.0.0.1:0", ""));
+    let (address, url) = (central.address("tcp"), central.url("tcp"));
+    drop(central);
+    let config = with_spool(folder.path(), &url, "");
+    let mut gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    let last = publish_numbers(&here, 0..MANY).await;
+    timeout(DEADLINE, here.wait(last, Tier::Taken)).await.expect("in time").expect("taken");
+    gateway.signal("TERM");
+    gateway.wait();
+
+    let central = start(folder.path(), "central", &central_config(&address, ""));
+    let there = client(&central).await;
+    let mut up = subscribe(&there, "#").await;
+    let config = config.replace("disk = \"64MiB\"", "disk = 0");
+    let gateway = start(folder.path(), "gateway", &config);
+    for expected in 0..MANY {
+        assert_eq!(number(&next(&mut up).await), expected);
+    }
+    let here = client(&gateway).await;
+    publish_numbers(&here, MANY..MANY + 1).await;
+    assert_eq!(number(&next(&mut up).await), MANY);
+    until(&here, "all is there", |lane| lane["unacknowledged"] == 0).await;
+}
+
+#[tokio::test]
+async fn what_waits_on_disk_grows_old_without_anything_new() {
+    const MANY: u32 = 2_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rule = "[[uplink.rule]]\nfilter = \"plant/#\"\nmax_age = \"1s\"";
+    // nobody is there
+    let config = with_spool(folder.path(), "tcp://127.0.0.1:9", rule);
+    let gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    publish_numbers(&here, 0..MANY).await;
+    let latest = Instant::now() + DEADLINE;
+    loop {
+        let text = here.status().await.expect("figures");
+        let figures: Value = serde_json::from_str(&text).expect("JSON");
+        let lane = &figures["uplink"]["spool"]["lanes"]["normal"];
+        if lane["held"] == 0 && lane["dropped"]["expired"].as_u64() > Some(0) {
+            assert_eq!(lane["dropped"]["expired"], lane["appended"], "{figures:#}");
+            return;
+        }
+        assert!(Instant::now() < latest, "{figures:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The numbers that the central instance holds, in its order.
 fn stored(store: &Path) -> Vec<u32> {
     let database = rusqlite::Connection::open(store).expect("the store is there");
@@ -526,6 +579,47 @@ fn stored(store: &Path) -> Vec<u32> {
         u32::from_be_bytes(payload[..4].try_into().expect("a number"))
     })
     .collect()
+}
+
+/// The session here acknowledges what went up live as soon as it is stored, and the disk is told of its rows
+/// by a thread of its own: whoever dies in between has the two apart.
+#[cfg(feature = "faults")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_killed_before_its_disk_knows_what_arrived_sends_nothing_twice() {
+    const MANY: u32 = 1_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hold = folder.path().join("hold");
+    std::fs::write(&hold, "").expect("written");
+    let mut site = Site::new(folder.path());
+    site.gateway_lines = "[uplink.spool]\nmemory = \"64KiB\"".to_owned();
+    let hold = hold.to_str().expect("a plain name");
+    let mut gateway = site.start_gateway_with(&[("FAULT_HOLD_SPOOL", hold)]);
+    let device = init(site.device("device")).await.expect("the gateway is there");
+    publish_numbers(&device, 0..MANY).await;
+    let _central = site.start_central();
+    gateway.wait_for("uplink ready");
+    let up_to = async |number: u32| {
+        let is_up = |lane: &Value| lane["unacknowledged"] == 0 && lane["messages_up"] == number;
+        until(&device, "all are there", is_up).await;
+    };
+    up_to(MANY).await;
+    // these go up as they come: they are acknowledged here, and rows are still held
+    let last = publish_numbers(&device, MANY..MANY + 100).await;
+    let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
+    held.expect("in time").expect("held there");
+    let text = device.status().await.expect("figures");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
+    assert_ne!(figures["uplink"]["spool"]["lanes"]["normal"]["held"], 0, "{figures:#}");
+    gateway.signal("KILL");
+    gateway.wait();
+    let mut gateway = site.start_gateway();
+    let last = publish_numbers(&device, MANY + 100..MANY + 110).await;
+    let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
+    held.expect("in time").expect("held there");
+    let log = gateway.log();
+    assert!(!log.contains("another state") && !log.contains("our bug"), "{log}");
+    let expected: Vec<u32> = (0..MANY + 110).collect();
+    assert_eq!(stored(&site.store()), expected, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -247,8 +247,6 @@ pub struct Rule {
     pub when_full: WhenSpoolFull,
     /// The longest that a message waits; none: as `uplink.spool.max_age`.
     pub max_age: Option<Duration>,
-    /// Whether messages that were published without asking for delivery are carried as if they had.
-    pub counted: bool,
 }
 
 impl Default for Rule {
@@ -260,7 +258,6 @@ impl Default for Rule {
             lane: Lane::Normal,
             when_full: WhenSpoolFull::DropOldest,
             max_age: None,
-            counted: false,
         }
     }
 }
@@ -273,7 +270,6 @@ impl Fields for Rule {
         visit.key("lane", Restart, &mut self.lane);
         visit.key("when_full", Restart, &mut self.when_full);
         visit.key("max_age", Restart, &mut self.max_age);
-        visit.key("counted", Restart, &mut self.counted);
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::filler::Filler;
+use super::local::Place;
 use super::spool::{Appended, Body, Confirmed, Cursor, Row, SpoolError};
 use super::store::{Batch, DiskLog, Store};
 use crate::config::Lane;
@@ -29,6 +30,8 @@ pub(super) struct Drain {
     end: u64,
     /// Of that, what the store was told that is there.
     acked: u64,
+    /// What it is to begin with; see [`Drain::begin`].
+    begins_with: Option<Option<u64>>,
     /// The last row that was read, if it is a GAP: no count will say that it has come.
     last_gap: Option<u64>,
     /// Bytes of the link that have to have arrived for that.
@@ -85,6 +88,7 @@ impl Drain {
             is_all_read: false,
             end: head,
             acked: head,
+            begins_with: None,
             last_gap: None,
             mark: None,
             has_rested: false,
@@ -98,6 +102,7 @@ impl Drain {
     /// Begins with what the central instance has of the epoch; `None`: nothing, and it begins anew.
     pub(super) fn begin(&mut self, count: Option<u64>) {
         let (store, lane, epoch) = (Arc::clone(&self.store), self.lane, self.epoch);
+        self.begins_with = Some(count);
         self.acked = count.unwrap_or(0);
         self.end = self.acked;
         self.job =
@@ -131,10 +136,17 @@ impl Drain {
     /// Starts the next piece of work; the central instance holds `held`, and of the bytes that were
     /// `sent` so many have `passed`.
     pub(super) fn start(&mut self, held: u64, is_live: bool, (sent, passed): (u64, u64)) {
-        let is_free = self.job.is_none() && !self.is_early();
-        let Some(cursor) = self.cursor.filter(|_| is_free) else { return };
+        if self.job.is_some() || self.is_early() {
+            return;
+        }
+        let Some(cursor) = self.cursor else {
+            // the disk failed when it was to begin
+            return self.begins_with.into_iter().for_each(|count| self.begin(count));
+        };
         let (store, lane) = (Arc::clone(&self.store), self.lane);
         let there = held.min(self.end);
+        #[cfg(feature = "faults")]
+        let there = if super::store::is_held() { self.acked } else { there };
         if there > self.acked {
             self.job = Some(Box::pin(async move {
                 let done =
@@ -164,12 +176,13 @@ impl Drain {
     }
 
     /// Puts what was read of the local session behind the rows.
-    pub(super) fn append(&mut self, batch: Batch) {
+    pub(super) fn append(&mut self, batch: Batch, place: Place) {
         let (store, lane, local_epoch) = (Arc::clone(&self.store), self.lane, self.local_epoch);
         let (central, count) = ((self.epoch, self.end), batch.count);
         let batch = Arc::new(batch);
         self.job = Some(Box::pin(async move {
-            Done::Appended(count, store.append(lane, batch, local_epoch, central, 0).await)
+            let done = store.append((lane, &place), batch, local_epoch, central, 0);
+            Done::Appended(count, done.await)
         }));
     }
 

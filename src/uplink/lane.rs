@@ -14,7 +14,7 @@ use fastport_core::handshake::Refusal;
 use fastport_core::proof::NONCE_BYTES;
 use fastport_wire::control::{WhenFull, features};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::bridge::{Backlog, Bridge, Gaps, Task};
 use super::ceiling::Ceiling;
@@ -98,11 +98,6 @@ impl Uplink {
         if let Some(url) = &config.proxy {
             Proxy::parse(url).map_err(|error| UplinkError::Proxy(url.clone(), error))?;
         }
-        if config.rules.iter().any(|rule| rule.counted) {
-            warn!(
-                "uplink.rule.counted is not carried out yet: what was not counted goes up as it came"
-            );
-        }
         let rules = Arc::new(Rules::new(config));
         let outbox = config.spool.memory.as_usize();
         let place = |lane| Place::new(Arc::clone(hub), session, &rules, lane, outbox);
@@ -110,7 +105,9 @@ impl Uplink {
         for (lane, place) in &places {
             place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
         }
-        let on_disk = state.filter(|_| config.spool.disk.0 > 0);
+        // what an earlier configuration left there goes up all the same
+        let is_wanted = |folder: &&Path| config.spool.disk.0 > 0 || Store::is_in(folder);
+        let on_disk = state.filter(is_wanted);
         let store =
             on_disk.map(|folder| Store::open(folder, &config.spool, hub.clock())).transpose();
         let store = store.map_err(|error| UplinkError::Spool(error.to_string()))?;
@@ -185,7 +182,9 @@ impl Uplink {
     pub async fn run(&self, lane: Lane) {
         let Some((_, place)) = self.places.iter().find(|(known, _)| *known == lane) else { return };
         let figures = self.figures.of(lane);
-        let retry = Retry::new(self.config.retry_first, self.config.retry_most);
+        let known = place.counts().map(|counts| Note::from_words(counts.note));
+        let level = known.map_or(0, |note| note.level);
+        let retry = Retry::after(self.config.retry_first, self.config.retry_most, level);
         let store = self.store.clone();
         // what an earlier life of the process sent is not known
         let maybe_sent = place.counts().map_or(0, |counts| counts.total);
@@ -204,6 +203,7 @@ impl Uplink {
             told: None,
             store,
             maybe_sent,
+            is_reconciled: false,
             gaps: Gaps::default(),
             log: DiskLog::default(),
         };
@@ -240,6 +240,8 @@ pub(super) struct Carrier<'a> {
     pub(super) store: Option<Arc<Store>>,
     /// counted frames of the local session up to here may be at the central instance
     pub(super) maybe_sent: u64,
+    /// the local session and the disk say the same of how far the lane is
+    pub(super) is_reconciled: bool,
     /// what the last links may not have told
     pub(super) gaps: Gaps,
     pub(super) log: DiskLog,
@@ -259,6 +261,7 @@ impl Carrier<'_> {
                 self.astray = 0;
             }
             let wait = self.choose_next(&why, cause, held.is_some());
+            self.keep_level();
             self.show(LinkState::Waiting);
             tokio::select! {
                 () = self.look_while_waiting(wait) => {}
@@ -319,7 +322,7 @@ impl Carrier<'_> {
         let parts = (self.place, &self.figures, &self.uplink.ceiling);
         let random = random();
         let rules = (&self.uplink.rules, self.uplink.config.spool.max_age);
-        let disk = (drain, self.store.is_some());
+        let disk = (drain, self.store.as_ref().is_some_and(|store| store.takes()));
         let link = connected.link;
         let mut run =
             Run::new(lane, parts, rules, disk, times, bridge, link, probe, &mut on_ready, random);
@@ -350,7 +353,7 @@ impl Carrier<'_> {
                     let late = ConnectError::TimedOut(times.connect_timeout);
                     return connected.unwrap_or(Err(late));
                 }
-                () = tokio::time::sleep(LOOK) => self.gather(false).await,
+                () = tokio::time::sleep(LOOK) => self.look().await,
             }
         }
     }
@@ -358,13 +361,17 @@ impl Carrier<'_> {
     /// The bridge for a link to that central instance; `None`: the lane has no place.
     async fn bridge(&mut self, url: &str, secret: &Secret) -> Result<(Bridge, Option<Drain>), Why> {
         let no_place = Why::Here("the local session has no place for the lane");
+        if self.store.is_some() && !self.is_reconciled {
+            self.reconcile().await;
+        }
         let on_disk = match &self.store {
             None => None,
+            Some(_) if !self.is_reconciled => return Err(Why::Here(NOT_READ)),
             Some(store) => {
                 let counts = store.counts(self.lane).await;
                 self.log.note(self.lane, &counts);
                 // without it nobody knows what was promised
-                Some(counts.map_err(|_| Why::Here("the spool cannot be read"))?)
+                Some(counts.map_err(|_| Why::Here(NOT_READ))?)
             }
         };
         let Some(counts) = self.place.counts() else {
@@ -479,6 +486,19 @@ impl Carrier<'_> {
         if self.at > 0 { LEAST_WAIT } else { self.retry.next(now, random, cause) }
     }
 
+    /// Keeps how patient the lane has become with its state, for a process that comes after this one.
+    fn keep_level(&self) {
+        let Some(counts) = self.place.counts() else { return };
+        let (note, level) = (Note::from_words(counts.note), self.retry.level());
+        if note.level == level {
+            return;
+        }
+        // what cannot be kept now is with the next change
+        if let Ok(seat) = self.place.enter(random()) {
+            seat.set_note(Note { level, ..note }.to_words());
+        }
+    }
+
     fn show(&self, link: LinkState) {
         let mut state = self.figures.state();
         state.link = link;
@@ -491,7 +511,7 @@ impl Carrier<'_> {
     async fn look_while_waiting(&mut self, wait: Duration) {
         let until = tokio::time::Instant::now() + wait;
         loop {
-            self.gather(false).await;
+            self.look().await;
             if let Some(counts) = self.place.counts() {
                 self.figures.state().look(Instant::now(), counts.acked, counts.total);
             }
@@ -529,6 +549,7 @@ fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX)
 }
 
+const NOT_READ: &str = "the spool cannot be read";
 /// What a frame takes beside its payload.
 const FRAME_ROOM: usize = 1024;
 /// Before another central instance is tried.

@@ -69,6 +69,18 @@ impl Place {
         self.confirm(&publisher, count);
     }
 
+    /// Makes safe from a loss of power what the session has: what goes to the disk must not be known
+    /// there only.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) async fn sync(&self) -> std::io::Result<()> {
+        match self.hub.room(&self.session) {
+            Some(room) => room.sync_journal().await,
+            None => Ok(()),
+        }
+    }
+
     /// The longest payload of the session.
     #[must_use]
     pub(super) fn payload_limit(&self) -> usize {

@@ -14,6 +14,8 @@ pub(super) struct Note {
     pub up: u64,
     /// The count here of what came down, less the one there.
     pub down: u64,
+    /// How long there was no link; see `Retry::level`.
+    pub level: u64,
 }
 
 /// What the local session has of a lane.
@@ -40,14 +42,14 @@ impl Note {
     /// As the local session keeps it.
     #[must_use]
     pub(super) fn from_words(words: Words) -> Self {
-        let [epoch, up, down, _] = words;
-        Self { epoch, up, down }
+        let [epoch, up, down, level] = words;
+        Self { epoch, up, down, level }
     }
 
     /// As the local session keeps it.
     #[must_use]
     pub(super) fn to_words(self) -> Words {
-        [self.epoch, self.up, self.down, 0]
+        [self.epoch, self.up, self.down, self.level]
     }
 
     /// Whether there is an epoch, and it is of that central instance.

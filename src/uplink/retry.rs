@@ -27,6 +27,8 @@ pub(super) struct Retry {
     backoff: Backoff,
     /// since when there is no link
     since: Option<Instant>,
+    /// for longer than [`EAGER_FOR`]
+    is_late: bool,
 }
 
 impl Retry {
@@ -34,14 +36,32 @@ impl Retry {
     #[must_use]
     pub(super) fn new(first: Duration, most: Duration) -> Self {
         let options = BackoffOptions { first, most, ..BackoffOptions::default() };
-        Self { options, backoff: Backoff::new(options), since: None }
+        Self { options, backoff: Backoff::new(options), since: None, is_late: false }
+    }
+
+    /// Goes on where an earlier process was, by its [`Retry::level`].
+    #[must_use]
+    pub(super) fn after(first: Duration, most: Duration, level: u64) -> Self {
+        let retry = Self::new(first, most);
+        let failures = u32::try_from(level >> 1).unwrap_or(u32::MAX);
+        Self { backoff: Backoff::after(retry.options, failures), is_late: level & 1 == 1, ..retry }
+    }
+
+    /// How patient it has become: what is worth remembering by the next process. It changes with each
+    /// failure until the waits are as long as they get, so a few times in an outage.
+    #[must_use]
+    pub(super) fn level(&self) -> u64 {
+        let (first, most) = (self.options.first.max(LEAST), self.options.most);
+        let doublings = (0..).find(|&n| first.saturating_mul(1 << n) >= most || n >= MOST_LEVEL);
+        let failures = self.backoff.failures().min(doublings.unwrap_or(MOST_LEVEL));
+        u64::from(failures) << 1 | u64::from(self.is_late)
     }
 
     /// A link ended that was up for so long.
     pub(super) fn note_link(&mut self, held: Duration) {
         self.backoff.note_link(held);
         if held >= self.options.stable {
-            self.since = None;
+            (self.since, self.is_late) = (None, false);
         }
     }
 
@@ -49,11 +69,12 @@ impl Retry {
     /// [`EAGER_FOR`] without one, the waits grow, so that a long outage costs little.
     pub(super) fn next(&mut self, now: Instant, random: u64, cause: Cause) -> Duration {
         let since = *self.since.get_or_insert(now);
+        self.is_late |= now.saturating_duration_since(since) >= EAGER_FOR;
         match cause {
             Cause::Switch => Duration::ZERO,
             Cause::Network => {
                 let wait = self.backoff.next(random, None);
-                if now.saturating_duration_since(since) >= EAGER_FOR {
+                if self.is_late {
                     return wait.max(LEAST);
                 }
                 let share = self.options.first.max(EAGER).min(self.options.most).min(EAGER);
@@ -79,6 +100,8 @@ impl Retry {
 pub(super) const EAGER: Duration = Duration::from_millis(1500);
 /// For so long an outage is met with [`EAGER`].
 pub(super) const EAGER_FOR: Duration = Duration::from_secs(300);
+/// Doublings that a level tells of.
+const MOST_LEVEL: u32 = 16;
 /// What is added at most to the time that somebody was told.
 const SPREAD: Duration = Duration::from_secs(1);
 /// Nobody is asked more often.
@@ -126,6 +149,25 @@ mod tests {
         assert_eq!(retry().next(now, 0, Cause::Asked(hint)), hint);
         let most = retry().next(now, u64::MAX, Cause::Asked(hint));
         assert!(most > hint && most <= hint + SPREAD);
+    }
+
+    #[test]
+    fn a_process_that_comes_after_is_as_patient_as_the_one_before() {
+        let start = Instant::now();
+        let mut before = retry();
+        let mut levels = std::collections::BTreeSet::new();
+        for minute in 0..600 {
+            before.next(start + Duration::from_secs(60 * minute), u64::MAX, Cause::Network);
+            levels.insert(before.level());
+        }
+        // a long outage is a few writes
+        assert!(levels.len() <= 10, "{levels:?}");
+        let mut after = Retry::after(Duration::from_millis(500), MOST, before.level());
+        let wait = after.next(Instant::now(), u64::MAX, Cause::Network);
+        assert!(wait > MOST / 2, "{wait:?}");
+        after.note_link(Duration::from_secs(10));
+        assert_eq!(after.level(), 0);
+        assert!(after.next(Instant::now(), u64::MAX, Cause::Network) <= EAGER);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastport_core::session::Spooled;
 use fastport_core::time::{CLOCK_FLOOR_MS, NOT_KNOWN};
@@ -11,6 +11,7 @@ use fastport_wire::frame::{DataFlags, GapCause};
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
+use super::local::Place;
 use super::spool::{
     Appended, Confirmed, Cursor, Entry, Figures, LaneCounts, Limits, Local, Message, Moment,
     Publisher, Row, Spool, SpoolError, Stamp,
@@ -24,6 +25,9 @@ pub(super) struct Store {
     spool: Mutex<Spool>,
     clock: Clock,
     seen: Mutex<Option<Figures>>,
+    /// when to look for old rows again
+    ages_at: Mutex<Instant>,
+    takes: bool,
 }
 
 /// Something of the local session, on its way to the disk.
@@ -64,11 +68,10 @@ impl Store {
         config: &config::Spool,
         clock: &Clock,
     ) -> Result<Arc<Self>, SpoolError> {
-        let limits = Limits {
-            disk: config.disk.0,
-            flash_per_day: config.flash_per_day.0,
-            ..Limits::default()
-        };
+        let takes = config.disk.0 > 0;
+        let defaults = Limits::default();
+        let disk = if takes { config.disk.0 } else { defaults.disk };
+        let limits = Limits { disk, flash_per_day: config.flash_per_day.0, ..defaults };
         let (spool, opened) =
             Spool::open(&folder.join(FILE), limits, &clock::boot_id(), moment(clock))?;
         if let Some(set_aside) = &opened.set_aside {
@@ -78,7 +81,19 @@ impl Store {
             warn!(transactions = opened.unread, "the end of the spool's log could not be read");
         }
         let spool = Mutex::new(spool);
-        Ok(Arc::new(Self { spool, clock: clock.clone(), seen: Mutex::new(None) }))
+        let ages_at = Mutex::new(Instant::now() + AGES);
+        let clock = clock.clone();
+        Ok(Arc::new(Self { spool, clock, seen: Mutex::new(None), ages_at, takes }))
+    }
+
+    /// Whether a directory has a spool.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
+    /// Whether rows may be added, and not only what is there go up.
+    pub(super) fn takes(&self) -> bool {
+        self.takes
     }
 
     /// A piece of work, on a thread that may wait.
@@ -106,40 +121,31 @@ impl Store {
     }
 
     /// Puts a batch behind the lane's rows. Before the first row of an empty lane it notes what the
-    /// central instance has; rows up to `maybe_sent` may be there already.
+    /// central instance has, with epoch 0 that it is not known; the first `maybe_sent` messages of the
+    /// batch may be there already.
     pub(super) async fn append(
         self: &Arc<Self>,
-        lane: Lane,
+        (lane, place): (Lane, &Place),
         batch: Arc<Batch>,
         local_epoch: u64,
         (epoch, head): (u64, u64),
         maybe_sent: u64,
     ) -> Result<Appended, SpoolError> {
+        // else a loss of power could leave frames here that the session takes a second time
+        place.sync().await.map_err(|error| SpoolError::Disk {
+            action: "sync the journal before",
+            path: FILE.into(),
+            error: error.into(),
+        })?;
         self.run(move |spool, now| {
-            let counts = spool.counts(now, lane)?;
-            if !counts.has_rows && epoch != 0 {
+            if !spool.counts(now, lane)?.has_rows {
                 spool.start_at(now, lane, epoch, head)?;
             }
             let stamps: Vec<Stamp> = batch.items.iter().map(|item| stamp(item, now)).collect();
             let entries: Vec<Entry<'_>> =
                 batch.items.iter().zip(&stamps).map(|(item, stamp)| entry(item, stamp)).collect();
             let local = Local { epoch: local_epoch, count: batch.count };
-            let appended = spool.append(now, lane, &entries, Some(local))?;
-            if matches!(appended, Appended::Taken { .. }) && maybe_sent > 0 {
-                // they keep their places
-                let mut cursor = spool.begin(now, lane)?;
-                let mut left = maybe_sent;
-                while left > 0 {
-                    let most = usize::try_from(left).unwrap_or(usize::MAX).min(ROWS);
-                    let rows = spool.read(now, lane, &mut cursor, most, usize::MAX)?;
-                    if rows.is_empty() {
-                        break;
-                    }
-                    left = left.saturating_sub(rows.len() as u64);
-                }
-                spool.end(now, lane)?;
-            }
-            Ok(appended)
+            spool.append_behind(now, lane, &entries, Some(local), maybe_sent)
         })
         .await
     }
@@ -153,24 +159,18 @@ impl Store {
         count: Option<u64>,
     ) -> Result<(Cursor, Vec<Confirmed>), SpoolError> {
         self.run(move |spool, now| {
-            let mut confirmed = Vec::new();
-            match count {
-                None => spool.restart(now, lane, epoch)?,
-                Some(count) => {
-                    // what it has was sent, whoever noted it
-                    let mut cursor = spool.begin(now, lane)?;
-                    let mut has = spool.counts(now, lane)?.head_count;
-                    while has < count {
-                        let rows = spool.read(now, lane, &mut cursor, ROWS, usize::MAX)?;
-                        let Some(last) = rows.last() else { break };
-                        has = last.central_count;
-                    }
-                    confirmed = spool.acknowledge_first(now, lane, count.min(has))?;
-                }
+            if let Some(count) = count {
+                return spool.resume(now, lane, count);
             }
-            Ok((spool.begin(now, lane)?, confirmed))
+            spool.restart(now, lane, epoch)?;
+            Ok((spool.begin(now, lane)?, Vec::new()))
         })
         .await
+    }
+
+    /// The central instance has all rows of the lane: they are gone.
+    pub(super) async fn settle(self: &Arc<Self>, lane: Lane) -> Result<Vec<Confirmed>, SpoolError> {
+        self.run(move |spool, now| spool.settle(now, lane)).await
     }
 
     /// Rows to be sent.
@@ -184,6 +184,25 @@ impl Store {
             Ok((cursor, rows))
         })
         .await
+    }
+
+    /// Drops what waited too long, of all lanes, every [`AGES`]; whoever calls it more often, or while
+    /// nothing is held, does nothing. `None`: nothing was due.
+    pub(super) async fn expire(self: &Arc<Self>) -> Option<Result<u64, SpoolError>> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = |figures: Figures| figures.lanes.iter().all(|lane| lane.held == 0);
+        if seen.is_none_or(is_empty) {
+            return None;
+        }
+        {
+            let mut at = self.ages_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            if now < *at {
+                return None;
+            }
+            *at = now + AGES;
+        }
+        Some(self.run(|spool, now| spool.expire(now)).await)
     }
 
     /// As `fastport status` has it.
@@ -294,8 +313,17 @@ impl DiskLog {
     }
 }
 
+/// A fault on purpose: the disk is told of no acknowledgement while the file is there that the
+/// environment names. What a busy machine does for a moment.
+#[cfg(feature = "faults")]
+pub(super) fn is_held() -> bool {
+    std::env::var_os("FAULT_HOLD_SPOOL").is_some_and(|file| Path::new(&file).exists())
+}
+
 /// The spool's file in `daemon.state`.
 const FILE: &str = "spool.db";
+/// Between looks at how old the rows are.
+const AGES: Duration = Duration::from_secs(10);
 /// Rows read at once.
 const ROWS: usize = 256;
 /// Bytes of them.

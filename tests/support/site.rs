@@ -75,6 +75,11 @@ impl Site {
         Daemon::spawn(&mut command)
     }
 
+    /// As [`Site::start_gateway`], with environment variables.
+    pub fn start_gateway_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        Daemon::start_with(&self.folder.join("gateway"), &self.gateway_config(), environment)
+    }
+
     /// The central instance's configuration.
     pub fn central_config(&self) -> String {
         format!(

@@ -262,7 +262,7 @@ impl Bridge {
         self.local = Local { taken: self.local.taken, ..local };
         self.note.up = end.wrapping_sub(local.acked);
         (self.is_note_due, self.is_draining) = (true, false);
-        self.up.restart(local.acked);
+        self.up.restart(local.acked, end);
     }
 
     /// Whether the central instance went on where it was.
@@ -412,6 +412,8 @@ impl Bridge {
             self.note = self.note.restarted(&self.local);
             self.is_note_due = true;
         }
+        // a process that comes after this one need not be patient
+        self.is_note_due |= std::mem::take(&mut self.note.level) != 0;
         let taken = if resumed { taken } else { 0 };
         self.up.begin(taken);
         self.gaps.begin(self.note.up_here(taken));

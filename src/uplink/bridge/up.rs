@@ -67,6 +67,8 @@ pub(super) struct Up {
     at_central: u64,
     /// Counted frames that are where they have to be, by the central instance's count.
     held: u64,
+    /// As many it counts with the rows of the disk that went before.
+    rows_end: u64,
     words: Vec<u8>,
 }
 
@@ -95,6 +97,7 @@ impl Up {
             told: acked,
             at_central: 0,
             held: 0,
+            rows_end: 0,
             words: Vec::new(),
         }
     }
@@ -119,8 +122,10 @@ impl Up {
         self.held
     }
 
-    /// Begins anew behind so many acknowledged frames, on another link of the local session.
-    pub(super) fn restart(&mut self, acked: u64) {
+    /// Begins anew behind so many acknowledged frames, on another link of the local session, and
+    /// behind rows of the disk up to that count of the central instance.
+    pub(super) fn restart(&mut self, acked: u64, rows_end: u64) {
+        self.rows_end = rows_end;
         self.topics.clear();
         self.opening.retain(|_, asked| matches!(asked, Asked::Row(_)));
         self.input.clear();
@@ -404,10 +409,11 @@ impl Up {
     }
 
     /// A message is not carried. A counted one leaves a hole in the count, which is closed when all
-    /// before it is where it has to be: then either side's count says the same, whatever is lost.
+    /// before it, rows of the disk too, is where it has to be: then either side's count says the same,
+    /// whatever is lost.
     fn skip(&mut self, hand: &mut Hand<'_>, is_counted: bool) -> Step {
         if is_counted {
-            if self.acked < self.read {
+            if self.acked < self.read || self.held < self.rows_end {
                 hand.client.ask_for_ack();
                 return Step::Waits;
             }

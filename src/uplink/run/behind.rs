@@ -114,7 +114,9 @@ impl Run<'_> {
 
     /// Reads what the local session has, where it has much, and has it put on disk.
     fn gather(&mut self, drain: &mut Drain) -> Result<bool, Why> {
-        let Some(seat) = &self.state.seat else { return Ok(false) };
+        let Some(seat) = self.state.seat.as_ref().filter(|_| self.can_spill) else {
+            return Ok(false);
+        };
         let here = tokio::time::Instant::now();
         if drain.filler.is_none() {
             if here < self.state.next_gather || drain.is_early() {
@@ -146,7 +148,7 @@ impl Run<'_> {
             let count = filler.count();
             let acked = seat.counts().map_or(count, |counts| counts.acked);
             let batch = filler.take_batch(acked, seat.marks(count));
-            drain.append(batch);
+            drain.append(batch, self.place.clone());
             has_moved = true;
         }
         Ok(has_moved)

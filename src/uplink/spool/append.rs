@@ -68,12 +68,13 @@ impl FlashLeft {
     }
 }
 
-/// Decides for a batch when `free` bytes can be had on disk.
+/// Decides for a batch when `free` bytes can be had on disk; its first `maybe_sent` messages stay.
 pub(super) fn judge(
     entries: &[Entry<'_>],
     cost: impl Fn(&Entry<'_>) -> u64,
     free: u64,
     flash: Option<FlashLeft>,
+    maybe_sent: u64,
 ) -> Verdict {
     if flash.is_some_and(|flash| flash.left == 0) {
         return Verdict::Refuse(Appended::FlashSpent);
@@ -91,7 +92,9 @@ pub(super) fn judge(
     let must_stay = |entry: &Entry<'_>| {
         matches!(entry, Entry::Message(Message { when_full: WhenSpoolFull::SlowPublisher, .. }))
     };
-    match entries.iter().take(drop_first).any(must_stay) {
+    let mut dropped = entries.iter().take(drop_first);
+    let is_sent = maybe_sent > 0 && dropped.clone().any(|entry| matches!(entry, Entry::Message(_)));
+    match is_sent || dropped.any(must_stay) {
         false => Verdict::Take { drop_first },
         true if flash_free < free => Verdict::Refuse(Appended::FlashSpent),
         true => Verdict::Refuse(Appended::DiskFull),
@@ -106,13 +109,16 @@ fn payload_of(entry: &Entry<'_>) -> usize {
 }
 
 impl Work<'_> {
-    /// Puts a batch behind the lane's rows; its first `drop_first` messages as GAPs.
+    /// Puts a batch behind the lane's rows; its first `drop_first` messages as GAPs. The first
+    /// `maybe_sent` are noted as such.
     pub(super) fn append(
         &mut self,
         lane: Lane,
         entries: &[Entry<'_>],
         drop_first: usize,
+        maybe_sent: u64,
     ) -> Result<u64> {
+        let mut left = maybe_sent;
         let mut insert = row::insert(self.sql, lane)?;
         let mut names = Numbers::default();
         let mut marks = HashMap::new();
@@ -125,6 +131,10 @@ impl Work<'_> {
                     let run = run.get_or_insert_default();
                     run.write(&mut insert, &mut self.state.lane_mut(lane).next)?;
                     self.append_message(lane, message, &mut insert, &mut names, &mut marks)?;
+                    if left > 0 {
+                        left -= 1;
+                        self.keep_all(lane);
+                    }
                 }
                 Entry::Message(message) => {
                     let topic = names.topic(self.sql, message.topic, message.schema)?;
@@ -194,6 +204,22 @@ impl Work<'_> {
             memory.latest_new += 1;
         }
         Ok(())
+    }
+
+    /// Whether there are rows that were not sent.
+    pub(super) fn has_unsent(&self, lane: Lane) -> Result<bool> {
+        let from = self.state.lane(lane).acked.max(self.memory.lanes[lane as usize].sent);
+        let find = format!("SELECT 1 FROM {} WHERE seq > ? LIMIT 1", row::table(lane));
+        self.sql.prepare(&find)?.exists([to_i64(from)])
+    }
+
+    /// Notes that all rows of a lane may be at the central instance.
+    fn keep_all(&mut self, lane: Lane) {
+        let state = self.state.lane_mut(lane);
+        let last = state.next - 1;
+        state.sent = state.sent.max(last);
+        let memory = &mut self.memory.lanes[lane as usize];
+        memory.sent = memory.sent.max(last);
     }
 
     /// The GAPs at the lane's end: those of the batch, or of the rows that were there.

@@ -25,6 +25,7 @@ mod log;
 mod marks;
 mod names;
 mod open;
+mod resume;
 mod row;
 mod run;
 mod salvage;
@@ -118,10 +119,28 @@ impl Spool {
         entries: &[Entry<'_>],
         local: Option<Local>,
     ) -> Result<Appended, SpoolError> {
+        self.append_behind(now, lane, entries, local, 0)
+    }
+
+    /// As [`Spool::append`], where the first `maybe_sent` messages of the batch may be at the central
+    /// instance already, if all rows before them are: none of them is dropped.
+    ///
+    /// # Errors
+    /// As [`Spool::append`].
+    pub fn append_behind(
+        &mut self,
+        now: Moment,
+        lane: Lane,
+        entries: &[Entry<'_>],
+        local: Option<Local>,
+        maybe_sent: u64,
+    ) -> Result<Appended, SpoolError> {
         let room = self.room;
-        let (bytes, free) = self.run(now, "look for room", |work| {
+        let (bytes, free, maybe_sent) = self.run(now, "look for room", |work| {
             work.expire()?;
-            Ok((bytes_of(work, entries), work.free_bytes()?))
+            // what is behind a row that was not sent was not sent either
+            let maybe_sent = if work.has_unsent(lane)? { 0 } else { maybe_sent };
+            Ok((bytes_of(work, entries), work.free_bytes()?, maybe_sent))
         })?;
         if bytes > room.batch_bytes() {
             return Err(SpoolError::BatchTooLarge { bytes, most: room.batch_bytes() });
@@ -133,11 +152,11 @@ impl Spool {
         self.run_durably(now, "append", |work| {
             let flash = FlashLeft::new(limit, work.state.flash.bytes);
             let cost = |entry: &Entry<'_>| bytes_of(work, std::slice::from_ref(entry));
-            let drop_first = match judge(entries, cost, work.free_bytes()?, flash) {
+            let drop_first = match judge(entries, cost, work.free_bytes()?, flash, maybe_sent) {
                 Verdict::Take { drop_first } => drop_first,
                 Verdict::Refuse(refusal) => return Ok(refusal),
             };
-            let dropped = work.append(lane, entries, drop_first)?;
+            let dropped = work.append(lane, entries, drop_first, maybe_sent)?;
             if let Some(local) = local {
                 let state = work.state.lane_mut(lane);
                 (state.local_epoch, state.local_count) = (local.epoch, local.count);

@@ -77,6 +77,30 @@ fn what_is_too_old_is_not_sent_and_a_gap_says_so() {
 }
 
 #[test]
+fn what_the_central_instance_has_keeps_its_count_however_old_it_is() {
+    let place = Place::new();
+    let mut spool = place.open();
+    let short = || Made { max_age: Duration::from_secs(60), ..made("a", b"1", DropOldest) };
+    append(&mut spool, Lane::Normal, &[short(), short(), made("b", b"3", DropOldest)]);
+    let (mut cursor, _) = spool.resume(at(61_000), Lane::Normal, 2).unwrap();
+    let read = spool.read(at(61_000), Lane::Normal, &mut cursor, 9, 9999).unwrap();
+    assert_eq!(words(&read), ["3 b 3"]);
+    assert_eq!(spool.figures(at(61_000)).unwrap().lanes[1].acknowledged, 2);
+}
+
+#[test]
+fn a_lane_that_is_known_to_be_central_is_empty() {
+    let place = Place::new();
+    let mut spool = place.open();
+    let gap = Entry::Gap { topic: Some("a"), count: 2, cause: GapCause::Other };
+    append(&mut spool, Lane::Normal, &[made("a", b"1", DropOldest), made("a", b"2", DropOldest)]);
+    spool.append(at(0), Lane::Normal, &[gap], None).unwrap();
+    spool.settle(at(0), Lane::Normal).unwrap();
+    let counts = spool.counts(at(0), Lane::Normal).unwrap();
+    assert_eq!((counts.head_count, counts.held, counts.has_rows), (2, 0, false));
+}
+
+#[test]
 fn the_clocks_steps_make_nothing_old() {
     let place = Place::new();
     let mut spool = place.open();
