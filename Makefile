@@ -12,7 +12,7 @@ PEERS := benches/peers/Cargo.toml
 CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths cross start-order fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths cross start-order yocto-layer fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -86,6 +86,9 @@ cross: ## both programs for another machine: TARGET=aarch64-unknown-linux-gnu (S
 
 start-order: ## find out anew which functions a start runs (tools/start-order.ld)
 	@tools/start-order.sh
+
+yocto-layer: ## the layer for Yocto, complete with crates and sources, into dist/meta-fastport
+	@tools/yocto-layer.sh
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	@tools/fuzz.sh $(FUZZ_SECONDS)

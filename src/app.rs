@@ -127,7 +127,8 @@ impl App {
             handshake_timeout: config.limits.handshake_timeout,
         };
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
-        let bind = |listen| listeners::bind(listen, &mut inherited, hub.clock());
+        let ciphers = config.daemon.ciphers;
+        let bind = |listen| listeners::bind(listen, &mut inherited, ciphers, hub.clock());
         let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         inherited.report_unused();
         let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
@@ -140,7 +141,8 @@ impl App {
         }
         let line = Arc::new(StatusLine::new(Arc::clone(&hub), uplink.figures()));
         let shown = Arc::clone(&line);
-        let probe = watchdog::start(traces.clone(), move || shown.text()).map(Arc::new);
+        let probe = watchdog::start(config.daemon.watchdog, traces.clone(), move || shown.text());
+        let probe = probe.map(Arc::new);
         if let Some(probe) = &probe {
             hub.show_part("watchdog", Arc::new(WatchdogFigures(Arc::clone(probe))));
         }
@@ -193,7 +195,8 @@ impl App {
         let mut tasks = Tasks::default();
         let mut board = self.spawn_all(&mut tasks);
         self.held.report_unused();
-        info!(version = env!("CARGO_PKG_VERSION"), "ready");
+        let hardware = &self.started.board.hardware;
+        info!(version = env!("CARGO_PKG_VERSION"), board = hardware.name.as_deref(), "ready");
         supervise::tell(Change::Ready);
         let mut is_sound = true;
         loop {

@@ -1,17 +1,20 @@
 //! `fastportd`: the order of start-up.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use fastport::app::{self, App, Settings, Source};
 use fastport::arguments::{Arguments, HELP, Task};
+use fastport::config::BoardFile;
+use fastport::config::boards::MODEL_FILE;
 use fastport::log;
 use fastport::supervise::inherited::Inherited;
 // C's pow, so that libm is not loaded
 use fastport_pow as _;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args_os(), std::env::var_os(CONFIG_VARIABLE)) {
+    let arguments = match Arguments::parse(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(arguments) => arguments,
         Err(error) => return fail(EXIT_USAGE, &error),
     };
@@ -20,7 +23,13 @@ fn main() -> ExitCode {
         Task::Version => return print(concat!("fastportd ", env!("CARGO_PKG_VERSION"), "\n")),
         Task::Serve | Task::Check | Task::PrintConfig => {}
     }
-    let source = Source { path: arguments.config };
+    let model = arguments.board_model.as_deref().unwrap_or(Path::new(MODEL_FILE));
+    let board = arguments.board.as_deref().map(|name| BoardFile::choose(name, model)).transpose();
+    let board = match board {
+        Ok(board) => board,
+        Err(error) => return fail(EXIT_CONFIG, &error),
+    };
+    let source = Source { path: arguments.config, board };
     let settings = match source.load() {
         Ok(settings) => settings,
         Err(error) => return fail(EXIT_CONFIG, &error),
@@ -85,8 +94,6 @@ fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Names the configuration file where no argument does.
-const CONFIG_VARIABLE: &str = "FASTPORT_CONFIG";
 /// What shells and most programs use for wrong arguments.
 const EXIT_USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits: something in the configuration is wrong.

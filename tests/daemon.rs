@@ -378,6 +378,42 @@ fn a_reload_changes_which_pages_may_connect() {
 }
 
 #[test]
+fn the_configured_cipher_is_taken_whichever_a_peer_has_first() {
+    let folder = folder();
+    let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
+    let made = made.expect("the name is one");
+    write(folder.path(), "a.pem", &made.cert.pem());
+    write(folder.path(), "a.key", &made.signing_key.serialize_pem());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let provider = rustls::crypto::ring::default_provider();
+    let first = provider.cipher_suites.first().expect("ring has some").suite();
+    assert!(format!("{first:?}").contains("AES"), "{first:?}");
+    let client = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = Arc::new(client);
+    for (ciphers, expected) in [("chacha20", "CHACHA20"), ("aes", "AES")] {
+        let text = format!(
+            "daemon.ciphers = \"{ciphers}\"\nboard.enabled = false\n[[listen]]\nkind = \"tls\"\n\
+             address = \"127.0.0.1:0\"\ncertificate = \"a.pem\"\nkey = \"a.key\"\n"
+        );
+        let daemon = Daemon::start(folder.path(), &text);
+        let name = ServerName::try_from("a.example").expect("a host's name");
+        let mut session =
+            rustls::ClientConnection::new(Arc::clone(&client), name).expect("it is set up");
+        let mut link = connect(&daemon.address("tls"));
+        while session.is_handshaking() {
+            session.complete_io(&mut link).expect("the handshake succeeds");
+        }
+        let suite = session.negotiated_cipher_suite().expect("there is one").suite();
+        assert!(format!("{suite:?}").contains(expected), "{ciphers}: {suite:?}");
+    }
+}
+
+#[test]
 fn a_reload_changes_the_certificate_and_a_bad_one_leaves_the_old() {
     let folder = folder();
     let mut roots = rustls::RootCertStore::empty();

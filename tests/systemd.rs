@@ -90,6 +90,20 @@ fn a_watchdog_is_fed_with_a_line_on_how_the_daemon_is() {
 }
 
 #[test]
+fn the_configured_time_of_the_watchdog_replaces_the_units() {
+    let manager = Manager::new();
+    let configured = ("FASTPORT_DAEMON_WATCHDOG", "1s");
+    let daemon = manager.start(&[("WATCHDOG_USEC", "500000"), configured]);
+    assert_eq!(manager.hear(), "WATCHDOG_USEC=1000000");
+    drop(daemon);
+    // a unit without a watchdog gets none
+    let manager = Manager::new();
+    let daemon = manager.start(&[configured]);
+    assert_eq!(manager.hear(), "READY=1");
+    drop(daemon);
+}
+
+#[test]
 fn another_process_watchdog_is_not_ours() {
     let manager = Manager::new();
     let daemon = manager.start(&[("WATCHDOG_USEC", "100000"), ("WATCHDOG_PID", "1")]);

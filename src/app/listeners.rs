@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::StartError;
 use crate::clock::Clock;
-use crate::config::{Listen, Tls};
+use crate::config::{Ciphers, Listen, Tls};
 use crate::link::{
     Listener, TlsError, TlsSource, Transport, TransportHandle, adopt_tcp, adopt_unix, bind_tcp,
     bind_unix,
@@ -30,13 +30,13 @@ impl Bound {
     }
 
     /// Uses the origins and certificates of `new`; the files are read again in any case.
-    fn reload(&mut self, new: &Listen, clock: &Clock) -> Result<(), TlsError> {
+    fn reload(&mut self, new: &Listen, ciphers: Ciphers, clock: &Clock) -> Result<(), TlsError> {
         let tls = |source: &Arc<TlsSource>, files: &Tls| -> Result<Arc<TlsSource>, TlsError> {
             if source.files() == files {
                 source.reload()?;
                 return Ok(Arc::clone(source));
             }
-            TlsSource::load(files.clone(), clock.clone()).map(Arc::new)
+            TlsSource::load(files.clone(), ciphers, clock.clone()).map(Arc::new)
         };
         let transport = match (self.transport.get(), new) {
             (Transport::Tls(source), Listen::Tls { tls: files, .. }) => {
@@ -58,12 +58,12 @@ impl Bound {
 }
 
 /// Reloads the listeners that are still configured; others come and go with a restart.
-pub(super) fn reload(bound: &mut [Bound], new: &[Listen], clock: &Clock) {
+pub(super) fn reload(bound: &mut [Bound], new: &[Listen], ciphers: Ciphers, clock: &Clock) {
     let mut left: Vec<&Listen> = new.iter().collect();
     for bound in bound {
         // several can be at port 0: they keep their order
         let Some(at) = left.iter().position(|listen| bound.is_at(listen)) else { continue };
-        if let Err(error) = bound.reload(left.remove(at), clock) {
+        if let Err(error) = bound.reload(left.remove(at), ciphers, clock) {
             warn!(%error, "certificate not reloaded; the old one stays in use");
         }
     }
@@ -74,9 +74,10 @@ pub(super) fn reload(bound: &mut [Bound], new: &[Listen], clock: &Clock) {
 pub(super) fn bind(
     listen: &Listen,
     inherited: &mut Inherited,
+    ciphers: Ciphers,
     clock: &Clock,
 ) -> Result<Listener, StartError> {
-    let source = |files: &Tls| TlsSource::load(files.clone(), clock.clone()).map(Arc::new);
+    let source = |files: &Tls| TlsSource::load(files.clone(), ciphers, clock.clone()).map(Arc::new);
     let mut tcp = |address, transport| match inherited.take_tcp(address) {
         Some(socket) => adopt_tcp(socket, transport),
         None => bind_tcp(address, transport),

@@ -32,7 +32,8 @@ impl App {
         for change in &changes.live {
             info!(%change, "changed");
         }
-        listeners::reload(&mut self.bound, &new.config.listen, self.hub.clock());
+        let ciphers = self.started.daemon.ciphers;
+        listeners::reload(&mut self.bound, &new.config.listen, ciphers, self.hub.clock());
         self.apply(new);
         self.hub.status().reloads.add(1);
         info!(changes = changes.live.len(), "configuration reloaded");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, BoardFile, Config, ConfigError};
 use crate::guard::Credentials;
 
 /// Where the configuration came from, for reading it again.
@@ -10,6 +10,8 @@ use crate::guard::Credentials;
 pub struct Source {
     /// The file; `None`: there is none, the defaults hold.
     pub path: Option<PathBuf>,
+    /// The board's own file, where a board was named: what is assumed where the file is silent.
+    pub board: Option<BoardFile>,
 }
 
 impl Source {
@@ -18,7 +20,7 @@ impl Source {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(&self) -> Result<Settings, ConfigError> {
-        let config = Config::load(self.path.as_deref(), std::env::vars())?;
+        let config = Config::load_on(self.board.as_ref(), self.path.as_deref(), std::env::vars())?;
         let credentials = match &config.access.credentials {
             Some(path) => Credentials::load(path)?,
             None => Credentials::default(),

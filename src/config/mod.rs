@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub mod boards;
 mod carry;
 pub mod central;
 pub mod daemon;
 mod error;
+pub mod hardware;
 pub mod limits;
 pub mod listen;
 pub mod origin;
@@ -25,8 +27,9 @@ mod source;
 pub mod uplink;
 pub mod value;
 
+pub use boards::{BoardError, BoardFile};
 pub use central::{Central, Journal, JournalPlace, STORE_FILE};
-pub use daemon::{Board, Daemon, LogFormat, LogLevel};
+pub use daemon::{Board, Ciphers, Daemon, LogFormat, LogLevel};
 pub use error::{ConfigError, Fault, FaultKind, Place};
 pub use limits::{Limits, Rate, SourceLimits};
 pub use listen::{ClientAuth, Listen, ListenKind, Tls};
@@ -100,11 +103,24 @@ impl Config {
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        Self::load_on(None, path, environment)
+    }
+
+    /// As [`Config::load`], on a board whose file says what is assumed.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_on(
+        board: Option<&BoardFile>,
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         let text = match path {
             Some(path) => source::read_text(path, MAX_FILE_BYTES)?,
             None => String::new(),
         };
-        Self::parse(&text, path.unwrap_or(Path::new("defaults")), environment)
+        let path = path.unwrap_or(Path::new("defaults"));
+        Self::parse_over(Tables::on(board)?, &text, path, environment)
     }
 
     /// As [`Config::load`], from text already read from `path`. Relative paths in it begin where
@@ -117,13 +133,22 @@ impl Config {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        Self::parse_over(Tables::default(), text, path, environment)
+    }
+
+    /// As [`Config::parse`], where `tables` has what is assumed.
+    fn parse_over(
+        mut tables: Tables,
+        text: &str,
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         let mut folders = Folders::default();
         let variables: BTreeMap<_, _> = environment
             .inspect(|(name, value)| folders.note(name, value))
             .filter(|(name, _)| name.starts_with(read::PREFIX))
             .filter(|(name, _)| !NOT_OVERRIDES.contains(&name.as_str()))
             .collect();
-        let mut tables = Tables::default();
         let mut findings = read::read(text, path, variables, &mut tables);
         folders.apply(&mut tables, &mut findings);
         let base = path.parent().unwrap_or(Path::new(""));
@@ -192,6 +217,23 @@ impl Fields for Tables {
 }
 
 impl Tables {
+    /// What is assumed on that board.
+    fn on(board: Option<&BoardFile>) -> Result<Self, ConfigError> {
+        let mut tables = Self::default();
+        let Some(board) = board else { return Ok(tables) };
+        let mut findings = read::read(&board.text, &board.path, BTreeMap::new(), &mut tables);
+        for list in ["listen", "session", "uplink.rule"] {
+            if findings.sets(list) {
+                let text = "not a matter of the board; write it into the configuration file";
+                findings.report(list, FaultKind::Conflict(text.to_owned()));
+            }
+        }
+        if findings.is_clean() {
+            return Ok(tables);
+        }
+        Err(ConfigError::Faults(findings.into_faults()))
+    }
+
     /// The configuration that the tables mean; what is wrong between them is reported.
     fn build(self, base: &Path, findings: &mut Findings<'_>) -> Config {
         parts::check(&self, Part::is_built_in, findings);
@@ -199,7 +241,8 @@ impl Tables {
         let (journal, mut central) = (self.journal, self.central);
         daemon.state = daemon.state.map(|path| base.join(path));
         central.store = central.store.map(|path| base.join(path));
-        let uplink = self.uplink.build(base, findings);
+        let mut uplink = self.uplink.build(base, findings);
+        uplink.ciphers = daemon.ciphers;
         access.credentials = access.credentials.map(|path| base.join(path));
         let sessions = build_sessions(session, &limits, &access, findings);
         let listen = build_listeners(listen, base, findings);
@@ -326,8 +369,13 @@ fn check_state(
 
 /// Variables that begin as ours do but override no key: the path of the configuration itself, what
 /// the tool reads, what the tests read.
-pub const NOT_OVERRIDES: &[&str] =
-    &["FASTPORT_CONFIG", "FASTPORT_URL", "FASTPORT_SESSION", "FASTPORT_TEST_PYTHON"];
+pub const NOT_OVERRIDES: &[&str] = &[
+    "FASTPORT_CONFIG",
+    "FASTPORT_BOARD",
+    "FASTPORT_URL",
+    "FASTPORT_SESSION",
+    "FASTPORT_TEST_PYTHON",
+];
 
 /// No configuration of a board comes near it; a wrong file may.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

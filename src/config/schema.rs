@@ -239,6 +239,33 @@ impl<T: Value + PartialOrd> Scalar for Within<'_, T> {
     }
 }
 
+/// A place for a value that has to lie in a range, and may be left out.
+pub(crate) struct WithinIf<'a, T> {
+    value: &'a mut Option<T>,
+    range: RangeInclusive<T>,
+}
+
+pub(crate) fn within_if<T>(value: &mut Option<T>, range: RangeInclusive<T>) -> WithinIf<'_, T> {
+    WithinIf { value, range }
+}
+
+impl<T: Value + PartialOrd + Clone> Scalar for WithinIf<'_, T> {
+    fn assign(&mut self, raw: Raw<'_>) -> Result<(), Problem> {
+        let mut value = self.range.start().clone();
+        within(&mut value, self.range.clone()).assign(raw)?;
+        *self.value = Some(value);
+        Ok(())
+    }
+
+    fn toml(&self) -> Option<String> {
+        Scalar::toml(self.value)
+    }
+
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        Scalar::path(self.value)
+    }
+}
+
 /// The text as a TOML string.
 pub(crate) fn quoted(text: impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()

@@ -602,6 +602,13 @@ fn any_config() -> impl Strategy<Value = Config> {
             let mut config = Config::default();
             config.daemon.workers = workers;
             config.daemon.drain = Duration::from_millis(drain);
+            config.daemon.watchdog = flags[0].then(|| Duration::from_millis(1000 + drain));
+            config.daemon.ciphers = if flags[1] { Ciphers::ChaCha20 } else { Ciphers::Auto };
+            config.board.hardware.name = flags[2].then(|| path.clone());
+            config.board.hardware.models.clone_from(&filters);
+            config.board.hardware.ram = flags[3].then_some(Bytes(outbox));
+            config.board.hardware.aes = flags[4].then_some(flags[5]);
+            config.uplink.ciphers = config.daemon.ciphers;
             config.limits.peers = peers;
             config.limits.payload = Bytes(payload);
             config.limits.outbox = Bytes(payload + outbox + Limits::FRAME_OVERHEAD.0);
@@ -685,6 +692,22 @@ proptest! {
             prop_assert_eq!(parse(&config.to_toml()).expect("what is printed loads"), config);
         }
     }
+}
+
+#[test]
+fn what_a_board_says_holds_where_the_file_and_the_environment_are_silent() {
+    let board = BoardFile {
+        path: "board.toml".into(),
+        text: "[limits]\nmemory = \"8MiB\"\npeers = 5\npayload = \"1KiB\"".into(),
+    };
+    let tables = Tables::on(Some(&board)).expect("it is right");
+    let variables = [("FASTPORT_LIMITS_PEERS".to_owned(), "7".to_owned())];
+    let text = "limits.payload = \"2KiB\"";
+    let config = Config::parse_over(tables, text, Path::new(FILE), variables.into_iter());
+    let limits = config.expect("no fault").limits;
+    let found = (limits.memory, limits.peers, limits.payload);
+    assert_eq!(found, (Bytes::mib(8), 7, Bytes::kib(2)));
+    assert_eq!(limits.outbox, Limits::default().outbox);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastport_wire::Topic;
 
 use super::carry;
+use super::daemon::Ciphers;
 use super::error::FaultKind;
 use super::read::Findings;
 use super::schema::{Fields, Reload, Visit, within};
@@ -51,6 +52,8 @@ pub struct Uplink {
     pub retry_first: Duration,
     /// The most to wait before any attempt to reconnect.
     pub retry_most: Duration,
+    /// As `daemon.ciphers`.
+    pub ciphers: Ciphers,
     /// `[uplink.spool]`.
     pub spool: Spool,
     /// `[[uplink.rule]]`, the first that selects a topic counts.
@@ -78,6 +81,7 @@ impl Default for Uplink {
             wait_for: WaitFor::Central,
             retry_first: Duration::from_millis(500),
             retry_most: Duration::from_secs(60),
+            ciphers: Ciphers::Auto,
             spool: Spool::default(),
             rules: vec![Rule::default()],
         }

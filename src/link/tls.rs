@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::door::{Door, Permit};
 use crate::clock::Clock;
-use crate::config::{ClientAuth, Tls};
+use crate::config::{Ciphers, ClientAuth, Tls};
 use crate::guard::{Certificate, Origin};
 
 /// TLS cannot be set up.
@@ -51,6 +51,7 @@ impl std::error::Error for TlsError {}
 #[derive(Debug)]
 pub struct TlsSource {
     files: Tls,
+    ciphers: Ciphers,
     clock: Clock,
     state: Mutex<State>,
 }
@@ -70,10 +71,10 @@ impl TlsSource {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn load(files: Tls, clock: Clock) -> Result<Self, TlsError> {
-        let (config, stamp) = read(&files, &clock)?;
+    pub fn load(files: Tls, ciphers: Ciphers, clock: Clock) -> Result<Self, TlsError> {
+        let (config, stamp) = read(&files, ciphers, &clock)?;
         let state = State { config, stamp, looked: Instant::now() };
-        Ok(Self { files, clock, state: Mutex::new(state) })
+        Ok(Self { files, ciphers, clock, state: Mutex::new(state) })
     }
 
     /// The files.
@@ -87,7 +88,7 @@ impl TlsSource {
     /// # Errors
     /// [`TlsError`]; what was read before stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let (config, stamp) = read(&self.files, &self.clock)?;
+        let (config, stamp) = read(&self.files, self.ciphers, &self.clock)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State { config, stamp, looked: Instant::now() };
         Ok(())
@@ -153,13 +154,18 @@ pub(super) async fn accept(
     Some((io, origin))
 }
 
-fn read(files: &Tls, clock: &Clock) -> Result<(Arc<ServerConfig>, Stamp), TlsError> {
+fn read(
+    files: &Tls,
+    ciphers: Ciphers,
+    clock: &Clock,
+) -> Result<(Arc<ServerConfig>, Stamp), TlsError> {
+    let is_chacha20_first = ciphers.is_chacha20_first();
     // taken before reading: a change in between is seen as one
     let stamp = stamp(files);
     let chain = certificates(&files.certificate)?;
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad_pem(&files.key, &error))?;
-    let provider = Arc::new(provider());
+    let provider = Arc::new(provider(is_chacha20_first));
     let time = Arc::new(JudgedAt(clock.clone()));
     let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
         .with_safe_default_protocol_versions()
@@ -183,6 +189,8 @@ fn read(files: &Tls, clock: &Clock) -> Result<(Arc<ServerConfig>, Stamp), TlsErr
     let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Config)?;
     // tickets let a board come back without a full handshake; one is enough
     config.send_tls13_tickets = 1;
+    // else the peer's order counts, and most have AES first
+    config.ignore_client_order = is_chacha20_first;
     Ok((Arc::new(config), stamp))
 }
 
@@ -236,23 +244,14 @@ fn stamp(files: &Tls) -> Stamp {
         .collect()
 }
 
-/// ring, with ChaCha20 first where the CPU has no AES instructions: it takes half the time there.
-fn provider() -> CryptoProvider {
+/// ring, with ChaCha20 first where it is to be.
+fn provider(is_chacha20_first: bool) -> CryptoProvider {
     let mut provider = ring::default_provider();
-    if !has_aes() {
+    if is_chacha20_first {
         let is_chacha = |suite: CipherSuite| format!("{suite:?}").contains("CHACHA20");
         provider.cipher_suites.sort_by_key(|suite| !is_chacha(suite.suite()));
     }
     provider
-}
-
-fn has_aes() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("aes");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return false;
 }
 
 /// Certificates change every few months; looking is two system calls.

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::door::{Door, Permit};
 use crate::clock::Clock;
-use crate::config::Tls;
+use crate::config::{Ciphers, Tls};
 use crate::guard::Origin;
 
 /// This build has no TLS.
@@ -29,7 +29,7 @@ pub enum TlsSource {}
 impl TlsSource {
     /// # Errors
     /// [`TlsError`], always.
-    pub fn load(_: Tls, _: Clock) -> Result<Self, TlsError> {
+    pub fn load(_: Tls, _: Ciphers, _: Clock) -> Result<Self, TlsError> {
         Err(TlsError)
     }
 

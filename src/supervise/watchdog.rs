@@ -142,18 +142,24 @@ impl Question {
     }
 }
 
-/// Starts the watchdog's thread, if the service manager wants to hear from it. `status` says in a
-/// line how the daemon is; it must take no lock that the runtime takes. `folder` is for the name of
-/// what hangs. Call it in the runtime.
+/// Starts the watchdog's thread, if the service manager wants to hear from it. `period`: the time that
+/// the service manager is to wait instead of the unit's. `status` says in a line how the daemon is; it
+/// must take no lock that the runtime takes. `folder` is for the name of what hangs. Call it in the
+/// runtime.
 #[must_use]
 pub fn start(
+    period: Option<Duration>,
     folder: Option<PathBuf>,
     status: impl Fn() -> String + Send + 'static,
 ) -> Option<Probe> {
-    let period = period()?;
+    let of_unit = unit_period()?;
     if !notify::is_heard() {
         return None;
     }
+    if let Some(period) = period {
+        say(&[("WATCHDOG_USEC", period.as_micros().to_string())]);
+    }
+    let period = period.unwrap_or(of_unit);
     match start_thread(period, folder, status) {
         Ok(probe) => Some(probe),
         Err(error) => {
@@ -185,7 +191,7 @@ fn start_thread(
 }
 
 /// How often systemd wants to hear, at least (sd_watchdog_enabled(3)).
-fn period() -> Option<Duration> {
+fn unit_period() -> Option<Duration> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let is_for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
     let usec = number("WATCHDOG_USEC").filter(|&usec| is_for_us && usec > 0)?;

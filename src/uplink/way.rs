@@ -45,6 +45,7 @@ impl Way {
         options.certificate_time = Some(CertificateTime::new(move || clock.for_certificates()));
         options.proxy =
             proxy.map_err(|_| ConnectError::Options("uplink.proxy is not http://HOST:PORT"))?;
+        options.is_chacha20_first = config.ciphers.is_chacha20_first();
         options.give_up_after = Some(config.dead_after);
         // either shows that it is who it should be
         let is_authentic =

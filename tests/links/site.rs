@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastport::clock::Clock;
-use fastport::config::{ClientAuth, Config, Origins, Tls};
+use fastport::config::{Ciphers, ClientAuth, Config, Origins, Tls};
 use fastport::guard::{Credentials, Gate};
 use fastport::hub::{Hub, Room};
 use fastport::link::{
@@ -144,7 +144,9 @@ impl Site {
             client_auth: ClientAuth::None,
         };
         self.certificate = Some(made.cert.der().clone());
-        Arc::new(TlsSource::load(files, Clock::start()).expect("the files go together"))
+        Arc::new(
+            TlsSource::load(files, Ciphers::Auto, Clock::start()).expect("the files go together"),
+        )
     }
 
     /// Makes a link.

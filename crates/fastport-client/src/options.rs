@@ -63,6 +63,9 @@ pub struct Options {
     pub tls: TlsFiles,
     /// When certificates are judged at. Default: by the system's clock.
     pub certificate_time: Option<CertificateTime>,
+    /// Whether ChaCha20 is the first cipher that is offered: for processors without instructions for
+    /// AES. Default: no.
+    pub is_chacha20_first: bool,
     /// The HTTP proxy that TCP connections go through (CONNECT). Default: none.
     pub proxy: Option<Proxy>,
     /// A connection over TCP whose other end acknowledges nothing for so long is given up by the
@@ -111,6 +114,7 @@ impl Options {
             secret: Secret::None,
             tls: TlsFiles::default(),
             certificate_time: None,
+            is_chacha20_first: false,
             proxy: None,
             give_up_after: None,
             allow_plain_password: false,

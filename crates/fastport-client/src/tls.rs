@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, CipherSuite, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -51,7 +51,12 @@ fn tls_connector(options: &Options) -> Result<TlsConnector, ConnectError> {
             roots
         }
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut provider = rustls::crypto::ring::default_provider();
+    if options.is_chacha20_first {
+        let is_chacha = |suite: CipherSuite| format!("{suite:?}").contains("CHACHA20");
+        provider.cipher_suites.sort_by_key(|suite| !is_chacha(suite.suite()));
+    }
+    let provider = Arc::new(provider);
     let time: Arc<dyn TimeProvider> = match options.certificate_time.clone() {
         Some(time) => Arc::new(JudgedAt(time)),
         None => Arc::new(DefaultTimeProvider),
