@@ -68,6 +68,8 @@ remap_paths() {
         -Csymbol-mangling-version=legacy -Zunstable-options
         # of each outlined piece of code, most of 12 bytes, the unwinder is told in 32 (docs/decisions.md)
         -Cllvm-args=-enable-machine-outliner=never)
+    # what is only written at the start ends at a page of 16 KiB, the largest of any board's kernel, not of 64
+    [[ $target != aarch64-* ]] || flags+=(-Clink-arg=-Wl,-z,common-page-size=16384)
     # nothing unwinds through C
     export "CFLAGS_$name=-fno-asynchronous-unwind-tables -ffile-prefix-map=$PWD=/fastport -ffile-prefix-map=$home=/cargo"
     if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
