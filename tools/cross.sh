@@ -16,7 +16,7 @@
 # bytes, wherever it, the registry and the compiler lie.
 #
 # INSTALL=1   what is missing is installed (tools/cross-needs.sh says what it is)
-# GLIBC=2.31  the oldest C library to run on, with zig as linker; else that of the gcc package
+# GLIBC=2.31  the oldest C library to run on, with zig as linker; else 2.36, that of Debian 12
 # CHECK=0     the programs are not run
 #
 # The standard library is built from its source with the programs, for size as they are: rustup's component
@@ -98,7 +98,11 @@ build() {
         --target-dir "$out" "${library[@]}"
 }
 
+# lld has a short form for what is relocated at the start (glibc from 2.36 on reads it), and keeps one of
+# functions that came out the same.
 build_by_gcc() {
+    flags+=("-Clink-arg=-B$tools_folder/lld" -Clink-arg=-fuse-ld=lld
+        -Clink-arg=-Wl,-z,pack-relative-relocs,--icf=safe)
     export "CARGO_TARGET_${name^^}_LINKER=$triplet-gcc" "CC_$name=$triplet-gcc" "AR_$name=$triplet-ar"
     build "$cargo" build --target "$target"
 }
