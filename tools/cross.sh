@@ -73,7 +73,9 @@ remap_paths() {
     # what is only written at the start ends at a page of 16 KiB, the largest of any board's kernel, not of 64
     [[ $target != aarch64-* ]] || flags+=(-Clink-arg=-Wl,-z,common-page-size=16384)
     # nothing unwinds through C, and nothing walks its frames
-    export "CFLAGS_$name=-fno-asynchronous-unwind-tables -fomit-frame-pointer -ffile-prefix-map=$PWD=/fastport -ffile-prefix-map=$home=/cargo"
+    local cflags=(-fno-asynchronous-unwind-tables -fomit-frame-pointer "-ffile-prefix-map=$PWD=/fastport"
+        "-ffile-prefix-map=$home=/cargo")
+    export "CFLAGS_$name=${cflags[*]}"
     if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
         # of an archive without history: when its log of changes was written
         SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
