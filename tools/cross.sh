@@ -12,8 +12,9 @@
 #   arm-unknown-linux-musleabihf    zig, static                 ARMv6: Pi Zero, Pi 1. (Debian's armhf
 #                                                               C library is ARMv7: no gnu target)
 #
-# The programs are in dist/TARGET/SET. They hold no path of this machine: the same source gives the same
-# bytes, wherever it, the registry and the compiler lie.
+# The programs are in dist/TARGET/SET. Paths of this machine and the day are kept out of them, so that the
+# same source gives the same bytes; that two builds do has not been tried yet. Of the targets
+# aarch64-unknown-linux-gnu was built and run with this script, with GNU ld; the others were not yet.
 #
 # INSTALL=1   what is missing is installed (tools/cross-needs.sh says what it is)
 # GLIBC=2.31  the oldest C library to run on, with zig as linker; else 2.36, that of Debian 12
@@ -27,7 +28,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
 
-[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,25p' "$0" >&2; exit 64; }
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,26p' "$0" >&2; exit 64; }
 target=$1 set=${2:-edge}
 about "$target"
 case $set in
