@@ -5,7 +5,7 @@
 #
 #   the source of the standard library   rustup's component rust-src, else Debian's packages rustc-web,
 #                                   cargo-web, rust-web-src. For tests: the target's, by rustup, does
-#   gcc for the target              links for glibc
+#   gcc for the target, lld-19      link for glibc
 #   zig and cargo-zigbuild          link for musl, and for an older glibc (GLIBC=): PyPI's packages, in
 #                                   target/cross-tools
 #   libsystemd of the target        for the feature `systemd`: Debian's packages, unpacked in
@@ -21,6 +21,7 @@ cd "$(dirname "$0")/.."
 target=${1:?which target} for=${2:-programs}
 about "$target"
 zig_version=0.17.1 cargo_zigbuild_version=0.24.1     # those that the programs were built with
+lld=/usr/bin/ld.lld-19
 missing=()
 
 main() {
@@ -31,6 +32,7 @@ main() {
     command -v readelf >/dev/null || missing+=(binutils)
     if [ "$(linker)" = gcc ]; then
         command -v "$triplet-gcc" >/dev/null || missing+=("gcc-$triplet")
+        [ "$for" = tests ] || [ -x "$lld" ] || missing+=("${lld##*/ld.}")
     fi
     if [[ $target = *gnu* ]]; then
         # the emulated programs' C library, too
@@ -38,6 +40,8 @@ main() {
         command -v pkg-config >/dev/null || missing+=(pkg-config)
     fi
     install_packages
+    mkdir -p "$tools_folder/lld"
+    ln -sf "$lld" "$tools_folder/lld/ld.lld"       # the name that gcc asks for
     if [ "$(linker)" = zig ]; then install_zig; fi
     [ "$for" = tests ] || case $target in riscv64*) ;; *gnu*) fetch_libsystemd ;; esac
 }

@@ -12,11 +12,14 @@
 #   arm-unknown-linux-musleabihf    zig, static                 ARMv6: Pi Zero, Pi 1. (Debian's armhf
 #                                                               C library is ARMv7: no gnu target)
 #
-# The programs are in dist/TARGET/SET. They hold no path of this machine: the same source gives the same
-# bytes, wherever it, the registry and the compiler lie.
+# The programs are in dist/TARGET/SET. Paths of this machine and the day are kept out of them, so that the
+# same source gives the same bytes; that two builds do has not been tried yet. Of the targets
+# aarch64-unknown-linux-gnu was built and run with this script, with GNU ld; the others were not yet.
 #
 # INSTALL=1   what is missing is installed (tools/cross-needs.sh says what it is)
-# GLIBC=2.31  the oldest C library to run on, with zig as linker; else that of the gcc package
+# GLIBC=2.31  the oldest C library to run on, with zig as linker; else 2.36, that of Debian 12
+# OPT=z       what is not optimised for speed is made still smaller than with s, the release profile's; a
+#             message that comes alone takes a fifth more instructions. The default for minimal
 # CHECK=0     the programs are not run
 #
 # The standard library is built from its source with the programs, for size as they are: rustup's component
@@ -25,7 +28,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
 
-[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,23p' "$0" >&2; exit 64; }
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,26p' "$0" >&2; exit 64; }
 target=$1 set=${2:-edge}
 about "$target"
 case $set in
@@ -68,8 +71,12 @@ remap_paths() {
         -Csymbol-mangling-version=legacy -Zunstable-options
         # of each outlined piece of code, most of 12 bytes, the unwinder is told in 32 (docs/decisions.md)
         -Cllvm-args=-enable-machine-outliner=never)
-    # nothing unwinds through C
-    export "CFLAGS_$name=-fno-asynchronous-unwind-tables -ffile-prefix-map=$PWD=/fastport -ffile-prefix-map=$home=/cargo"
+    # what is only written at the start ends at a page of 16 KiB, the largest of any board's kernel, not of 64
+    [[ $target != aarch64-* ]] || flags+=(-Clink-arg=-Wl,-z,common-page-size=16384)
+    # nothing unwinds through C, and nothing walks its frames
+    local cflags=(-fno-asynchronous-unwind-tables -fomit-frame-pointer "-ffile-prefix-map=$PWD=/fastport"
+        "-ffile-prefix-map=$home=/cargo")
+    export "CFLAGS_$name=${cflags[*]}"
     if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
         # of an archive without history: when its log of changes was written
         SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
@@ -90,13 +97,18 @@ choose_features() {
 }
 
 build() {
-    local rustflags=CARGO_TARGET_${name^^}_RUSTFLAGS
-    export "$rustflags=${flags[*]}"
+    local rustflags=CARGO_TARGET_${name^^}_RUSTFLAGS opt=${OPT:-}
+    if [ -z "$opt" ] && [ "$set" = minimal ]; then opt=z; fi
+    export "$rustflags=${flags[*]}" ${opt:+"CARGO_PROFILE_RELEASE_OPT_LEVEL=$opt"}
     "$@" --release --locked --bins --no-default-features --features "$features" \
         --target-dir "$out" "${library[@]}"
 }
 
+# lld has a short form for what is relocated at the start (glibc from 2.36 on reads it), and keeps one of
+# functions that came out the same.
 build_by_gcc() {
+    flags+=("-Clink-arg=-B$tools_folder/lld" -Clink-arg=-fuse-ld=lld
+        -Clink-arg=-Wl,-z,pack-relative-relocs,--icf=safe)
     export "CARGO_TARGET_${name^^}_LINKER=$triplet-gcc" "CC_$name=$triplet-gcc" "AR_$name=$triplet-ar"
     build "$cargo" build --target "$target"
 }
