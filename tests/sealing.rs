@@ -18,13 +18,14 @@ use tempfile::TempDir;
 use self::support::peer::{Event, Peer};
 use self::support::{DEADLINE, Daemon};
 
-/// Two sessions as any other, and one for sealed payloads only.
+/// Sessions as any other, and one for sealed payloads only.
 const CONFIG: &str = r#"
 board = { enabled = false }
 listen = [{ kind = "tcp", address = "127.0.0.1:0" }]
 session = [
     { name = "home", open = true },
     { name = "office", open = true },
+    { name = "bulk", open = true, when_full = "hold" },
     { name = "vault", open = true, sealed = true },
 ]
 "#;
@@ -323,6 +324,29 @@ fn no_counter_is_used_twice_whatever_ends_the_sender() {
     assert_eq!(senders.len(), 2, "a place is found again, and a second one where it is taken");
     assert_eq!(seen.len(), 203);
 }
+
+#[test]
+fn many_messages_arrive_once_and_in_order() {
+    let site = Site::new();
+    let key = site.path("home.seal");
+    printed(site.run("bulk", &["--seal", &key, "pub", "--keep", "a", "begin"]));
+    let reader = Reader::start(site.tool("bulk", &["--seal", &key, "sub", "a"]));
+    assert_eq!(reader.line(), "a begin", "its last value, and so it listens");
+    let mut tool = site.tool("bulk", &["--seal", &key, "pub", "--lines", "--wait", "taken", "a"]);
+    let mut publisher = tool.stdin(Stdio::piped()).spawn().expect("the tool is built");
+    let input: String = (0..MANY).map(|number| format!("{number}\n")).collect();
+    let mut stdin = publisher.stdin.take().expect("piped");
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    for number in 0..MANY {
+        assert_eq!(reader.line(), format!("a {number}"));
+    }
+    writer.join().expect("no panic").expect("the tool reads it all");
+    printed(finish(publisher));
+    assert_eq!(reader.end(), (String::new(), Vec::new()), "none is refused");
+}
+
+/// More than two spans of counters.
+const MANY: u32 = 10_000;
 
 #[test]
 fn a_key_is_changed_while_messages_of_both_open() {

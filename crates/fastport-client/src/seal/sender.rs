@@ -175,3 +175,73 @@ pub(crate) fn plain_limit(limit: usize) -> usize {
     let blocks = limit.saturating_sub(MESSAGE_HEAD + TAG);
     blocks - blocks % fastport_seal::BLOCK
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use fastport_seal::SessionKey;
+
+    use super::*;
+    use crate::seal::KeyRing;
+
+    fn sender(folder: &Path) -> Sender {
+        let mut options = SealOptions::new(KeyRing::new(SessionKey::new([1; 32])));
+        options.state = Some(folder.to_owned());
+        Sender::new(&options, "home").expect("there is a key")
+    }
+
+    fn seal(sender: &Sender) -> Option<Vec<u8>> {
+        sender.seal(Content::message("a"), b"text").expect("counters are not used up")
+    }
+
+    /// Its counter in a sealed message.
+    fn counter(sealed: &[u8]) -> u64 {
+        sealed[16..MESSAGE_HEAD].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sealed_before_its_counter_is_on_disk() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let sender = sender(folder.path());
+        assert!(sender.wants_counters() && seal(&sender).is_none());
+        sender.reserve().await.expect("the folder is writable");
+        assert_eq!(seal(&sender).as_deref().map(counter), Some(0));
+        // from here on nothing can be written
+        fs::remove_dir_all(folder.path()).expect("the folder is ours");
+        fs::write(folder.path(), "").expect("its parent is writable");
+        let mut sealed = 1;
+        while seal(&sender).is_some() {
+            if sender.wants_counters() {
+                sender.reserve().await.expect_err("the folder is gone");
+            }
+            sealed += 1;
+        }
+        assert_eq!(sealed, 4096);
+        fs::remove_file(folder.path()).expect("the file is ours");
+    }
+
+    #[tokio::test]
+    async fn another_life_goes_on_behind_what_the_last_one_reserved() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut last = None;
+        for _ in 0..3 {
+            let sender = sender(folder.path());
+            sender.reserve().await.expect("the folder is writable");
+            let sealed = seal(&sender).expect("counters are reserved");
+            let this = (sealed[8..16].to_vec(), counter(&sealed));
+            if let Some((id, counter)) = last.replace(this.clone()) {
+                assert_eq!((id, counter + 4096), this);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_fits_the_limit_on_payloads() {
+        for limit in [0, 37, 38, 53, 54, 1024, 65_536] {
+            let plain = plain_limit(limit);
+            assert!(plain == 0 || sealed_len(plain) <= limit, "{limit}");
+            assert!(sealed_len(plain + 1) > limit, "{limit}");
+        }
+    }
+}
