@@ -9,6 +9,7 @@ mod key;
 mod link;
 mod publish;
 mod readings;
+mod seal;
 mod secret;
 mod session;
 mod show;

@@ -7,7 +7,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::content::Content;
-use crate::suite::{SUITE_KEYS, SuiteKeys, mac};
+use crate::suite::{Keyed, SUITE_KEYS, SuiteKeys};
 
 /// The key that the members of a session share, and the relay never has. Never printed, erased when
 /// dropped.
@@ -47,7 +47,9 @@ impl SessionKey {
         let mut id = [0; 2];
         secret.copy_from_slice(&out[..SECRET]);
         id.copy_from_slice(&out[SECRET..]);
-        Scope { key: self.id(), session: id, secret }
+        let mut place = Zeroizing::new([0; SECRET]);
+        expand_secret(&secret, &[b"place"], place.as_mut_slice());
+        Scope { key: self.id(), session: id, secret, place: Keyed::new(place.as_slice()) }
     }
 
     fn extract(&self) -> Hkdf<Sha256> {
@@ -103,6 +105,7 @@ pub struct Scope {
     /// by what a sealed message names its session
     pub(crate) session: [u8; 2],
     secret: Zeroizing<[u8; SECRET]>,
+    place: Keyed,
 }
 
 impl Scope {
@@ -124,23 +127,16 @@ impl Scope {
 
     /// What binds a message to its place: a MAC of kind, topic and schema.
     pub(crate) fn place(&self, content: Content<'_>) -> [u8; PLACE] {
-        let mut key = Zeroizing::new([0; SECRET]);
-        self.expand(&[b"place"], key.as_mut_slice());
         // a topic has at most 255 bytes; a longer one has no place of its own, and harms nobody
         let length = u8::try_from(content.topic().len()).unwrap_or(u8::MAX);
         let kind = content.kind();
-        mac(&key, &[&[kind, length], content.topic().as_bytes(), content.schema()])
+        self.place.mac(&[&[kind, length], content.topic().as_bytes(), content.schema()])
     }
 
     fn suite(&self, info: &[&[u8]]) -> SuiteKeys {
         let mut keys = SuiteKeys(Zeroizing::new([0; SUITE_KEYS]));
-        self.expand(info, keys.0.as_mut_slice());
+        expand_secret(&self.secret, info, keys.0.as_mut_slice());
         keys
-    }
-
-    fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
-        let hkdf = Hkdf::from_prk(self.secret.as_slice()).expect("SECRET is as long as a hash");
-        expand(&hkdf, info, out);
     }
 }
 
@@ -148,6 +144,11 @@ impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scope({:?})", self.key)
     }
+}
+
+fn expand_secret(secret: &[u8; SECRET], info: &[&[u8]], out: &mut [u8]) {
+    let hkdf = Hkdf::from_prk(secret).expect("SECRET is as long as a hash");
+    expand(&hkdf, info, out);
 }
 
 fn expand(hkdf: &Hkdf<Sha256>, info: &[&[u8]], out: &mut [u8]) {

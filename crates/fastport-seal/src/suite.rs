@@ -34,8 +34,12 @@ pub(crate) struct OpeningSuite {
 /// What both ends do alike.
 struct Both {
     vectors: Aes256Enc,
-    mac: Hmac<Sha256>,
+    mac: Keyed,
 }
+
+/// HMAC-SHA-256 with its key taken in.
+#[derive(Clone)]
+pub(crate) struct Keyed(Hmac<Sha256>);
 
 impl SealingSuite {
     pub(crate) fn new(keys: &SuiteKeys) -> Self {
@@ -74,7 +78,7 @@ impl OpeningSuite {
 
 impl Both {
     fn new(keys: &SuiteKeys) -> Self {
-        let mac = keyed(&keys.0[MAC..VECTORS]);
+        let mac = Keyed::new(&keys.0[MAC..VECTORS]);
         Self { vectors: Aes256Enc::new(&key(keys, VECTORS)), mac }
     }
 
@@ -86,25 +90,29 @@ impl Both {
     }
 
     fn tag(&self, bound: &[&[u8]], body: &[u8]) -> [u8; TAG] {
-        let mut mac = self.mac.clone();
-        bound.iter().for_each(|part| mac.update(part));
-        mac.update(body);
-        let whole = mac.finalize().into_bytes();
+        let whole = self.mac.over(bound.iter().copied().chain([body]));
         let mut tag = [0; TAG];
         tag.copy_from_slice(&whole[..TAG]);
         tag
     }
 }
 
-/// HMAC-SHA-256 of `parts`, one after another.
-pub(crate) fn mac(key: &[u8; KEY], parts: &[&[u8]]) -> [u8; KEY] {
-    let mut mac = keyed(key);
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
-}
+impl Keyed {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key);
+        Self(mac.expect("HMAC takes a key of any length"))
+    }
 
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length")
+    /// The MAC of `parts`, one after another.
+    pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; KEY] {
+        self.over(parts.iter().copied())
+    }
+
+    fn over<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> [u8; KEY] {
+        let mut mac = self.0.clone();
+        parts.for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
 }
 
 /// The 32 bytes at `at`.

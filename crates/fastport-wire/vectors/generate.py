@@ -167,6 +167,7 @@ ERRORS = [
     "bad-version", "handshake-timeout", "not-authenticated", "method-not-allowed", "forbidden",
     "bad-topic", "unknown-id", "payload-too-long", "bad-ack", "limit-reached", "rate-limited",
     "tier-not-offered", "conflict", "unavailable", "bad-readings",
+    "unsealed",
 ]  # fmt: skip
 BYES = ["done", "shutting-down", "replaced", "silent", "too-slow", "removed", "after-error"]
 METHODS = ["open", "password", "device-key", "certificate"]

@@ -121,6 +121,8 @@ numbers! {
         Unavailable = 20, "unavailable";
         /// A schema or readings payload is not well formed.
         BadReadings = 21, "bad-readings";
+        /// A payload is not sealed, in a session that takes sealed ones only.
+        Unsealed = 22, "unsealed";
     }
     /// Why a link is closed in good order.
     ByeReason {
