@@ -10,7 +10,7 @@ use crate::handshake::{Credential, Handshake, Step};
 use crate::proof::KEY_BYTES;
 use crate::retention::Retention;
 use crate::rights::Rights;
-use crate::session::{Limits, PeerKey, Session};
+use crate::session::{Limits, PeerKey, Session, StreamLimits};
 use crate::time::Now;
 
 const LIMITS: Limits = Limits {
@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     stall_ms: 0,
     retention: Retention { messages: 8, age_ms: 60_000, bytes: 4096 },
     when_full: WhenFull::DropOldest,
+    streams: StreamLimits::DEFAULT,
 };
 
 fn options(epoch: u64, name: &str) -> Options {

@@ -17,6 +17,7 @@ mod peer;
 mod publish;
 mod relayed;
 mod requests;
+mod streams;
 mod subscriptions;
 mod timers;
 mod topics;
@@ -37,6 +38,8 @@ pub use self::members::Spooled;
 pub use self::own::{Counts, Note, Own, Publisher};
 use self::peer::{Link, Peer};
 pub use self::publish::PublishError;
+use self::streams::Streams;
+pub use self::streams::{StreamFigures, StreamLimits};
 use self::topics::Topics;
 use crate::budget::{Budget, Buffers, NoBudget};
 use crate::handshake::Refusal;
@@ -73,6 +76,8 @@ pub struct Limits {
     pub retention: Retention,
     /// What happens at a full outbox whose peer states no wish.
     pub when_full: WhenFull,
+    /// What streams may use.
+    pub streams: StreamLimits,
 }
 
 /// Names a peer's link: after a reconnect the key of the old one is stale.
@@ -197,6 +202,8 @@ pub struct Figures {
     pub evicted: u64,
     /// Messages.
     pub ledger: Ledger,
+    /// Streams.
+    pub streams: StreamFigures,
 }
 
 /// See the module's text.
@@ -236,6 +243,8 @@ pub struct Session {
     serials: u64,
     /// what outlives the process; `None`: nothing does
     journal: Option<Box<Journal>>,
+    /// files under way; `None`: there never were any
+    streams: Option<Box<Streams>>,
 }
 
 #[derive(Debug, Default)]
@@ -273,6 +282,7 @@ impl Session {
             members: Vec::new(),
             serials: 0,
             journal: None,
+            streams: None,
         }
     }
 
@@ -297,6 +307,7 @@ impl Session {
             retained: self.topics.retained(),
             evicted: self.evicted,
             ledger: self.ledger,
+            streams: self.stream_figures(),
         }
     }
 
@@ -317,6 +328,13 @@ impl Session {
             // then the output is all there is
             peer.outbox.own(&mut self.buffers);
         }
+        if self.streams.is_some()
+            && let Some(turn) = self.stream_turn(key, is_last)
+        {
+            return Ok(self.stream_output(turn));
+        }
+        let slot = self.peers.get_mut(key.index());
+        let peer = slot.and_then(|slot| slot.peer.as_mut()).ok_or(Gone)?;
         Ok(Output { bytes: peer.outbox.output(&mut self.buffers, &mut self.ledger), is_last })
     }
 
@@ -325,14 +343,25 @@ impl Session {
         let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
         peer.written = peer.written.wrapping_add(u32::try_from(written).unwrap_or(u32::MAX));
+        if self.streams.is_some() && self.advance_stream(key, written) {
+            return;
+        }
+        let slot = self.peers.get_mut(key.index());
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
+        let was_choked = peer.outbox.is_choked();
         peer.outbox.advance(&mut self.buffers, &mut self.ledger, written);
         let frees_itself = peer.is_blocked && !peer.outbox.is_choked();
         let is_ack_due = peer.is_ack_due();
+        let reads_again = was_choked && !peer.outbox.is_choked();
         if peer.must_not_lose() || frees_itself {
             self.wake_blocked();
         }
         if is_ack_due {
             self.send_ack(key.index);
+        }
+        if reads_again && self.streams.is_some() {
+            self.grant_all(key.index);
+            self.offer_standing(key.index, |_| true);
         }
     }
 
@@ -343,6 +372,7 @@ impl Session {
         let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
         slot.and_then(|slot| slot.peer.as_ref())
             .is_none_or(|peer| !peer.outbox.is_drained() || matches!(peer.link, Link::Closing))
+            || self.has_chunks(key.index)
     }
 
     /// Whether a peer that does not read its answers gets no more of them for now.
