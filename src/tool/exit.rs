@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use fastport_client::files::{ReceiveError, SendError};
 use fastport_client::{ConnectError, PublishError, RequestError, Undelivered, WaitError};
 use fastport_wire::control::ErrorCode;
 
@@ -122,6 +123,35 @@ impl Failure {
             PublishError::Open(error) => Self::request(url, topic, error),
             PublishError::TooLong { .. } => Self::data(format!("{topic}: {error}")),
             _ => Self::internal(format!("{topic}: {error}")),
+        }
+    }
+
+    /// A file was not sent.
+    pub(super) fn send(url: &str, file: &str, topic: &str, error: &SendError) -> Self {
+        match error {
+            SendError::Ended(error) => Self::connect(url, error),
+            SendError::BadTopic(error) => Self::usage(format!("{topic}: {error}")),
+            SendError::BadName(_) => {
+                Self::usage(format!("{file}: {error}; --name says what receivers call it"))
+            }
+            SendError::File(_) => Self::new(FILE, format!("{file}: {error}")),
+            SendError::Cut => Self::data(format!("{file}: {error}; send it again")),
+            SendError::Refused(_) => Self::new(REFUSED, format!("{url}: {file}: {error}")),
+            _ => Self::internal(format!("{file}: {error}")),
+        }
+    }
+
+    /// A file was not received.
+    pub(super) fn receive(url: &str, name: &str, error: &ReceiveError) -> Self {
+        let text = format!("{name}: {error}");
+        match error {
+            ReceiveError::Ended(error) => Self::connect(url, error),
+            ReceiveError::NoSpace(_) => Self::new(FILE, format!("{text}; make some, or use --dir")),
+            ReceiveError::File { .. } | ReceiveError::Exists | ReceiveError::Busy => {
+                Self::new(FILE, text)
+            }
+            ReceiveError::Internal => Self::internal(text),
+            _ => Self::data(text),
         }
     }
 
