@@ -858,10 +858,10 @@ def a_stream_goes_through_and_its_ends_are_told(tcp, _ws):
     assert (accept["id"], accept["offset"]) == (7, 0)
     stream = accept["stream"]
     receiver.link.send(frame(CREDIT, 0, leb(offer["id"]) + leb(1000)))
-    kind, flags, body = sender.next()
+    kind, flags, body = sender.link.frame()
     assert (kind, flags, body) == (CREDIT, 0, leb(stream) + leb(3)), "no more than there is"
     sender.link.send(frame(CHUNK, 1, leb(stream) + leb(0) + b"abc"))
-    kind, flags, body = receiver.next()
+    kind, flags, body = receiver.link.frame()
     assert (kind, flags, body) == (CHUNK, 1, leb(offer["id"]) + leb(0) + b"abc")
     receiver.say("accept", id=offer["id"], offset=3)
     accept = sender.control("accept")

@@ -205,8 +205,8 @@ pub(super) struct Send {
     #[arg(required = true)]
     pub(super) topic: String,
     /// What receivers call it, where that is not the file's own name
-    #[arg(long)]
-    pub(super) name: Option<String>,
+    #[arg(long = "as", value_name = "NAME")]
+    pub(super) called: Option<String>,
     /// End when so many receivers have each file, and none is at it any more
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) receivers: u32,

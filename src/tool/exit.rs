@@ -132,7 +132,7 @@ impl Failure {
             SendError::Ended(error) => Self::connect(url, error),
             SendError::BadTopic(error) => Self::usage(format!("{topic}: {error}")),
             SendError::BadName(_) => {
-                Self::usage(format!("{file}: {error}; --name says what receivers call it"))
+                Self::usage(format!("{file}: {error}; --as says what receivers call it"))
             }
             SendError::File(_) => Self::new(FILE, format!("{file}: {error}")),
             SendError::Cut => Self::data(format!("{file}: {error}; send it again")),

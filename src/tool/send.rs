@@ -44,8 +44,8 @@ fn check(send: &Send) -> Outcome {
     if inputs > 1 || (inputs == 1 && send.files.len() > 1) {
         return Err(Failure::usage("- is standard input, and goes alone"));
     }
-    if send.name.is_some() && send.files.len() > 1 {
-        return Err(Failure::usage("--name is for one file"));
+    if send.called.is_some() && send.files.len() > 1 {
+        return Err(Failure::usage("--as is for one file"));
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ async fn send_all(client: &Client, send: &Send, url: &str) -> Outcome {
         let one = One {
             client: client.clone(),
             path: path.clone(),
-            name: send.name.clone(),
+            name: send.called.clone(),
             topic: send.topic.clone(),
             url: url.to_owned(),
             receivers: send.receivers,
@@ -246,7 +246,7 @@ fn name_of(path: &Path) -> Result<String, Failure> {
     let whole = path.canonicalize().map_err(|error| Failure::file(path.display(), error))?;
     let name = whole.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| {
-        Failure::usage(format!("{}: --name says what receivers call it", path.display()))
+        Failure::usage(format!("{}: --as says what receivers call it", path.display()))
     })?;
     Ok(name.to_owned())
 }

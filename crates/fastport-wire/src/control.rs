@@ -393,6 +393,8 @@ messages! {
         digest: Option<&'a [u8]>,
         /// [`offers`].
         flags: Option<u32>,
+        /// Of a sealed stream: what the offer says, sealed.
+        data: Option<&'a [u8]>,
     }
     /// Takes an offered stream, or says that its receiver has it all.
     Accept = 10, "accept" {

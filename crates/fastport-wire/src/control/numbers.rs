@@ -122,9 +122,9 @@ numbers! {
         /// A schema or readings payload is not well formed.
         BadReadings = 21, "bad-readings";
         /// The receiver of a stream has no room for it.
-        NoSpace = 22, "no-space";
+        NoSpace = 23, "no-space";
         /// What came of a stream is not what was offered.
-        Damaged = 23, "damaged";
+        Damaged = 24, "damaged";
     }
     /// Why a link is closed in good order.
     ByeReason {
