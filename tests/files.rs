@@ -359,6 +359,7 @@ fn a_file_without_room_for_it_is_declined_and_one_that_fills_the_disk_is_removed
     assert_eq!(names(small.path()), ["filling"], "what came has made room");
     let output = sender.finish();
     assert_eq!(output.status.code(), Some(124));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("its disk is full"));
 }
 
 #[test]

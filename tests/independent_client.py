@@ -39,7 +39,7 @@ CODES = dict(enumerate([
     "unexpected", "bad-version", "handshake-timeout", "not-authenticated", "method-not-allowed",
     "forbidden", "bad-topic", "unknown-id", "payload-too-long", "bad-ack", "limit-reached",
     "rate-limited", "tier-not-offered", "conflict", "unavailable", "bad-readings",
-    "no-space", "damaged",
+    "unsealed", "no-space", "damaged",
 ]))
 REASONS = ["done", "shutting-down", "replaced", "silent", "too-slow", "removed", "after-error"]
 SUPERSEDED, OVERFLOW, READER_GONE, LINK_LOST = 0, 1, 4, 5

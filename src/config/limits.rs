@@ -134,12 +134,7 @@ pub struct StreamLimits {
 
 impl Default for StreamLimits {
     fn default() -> Self {
-        Self {
-            per_peer: 8,
-            per_session: 64,
-            size: Bytes::mib(16 * 1024),
-            window: Bytes::kib(256),
-        }
+        Self { per_peer: 8, per_session: 64, size: Bytes::mib(16 * 1024), window: Bytes::kib(256) }
     }
 }
 

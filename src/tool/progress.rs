@@ -17,8 +17,11 @@ impl Bars {
     /// Bars on standard error, if that is a terminal and they are wanted.
     pub(super) fn new(quiet: bool) -> Self {
         let shown = !quiet && stderr().is_terminal();
-        let target =
-            if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let target = if shown {
+            ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         Self { all: MultiProgress::with_draw_target(target) }
     }
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use fastport_client::Client;
 use fastport_client::files::{
     FileEvent, FileName, Place, ReceiveError, ReceiveOptions, Receiving, WhenExists,
 };
-use fastport_client::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -93,7 +93,8 @@ async fn receive_all(
             }
             FileEvent::Finished { name, size, path, was_here } => {
                 shown.remove(&name);
-                let shown = path.map_or_else(|| name.to_string(), |path| path.display().to_string());
+                let shown =
+                    path.map_or_else(|| name.to_string(), |path| path.display().to_string());
                 let how = if was_here { ", which was here already" } else { "" };
                 bars.note(format_args!("{shown}: {size} bytes{how}"));
             }

@@ -102,10 +102,8 @@ impl One {
         let shown = self.path.display().to_string();
         let size = source.size();
         let name = source.name().to_string();
-        let mut sending = self
-            .client
-            .send_file(&self.topic, source)
-            .map_err(|error| self.failure(&error))?;
+        let mut sending =
+            self.client.send_file(&self.topic, source).map_err(|error| self.failure(&error))?;
         let bar = self.bars.bar(&format!("{name}: waiting for a receiver"), size, 0);
         let progress = sending.progress();
         let sent = tokio::select! {
@@ -141,7 +139,8 @@ impl One {
         let bar = self.bars.bar(&format!("{name}: reading"), size, 0);
         let (tell, mut told) = mpsc::channel(1);
         // a report that finds no room is followed by others
-        let reading = FileSource::read(file, &name, move |at| tell.try_send(at).unwrap_or_default());
+        let reading =
+            FileSource::read(file, &name, move |at| tell.try_send(at).unwrap_or_default());
         let reading = async {
             let shown = async {
                 while let Some(at) = told.recv().await {
@@ -177,7 +176,10 @@ async fn show(mut progress: watch::Receiver<SendProgress>, bar: &Bar, bars: &Bar
             (Some(_), others) => format!("{name} and {others} more"),
         });
         if now.declined > declined {
-            bars.note(format_args!("{name}: a receiver does not take it{}", because(now.last_code)));
+            bars.note(format_args!(
+                "{name}: a receiver does not take it{}",
+                because(now.last_code)
+            ));
         }
         if now.failed > failed {
             bars.note(format_args!("{name}: a receiver gave up{}", because(now.last_code)));

@@ -568,9 +568,13 @@ mod tests {
 
     #[test]
     fn the_numbers_named_here_are_those_of_the_messages() {
-        for (number, name) in
-            [(HELLO, "hello"), (SUBSCRIBE, "subscribe"), (OFFER, "offer"), (BYE, "bye"), (EMIT, "emit")]
-        {
+        for (number, name) in [
+            (HELLO, "hello"),
+            (SUBSCRIBE, "subscribe"),
+            (OFFER, "offer"),
+            (BYE, "bye"),
+            (EMIT, "emit"),
+        ] {
             assert!(Control::OPS.contains(&(name, number)));
         }
         assert!(!Control::OPS.iter().any(|&(name, number)| number == UNKNOWN_OP || name == ACK));

@@ -167,7 +167,7 @@ ERRORS = [
     "bad-version", "handshake-timeout", "not-authenticated", "method-not-allowed", "forbidden",
     "bad-topic", "unknown-id", "payload-too-long", "bad-ack", "limit-reached", "rate-limited",
     "tier-not-offered", "conflict", "unavailable", "bad-readings",
-    "no-space", "damaged",
+    "unsealed", "no-space", "damaged",
 ]  # fmt: skip
 BYES = ["done", "shutting-down", "replaced", "silent", "too-slow", "removed", "after-error"]
 METHODS = ["open", "password", "device-key", "certificate"]
@@ -248,7 +248,7 @@ def control():
         ("history of all", {"op": "history", "request": 4, "topic": "plant/#"}),
         ("history of the last hour, at most 100 each", {"op": "history", "request": 5, "topic": "plant/#", "count": 100, "age": 3600000}),
         ("offer", {"op": "offer", "topic": "files", "id": 1, "name": "log.txt", "size": 5000000000, "digest": b64(hashlib.sha256(b"").digest())}),
-        ("offer of a directory, sealed", {"op": "offer", "topic": "files", "id": 3, "name": "photos", "size": 10240, "directory": True, "sealed": True}),
+        ("offer of a directory, sealed", {"op": "offer", "topic": "files", "id": 3, "size": 10240, "directory": True, "sealed": True, "data64": b64(bytes(range(0xF0, 0x100)))}),
         ("offer of unknown size", {"op": "offer", "topic": "files", "id": 2}),
         ("accept", {"op": "accept", "id": 1}),
         ("accept from an offset", {"op": "accept", "id": 1, "offset": 4096}),

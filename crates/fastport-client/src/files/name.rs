@@ -102,7 +102,8 @@ mod tests {
         ] {
             assert_eq!(FileName::parse(text), Err(error), "{text:?}");
         }
-        for text in ["a", "photo (1).jpg", "größe.txt", "a..b", "-rf", "x ".repeat(100).as_str()] {
+        for text in ["a", "photo (1).jpg", "größe.txt", "a..b", "-rf", "x ".repeat(100).as_str()]
+        {
             assert!(FileName::parse(text).is_ok(), "{text:?}");
         }
     }

@@ -94,8 +94,16 @@ impl Part {
         let place = Place::Folder { folder: folder.to_owned(), path: path.clone(), file };
         let mut part = Self { identity, place, hash: Sha256::new(), at: 0 };
         part.hash_what_is_there().map_err(at_path)?;
-        part.check_space(folder)?;
-        Ok(part)
+        match part.check_space(folder) {
+            Ok(()) => Ok(part),
+            Err(error) => {
+                if part.at == 0 {
+                    // of no use to anybody; if that fails the first fault is the one to tell
+                    part.remove().unwrap_or_default();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Begins a file that goes to standard output.
@@ -309,10 +317,7 @@ mod tests {
         let folder = folder("resume");
         let mut part = Part::open(&folder, identity(b"hello")).expect("a writable folder");
         part.write(&[Bytes::from_static(b"he")]).expect("room");
-        assert!(matches!(
-            Part::open(&folder, identity(b"hello")),
-            Err(ReceiveError::Busy)
-        ));
+        assert!(matches!(Part::open(&folder, identity(b"hello")), Err(ReceiveError::Busy)));
         drop(part);
         let mut part = Part::open(&folder, identity(b"hello")).expect("a writable folder");
         assert_eq!(part.at(), 2);

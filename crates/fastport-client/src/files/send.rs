@@ -135,7 +135,8 @@ impl Sending {
                 return Some(Step::Done);
             }
             // the next in turn that can be sent something
-            let after = sending.parts.range(last.wrapping_add(1)..).chain(sending.parts.range(..=last));
+            let after =
+                sending.parts.range(last.wrapping_add(1)..).chain(sending.parts.range(..=last));
             for (&stream, _) in after {
                 let Some(room) = machine.part_room(stream) else { continue };
                 let length = room.length.min(BLOCK);

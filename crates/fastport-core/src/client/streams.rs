@@ -230,9 +230,12 @@ impl Client {
 
     pub(super) fn stream_output(&self, turn: Turn) -> &[u8] {
         let part = self.streams.parts.get(&turn.stream);
-        part.map_or(&[], |part| {
-            if turn.is_rest { part.ring.rest_of_begun() } else { part.ring.front(0) }
-        })
+        part.map_or(
+            &[],
+            |part| {
+                if turn.is_rest { part.ring.rest_of_begun() } else { part.ring.front(0) }
+            },
+        )
     }
 
     /// Notes that so much of a stream's chunk was written; whether it was a stream's.

@@ -121,6 +121,8 @@ numbers! {
         Unavailable = 20, "unavailable";
         /// A schema or readings payload is not well formed.
         BadReadings = 21, "bad-readings";
+        /// A payload is not sealed, in a session that takes sealed ones only.
+        Unsealed = 22, "unsealed";
         /// The receiver of a stream has no room for it.
         NoSpace = 23, "no-space";
         /// What came of a stream is not what was offered.

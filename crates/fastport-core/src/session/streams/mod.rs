@@ -133,7 +133,9 @@ impl Streams {
 
     fn offer_of(&self, sender: u32, id: u32) -> Option<u32> {
         let mut offers = self.offers.iter();
-        offers.find(|(_, offer)| (offer.sender, offer.id) == (sender, id)).map(|(&number, _)| number)
+        offers
+            .find(|(_, offer)| (offer.sender, offer.id) == (sender, id))
+            .map(|(&number, _)| number)
     }
 }
 
@@ -198,7 +200,10 @@ impl Session {
 
     fn say_cancel(&mut self, to: u32, id: u32, stream: Option<u32>, code: Option<ErrorCode>) {
         let code = code.map(ErrorCode::number);
-        self.send_if_attached(to, &control::Cancel { id, code, stream, ..Default::default() }.into());
+        self.send_if_attached(
+            to,
+            &control::Cancel { id, code, stream, ..Default::default() }.into(),
+        );
     }
 
     /// Says something of streams to a peer that has a link; to another it is of no use.

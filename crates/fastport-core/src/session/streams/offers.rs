@@ -9,7 +9,11 @@ use super::{DIGEST_BYTES, ENTRY_OVERHEAD, NAME_MAX, Offer, Session, Told, WHOLE}
 
 impl Session {
     /// Takes an offer, and passes it on to the readers of its topic.
-    pub(super) fn offer(&mut self, index: u32, offer: &control::Offer<'_>) -> Result<(), ErrorCode> {
+    pub(super) fn offer(
+        &mut self,
+        index: u32,
+        offer: &control::Offer<'_>,
+    ) -> Result<(), ErrorCode> {
         let name = TopicName::parse(offer.topic).map_err(|_| ErrorCode::BadTopic)?;
         let peer = self.at(index).ok_or(ErrorCode::Unavailable)?;
         if !peer.rights.may_publish(name) {
@@ -91,9 +95,8 @@ impl Session {
         let mut numbers = Vec::new();
         for (&number, offer) in &streams.offers {
             let topic = self.topics.get(offer.topic);
-            let is_for = topic.is_some_and(|topic| {
-                topic.is_read_by(index) && topic.name().is_some_and(&selects)
-            });
+            let is_for = topic
+                .is_some_and(|topic| topic.is_read_by(index) && topic.name().is_some_and(&selects));
             if is_for && offer.sender != index {
                 numbers.push(number);
             }

@@ -128,8 +128,7 @@ fn a_stream_goes_from_its_sender_to_its_receiver_from_the_offset_on() {
     rig.give_all(sender, &chunk(stream, 1000, 500, false));
     rig.give_all(sender, &chunk(stream, 1500, 1500, true));
     let chunks = [(1000, 500, false), (1500, 1500, true)];
-    let chunks =
-        chunks.map(|(offset, bytes, last)| Of::Chunk { stream: id, offset, bytes, last });
+    let chunks = chunks.map(|(offset, bytes, last)| Of::Chunk { stream: id, offset, bytes, last });
     assert_eq!(found(&mut rig, receiver), chunks);
     rig.give_all(receiver, &accept(id, 3000));
     let all = Of::Accept { id: 5, stream: Some(stream), offset: 3000 };
@@ -352,10 +351,14 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..3u8, any::<u16>()).prop_map(|(id, size)| Step::Offer(id, size)),
         (0..3u8).prop_map(Step::Withdraw),
-        (0..3u8, any::<u8>(), 0..2000u16).prop_map(|(peer, at, offset)| Step::Accept(peer, at, offset)),
-        (0..3u8, any::<u8>(), any::<u16>()).prop_map(|(peer, at, bytes)| Step::Credit(peer, at, bytes)),
-        (any::<u8>(), 0..3000u16, any::<bool>()).prop_map(|(at, bytes, last)| Step::Chunk(at, bytes, last)),
-        (any::<u8>(), 0..3000u16, Just(false)).prop_map(|(at, bytes, last)| Step::Chunk(at, bytes, last)),
+        (0..3u8, any::<u8>(), 0..2000u16)
+            .prop_map(|(peer, at, offset)| Step::Accept(peer, at, offset)),
+        (0..3u8, any::<u8>(), any::<u16>())
+            .prop_map(|(peer, at, bytes)| Step::Credit(peer, at, bytes)),
+        (any::<u8>(), 0..3000u16, any::<bool>())
+            .prop_map(|(at, bytes, last)| Step::Chunk(at, bytes, last)),
+        (any::<u8>(), 0..3000u16, Just(false))
+            .prop_map(|(at, bytes, last)| Step::Chunk(at, bytes, last)),
         (0..3u8, any::<u8>()).prop_map(|(peer, at)| Step::Stop(peer, at)),
         (0..3u8, any::<u8>()).prop_map(|(peer, at)| Step::Decline(peer, at)),
         any::<u8>().prop_map(Step::CancelPart),
@@ -390,7 +393,8 @@ impl Reading {
                         }
                     },
                     Control::Accept(it) => {
-                        let (stream, at) = (it.stream.expect("to a sender"), it.offset.unwrap_or(0));
+                        let (stream, at) =
+                            (it.stream.expect("to a sender"), it.offset.unwrap_or(0));
                         self.parts.entry(stream).or_insert((at, at));
                     }
                     _ => {}
@@ -450,9 +454,10 @@ fn apply(
 ) {
     let pick = |all: &[u32], at: u8| all.get(usize::from(at) % all.len().max(1)).copied();
     let acts = match *step {
-        Step::Accept(peer, ..) | Step::Credit(peer, ..) | Step::Stop(peer, _) | Step::Decline(peer, _) => {
-            Some(usize::from(peer) + 1)
-        }
+        Step::Accept(peer, ..)
+        | Step::Credit(peer, ..)
+        | Step::Stop(peer, _)
+        | Step::Decline(peer, _) => Some(usize::from(peer) + 1),
         Step::Write(..) | Step::Reconnect(_) => None,
         _ => Some(0),
     };
@@ -463,7 +468,8 @@ fn apply(
     match *step {
         Step::Offer(id, size) => rig.give_all(peers[0], &offer(u32::from(id) + 1, size.into())),
         Step::Withdraw(id) => {
-            let cancel = control::Cancel { id: u32::from(id) + 1, stream: Some(0), ..Default::default() };
+            let cancel =
+                control::Cancel { id: u32::from(id) + 1, stream: Some(0), ..Default::default() };
             rig.give_all(peers[0], &say(cancel));
         }
         Step::Accept(peer, at, offset) => {
