@@ -73,6 +73,7 @@ paths: ## how long a message takes on each path; PATHS=route-1-1 for those with 
 
 bench: ## the benchmarks, in some minutes; docs/benchmarks.md is written anew (BENCH_ROUNDS=3)
 	$(CARGO) bench --locked
+	$(CARGO) bench --locked --package fastport-seal
 	@CARGO="$(CARGO)" tools/bench.sh
 
 bench-full: ## the comparison with other relays in seven long rounds, for docs/benchmarks.md

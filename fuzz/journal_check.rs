@@ -16,6 +16,7 @@ pub(crate) const LIMITS: Limits = Limits {
     topics: 64,
     outbox: 4096,
     payload: 1024,
+    sealed: false,
     subscriptions: 8,
     open_topics: 8,
     keepalive: 0,

@@ -73,7 +73,7 @@ async fn next(subscription: &mut Subscription) -> Delivery {
         let incoming = timeout(DEADLINE, subscription.next()).await.expect("it comes in time");
         match incoming.expect("the link holds") {
             Incoming::Message(delivery) => return delivery,
-            Incoming::Gap { .. } => {}
+            Incoming::Gap { .. } | Incoming::NotOpened { .. } => {}
         }
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn session_limits(config: &Config, session: &config::Session) -> Sess
         topics: limits.topics as usize,
         outbox: limits.outbox.as_usize(),
         payload: session.payload.as_usize(),
+        sealed: session.sealed,
         subscriptions: limits.subscriptions_per_peer as usize,
         open_topics: limits.topics_per_peer as usize,
         keepalive: limits.keepalive.0,

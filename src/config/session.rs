@@ -64,6 +64,8 @@ pub struct Session {
     pub subscribe: Vec<TopicFilter>,
     /// The longest payload.
     pub payload: Bytes,
+    /// Whether payloads must be sealed end to end. No: it is for the clients to agree on a key.
+    pub sealed: bool,
     /// What an acknowledgement promises.
     pub promise: Promise,
     /// What happens when the outbox of a peer that did not say is full.
@@ -136,6 +138,7 @@ pub(crate) struct SessionTable {
     publish: Vec<TopicFilter>,
     subscribe: Vec<TopicFilter>,
     payload: Option<Bytes>,
+    sealed: bool,
     promise: Promise,
     when_full: WhenFull,
     retention: Retention,
@@ -152,6 +155,7 @@ impl Default for SessionTable {
             // # does not select what begins with $
             subscribe: vec![filter("#"), filter("$board/#")],
             payload: None,
+            sealed: false,
             promise: Promise::Memory,
             when_full: WhenFull::DropOldest,
             retention: Retention::default(),
@@ -168,6 +172,7 @@ impl Fields for SessionTable {
         visit.key("publish", Live, &mut self.publish);
         visit.key("subscribe", Live, &mut self.subscribe);
         visit.key("payload", Live, &mut self.payload);
+        visit.key("sealed", Live, &mut self.sealed);
         visit.key("promise", Live, &mut self.promise);
         visit.key("when_full", Live, &mut self.when_full);
         visit.table("retention", &mut self.retention);
@@ -209,6 +214,7 @@ impl SessionTable {
             publish: self.publish,
             subscribe: self.subscribe,
             payload: self.payload.unwrap_or(most_payload),
+            sealed: self.sealed,
             promise: self.promise,
             when_full: self.when_full,
             retention: self.retention,
@@ -225,6 +231,7 @@ impl From<&Session> for SessionTable {
             publish: session.publish.clone(),
             subscribe: session.subscribe.clone(),
             payload: Some(session.payload),
+            sealed: session.sealed,
             promise: session.promise,
             when_full: session.when_full,
             retention: session.retention,

@@ -31,4 +31,5 @@ pub use pace::Pacer;
 pub use password::PasswordHash;
 pub use refusals::RefusalLog;
 pub use secret_file::read_password;
+pub(crate) use secret_file::read_secret;
 pub use source::{Refused, Source, SourceLimiter};

@@ -182,6 +182,12 @@ impl Room {
         self.lock().session.limits().payload
     }
 
+    /// Whether payloads must be sealed.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.lock().session.limits().sealed
+    }
+
     pub(super) fn attach(&self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
         let key = self.with(|session| session.attach(now, admission))?;
         self.arrivals.notify_waiters();

@@ -64,6 +64,33 @@ pub(super) struct Common {
     /// End when the link is lost instead of connecting again
     #[arg(long, global = true)]
     pub(super) no_reconnect: bool,
+    #[command(flatten)]
+    pub(super) seal: Seal,
+}
+
+/// What is sealed end to end, and with what.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sealing")]
+pub(super) struct Seal {
+    /// Seal what is published and open what comes, with the keys in this file (fastport key new --seal)
+    #[arg(id = "seal", long = "seal", global = true, value_name = "FILE")]
+    pub(super) keys: Option<PathBuf>,
+    /// Seal these topics only, several if need be; nothing unsealed is taken on them [default: #]
+    #[arg(id = "seal-topic", long = "seal-topic", global = true, value_name = "FILTER")]
+    pub(super) topics: Vec<String>,
+    /// The session in which messages are sealed, where an uplink brings them from one of another name
+    /// [default: that of --session]
+    #[arg(id = "seal-session", long = "seal-session", global = true, value_name = "NAME")]
+    pub(super) session: Option<String>,
+    /// The levels that an uplink puts before topics, as gateways/+: they are sealed without them
+    #[arg(id = "seal-prefix", long = "seal-prefix", global = true, value_name = "LEVELS")]
+    pub(super) prefix: Option<String>,
+    /// Where this sender's counters are kept [default: FILE of --seal, with .senders behind]
+    #[arg(id = "seal-state", long = "seal-state", global = true, value_name = "FOLDER")]
+    pub(super) state: Option<PathBuf>,
+    /// How many messages of a sender may overtake one [default: 1024]
+    #[arg(id = "seal-window", long = "seal-window", global = true, value_name = "N")]
+    pub(super) window: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,7 +105,7 @@ pub(super) enum Command {
     Recv(Receive),
     /// Create, list and remove sessions
     Session(Session),
-    /// Make device keys
+    /// Make device keys, and keys to seal with
     Key(Key),
     /// Set the password of an identity in the credentials file
     Passwd(Passwd),
@@ -358,14 +385,29 @@ pub(super) struct Key {
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyAction {
     /// Make a key: 32 random bytes, as 64 hexadecimal digits in a file that only its owner reads;
-    /// with --id, give it to that identity of --session in the credentials file
+    /// with --id, give it to that identity of --session in the credentials file; with --seal FILE alone,
+    /// one to seal with
     New(KeyNew),
+    /// Add a new key to the file of --seal: it opens, and does not seal yet
+    Add,
+    /// Have another key of the file of --seal do the sealing
+    Use(KeyId),
+    /// Remove a key that does not seal from the file of --seal
+    Remove(KeyId),
+    /// Print the ids of the keys in the file of --seal, that of the one that seals first
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeyId {
+    /// The key's id, as `fastport key list` prints it
+    pub(super) key: String,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct KeyNew {
-    /// The file to write; it must not exist
-    pub(super) file: PathBuf,
+    /// The file to write; it must not exist. Left out: that of --seal, and the key is for sealing
+    pub(super) file: Option<PathBuf>,
     /// The identity is a gateway, which passes on what others gave it
     #[arg(long)]
     pub(super) gateway: bool,

@@ -122,6 +122,7 @@ impl Failure {
             PublishError::Ended(error) => Self::connect(url, error),
             PublishError::Open(error) => Self::request(url, topic, error),
             PublishError::TooLong { .. } => Self::data(format!("{topic}: {error}")),
+            PublishError::Seal(_) => Self::new(FILE, format!("{topic}: {error}")),
             _ => Self::internal(format!("{topic}: {error}")),
         }
     }

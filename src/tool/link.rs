@@ -6,7 +6,7 @@ use fastport_client::{Client, LinkState, Options, Secret, Target, TlsFiles, init
 
 use super::arguments::Common;
 use super::exit::{Failure, note};
-use super::secret;
+use super::{seal, secret};
 use crate::guard::DeviceKey;
 
 /// The client's options as the command line says.
@@ -29,6 +29,7 @@ pub(super) fn options(common: &Common) -> Result<Options, Failure> {
         options.connect_timeout = time.min(options.connect_timeout);
     }
     options.secret = secret(common)?;
+    options.seal = seal::options(&common.seal)?;
     Ok(options)
 }
 

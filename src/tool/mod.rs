@@ -11,6 +11,7 @@ mod progress;
 mod publish;
 mod readings;
 mod receive;
+mod seal;
 mod secret;
 mod send;
 mod session;

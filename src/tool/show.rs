@@ -148,6 +148,7 @@ mod tests {
             topic: "a/b".into(),
             payload: payload.to_vec().into(),
             flags,
+            sealed_by: None,
             unix_ms: Some(1_700_000_000_000),
             schema: schema.map(Into::into),
         }

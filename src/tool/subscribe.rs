@@ -10,6 +10,7 @@ use super::arguments::{Common, Subscribe};
 use super::exit::{Failure, Outcome, TIMED_OUT};
 use super::link::{self, connect, tell_of_link};
 use super::publish::forever;
+use super::seal::{self, Refusals};
 use super::show::{Form, Printer};
 
 pub(super) async fn run(subscribe: Subscribe, common: Common) -> Outcome {
@@ -42,6 +43,7 @@ pub(super) async fn run(subscribe: Subscribe, common: Common) -> Outcome {
         )),
     };
     drop(subscription);
+    seal::sum_up(&client);
     // nothing was published
     client.close().await.unwrap_or_default();
     done
@@ -75,6 +77,7 @@ async fn print(
     };
     let mut printer = Printer::new(BufWriter::with_capacity(OUTPUT, io::stdout()), form);
     let mut left = subscribe.count;
+    let mut refusals = Refusals::default();
     while left != Some(0) {
         let incoming = match subscription.try_next() {
             Some(incoming) => incoming,
@@ -91,6 +94,10 @@ async fn print(
             Incoming::Message(message) => printer.message(&message),
             Incoming::Gap { topic, count, cause } => {
                 printer.gap(topic.as_deref(), count, cause).map(|()| false)
+            }
+            Incoming::NotOpened { topic, cause } => {
+                refusals.note(&topic, cause);
+                Ok(false)
             }
         };
         if printed.map_err(|error| Failure::output(&error))?

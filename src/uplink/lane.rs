@@ -405,6 +405,7 @@ impl Carrier<'_> {
             wait_for: uplink.config.wait_for,
             relays: self.relays,
             payload_limit,
+            is_sealed: self.place.is_sealed(),
         };
         let identity = uplink.config.identity.as_deref().unwrap_or_default();
         // without a credential all gateways are one identity, and a name would be one for all

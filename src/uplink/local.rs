@@ -87,6 +87,12 @@ impl Place {
         self.hub.room(&self.session).map_or(0, |room| room.payload_max())
     }
 
+    /// Whether the session takes sealed payloads only.
+    #[must_use]
+    pub(super) fn is_sealed(&self) -> bool {
+        self.hub.room(&self.session).is_some_and(|room| room.is_sealed())
+    }
+
     /// How far the lane is, with a link or without; `None`: it was never there.
     #[must_use]
     pub(super) fn counts(&self) -> Option<Counts> {

@@ -349,9 +349,9 @@ impl<'a> Run<'a> {
         while let (Some(seat), Some(coming)) = (&self.state.seat, self.bridge.next_down()) {
             let is_published = match coming {
                 Coming::Unwanted { .. } => false,
+                Coming::Message(message) if !self.bridge.is_taken_here(message) => false,
                 Coming::Message(message) => {
-                    let limit = self.bridge.local_payload_limit();
-                    match publish(seat, &mut self.state.opened, message, limit)? {
+                    match publish(seat, &mut self.state.opened, message)? {
                         Some(is_published) => is_published,
                         // a reader that must not lose has no room
                         None => break,
@@ -459,11 +459,7 @@ fn publish(
     seat: &Seat,
     opened: &mut HashMap<Box<str>, TopicId>,
     message: &Message,
-    limit: usize,
 ) -> Result<Option<bool>, Why> {
-    if message.payload.len() > limit {
-        return Ok(Some(false));
-    }
     let known = opened.get(&message.topic).copied().filter(|_| message.schema.is_none());
     let topic = match known {
         Some(topic) => topic,

@@ -233,6 +233,7 @@ pub fn limits() -> Limits {
         topics: 200_000,
         outbox: 256 * 1024,
         payload: 64 * 1024,
+        sealed: false,
         subscriptions: 256,
         open_topics: 4096,
         keepalive: 60,

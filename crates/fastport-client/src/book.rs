@@ -91,6 +91,11 @@ impl Book {
         self.topics.get(topic).map(|entry| &entry.state)
     }
 
+    /// The schema that a topic was asked for with.
+    pub(crate) fn schema(&self, topic: &str) -> Option<&[u8]> {
+        self.topics.get(topic)?.schema.as_deref()
+    }
+
     /// Whether a topic was asked for in this way.
     pub(crate) fn is_asked_so(
         &self,

@@ -18,6 +18,7 @@ use crate::driver;
 use crate::error::{ConnectError, PublishError, RequestError, WaitError};
 use crate::options::{OpenOptions, Options, Past, SubscribeOptions};
 use crate::publisher::Publisher;
+use crate::seal::SealOptions;
 use crate::shared::{Lease, LinkState, Shared, State};
 use crate::subscription::{Delivery, Incoming, Intake, Queue, Subscription};
 
@@ -101,8 +102,8 @@ impl Client {
     }
 
     /// Calls `callback` with each message of the topics that `filter` selects, the topics' last
-    /// values first, until the client ends or [`Getting::stop`]. Gaps are passed over; use
-    /// [`Client::subscribe`] to see them. A callback that panics is not called again.
+    /// values first, until the client ends or [`Getting::stop`]. Gaps, and messages that do not open,
+    /// are passed over; use [`Client::subscribe`] to see them. A callback that panics is not called again.
     ///
     /// # Errors
     /// As [`Client::subscribe`].
@@ -128,7 +129,7 @@ impl Client {
                 };
                 match incoming {
                     Some(Incoming::Message(delivery)) => callback(delivery),
-                    Some(Incoming::Gap { .. }) => {}
+                    Some(Incoming::Gap { .. } | Incoming::NotOpened { .. }) => {}
                     None => return,
                 }
             }
@@ -299,8 +300,38 @@ impl Client {
         &self.shared
     }
 
-    /// Publishes, waiting for room, for the topic to be open, for a link.
+    /// Has counters written down while others go on; who fails to seal meanwhile tries again.
+    pub(crate) fn reserve_beside(&self) {
+        let shared = Arc::clone(&self.shared);
+        let reserve = async move {
+            if let Some(sender) = &shared.sender {
+                // who waits for counters, asks for them and learns what is wrong
+                sender.reserve().await.unwrap_or_default();
+            }
+            shared.changed.notify_waiters();
+        };
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(reserve);
+    }
+
+    /// Publishes, waiting for room, for the topic to be open, for a link; sealed where it is to be.
     pub(crate) async fn publish(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        flags: DataFlags,
+    ) -> Result<u64, PublishError> {
+        match self.sender_for(topic, flags) {
+            Some(sender) => {
+                let sealed = self.seal(sender, topic, payload, flags).await?;
+                self.publish_as_it_is(topic, &sealed, flags.with(DataFlags::SEALED)).await
+            }
+            None => self.publish_as_it_is(topic, payload, flags).await,
+        }
+    }
+
+    async fn publish_as_it_is(
         &self,
         topic: &str,
         payload: &[u8],
@@ -481,6 +512,9 @@ fn check(options: &Options) -> Result<(), ConnectError> {
     let needs_identity = matches!(options.secret, Secret::Password(_) | Secret::Key(_));
     if needs_identity && options.identity.is_empty() {
         return Err(ConnectError::Options("a password or key needs an identity"));
+    }
+    if let Some(fault) = options.seal.as_ref().and_then(SealOptions::fault) {
+        return Err(ConnectError::Options(fault));
     }
     let is_zero = |time: Duration| time.is_zero();
     if is_zero(options.connect_timeout) || is_zero(options.init_timeout) {

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fastport_core::client::Message;
+use fastport_seal::Freshness;
 use fastport_wire::frame::GapCause;
 use fastport_wire::{Filter, Topic, TopicId};
 
+use crate::seal::Receiver;
 use crate::subscription::{Delivery, Incoming, Queue};
 
 #[derive(Default)]
@@ -23,6 +25,8 @@ pub(crate) struct Desk {
     replays: VecDeque<Replay>,
     held: VecDeque<Held>,
     held_bytes: usize,
+    /// where messages are sealed
+    receiver: Option<Receiver>,
 }
 
 struct Subscriber {
@@ -55,6 +59,16 @@ struct Held {
 }
 
 impl Desk {
+    /// A desk that opens what is sealed.
+    pub(crate) fn new(receiver: Option<Receiver>) -> Self {
+        Self { receiver, ..Self::default() }
+    }
+
+    /// What opens sealed messages.
+    pub(crate) fn receiver_mut(&mut self) -> Option<&mut Receiver> {
+        self.receiver.as_mut()
+    }
+
     /// Enters a subscription; nothing is delivered to it before [`Desk::expect_past`]'s answer.
     pub(crate) fn subscribe(&mut self, filters: &[&str], queue: Arc<Queue>) -> u64 {
         self.next_id += 1;
@@ -86,7 +100,7 @@ impl Desk {
 
     /// Takes a message; `chunk` is what its payload lies in.
     pub(crate) fn take_message(&mut self, chunk: &Bytes, message: &Message<'_>) {
-        let Self { routes, subscribers, replays, .. } = self;
+        let Self { routes, subscribers, replays, receiver, .. } = self;
         let route = routes.entry(message.id).or_insert_with(|| Route::of(message, subscribers));
         if *route.topic != *message.topic || route.schema.as_deref() != message.schema {
             *route = Route::of(message, subscribers);
@@ -95,6 +109,7 @@ impl Desk {
             topic: Arc::clone(&route.topic),
             payload: chunk.slice_ref(message.payload),
             flags: message.flags,
+            sealed_by: None,
             unix_ms: message.unix_ms,
             schema: route.schema.clone(),
         };
@@ -102,7 +117,7 @@ impl Desk {
             self.hold(message.id, delivery);
             return;
         }
-        deliver(subscribers, &route.subscribers, delivery);
+        deliver(subscribers, receiver, &route.subscribers, delivery);
     }
 
     /// Takes a gap: those whose filter selects the topic may have missed something.
@@ -125,15 +140,20 @@ impl Desk {
         let count = usize::try_from(count.unwrap_or(0)).unwrap_or(usize::MAX);
         let past = self.take_past(&replay.filter, count);
         self.release_held();
-        let Some(id) = replay.subscriber else { return past };
-        if let Some(subscriber) = self.subscribers.iter_mut().find(|known| known.id == id) {
+        let Self { subscribers, receiver, .. } = self;
+        let Some(id) = replay.subscriber else {
+            let open = |delivery| opened(receiver, delivery, Freshness::Any);
+            return past.into_iter().map(open).filter_map(Incoming::into_message).collect();
+        };
+        if let Some(subscriber) = subscribers.iter_mut().find(|known| known.id == id) {
             subscriber.is_live = true;
             // what an earlier filter of it selects has come with that one's past
             let earlier = subscriber.filters.iter().take_while(|&filter| *filter != replay.filter);
             let is_new = |delivery: &Delivery| {
                 !earlier.clone().any(|filter| selects(filter, &delivery.topic))
             };
-            let past = past.into_iter().filter(is_new).map(Incoming::Message);
+            let past: Vec<Delivery> = past.into_iter().filter(is_new).collect();
+            let past = past.into_iter().map(|past| opened(receiver, past, Freshness::Any));
             subscriber.batch.extend(past);
         }
         Vec::new()
@@ -216,7 +236,7 @@ impl Desk {
 
     fn deliver_live(&mut self, id: TopicId, delivery: Delivery) {
         let Some(route) = self.routes.get(&id) else { return };
-        deliver(&mut self.subscribers, &route.subscribers, delivery);
+        deliver(&mut self.subscribers, &mut self.receiver, &route.subscribers, delivery);
     }
 
     /// Sets [`Route::subscribers`] right.
@@ -249,15 +269,31 @@ fn places(subscribers: &[Subscriber], topic: &str) -> Vec<usize> {
     subscribers.iter().enumerate().filter_map(selected).collect()
 }
 
-fn deliver(subscribers: &mut [Subscriber], places: &[usize], delivery: Delivery) {
+fn deliver(
+    subscribers: &mut [Subscriber],
+    receiver: &mut Option<Receiver>,
+    places: &[usize],
+    delivery: Delivery,
+) {
     let Some((&last, others)) = places.split_last() else { return };
+    // once for all who get it: the second time it would be a replay
+    let incoming = opened(receiver, delivery, Freshness::New);
     for &at in others {
         if let Some(subscriber) = subscribers.get_mut(at).filter(|known| known.is_live) {
-            subscriber.batch.push(Incoming::Message(delivery.clone()));
+            subscriber.batch.push(incoming.clone());
         }
     }
     if let Some(subscriber) = subscribers.get_mut(last).filter(|known| known.is_live) {
-        subscriber.batch.push(Incoming::Message(delivery));
+        subscriber.batch.push(incoming);
+    }
+}
+
+fn opened(receiver: &mut Option<Receiver>, delivery: Delivery, freshness: Freshness) -> Incoming {
+    let Some(receiver) = receiver else { return Incoming::Message(delivery) };
+    let topic = Arc::clone(&delivery.topic);
+    match receiver.open(delivery, freshness) {
+        Ok(delivery) => Incoming::Message(delivery),
+        Err(cause) => Incoming::NotOpened { topic, cause },
     }
 }
 
@@ -321,6 +357,7 @@ mod tests {
                 String::from_utf8(delivery.payload.to_vec()).expect("sent as text")
             }
             Incoming::Gap { count, .. } => format!("gap {count}"),
+            Incoming::NotOpened { cause, .. } => cause.name().to_owned(),
         };
         reader.queue.drain().into_iter().map(text).collect()
     }

@@ -10,6 +10,8 @@ use fastport_core::client::Fault;
 use fastport_wire::control::{ByeReason, ErrorCode};
 use fastport_wire::topic::TopicError;
 
+use crate::seal::SealFailure;
+
 /// Why there is no link, or no link any more.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -113,6 +115,7 @@ fn is_fatal(fault: &Fault) -> bool {
                     | ErrorCode::BadControl
                     | ErrorCode::UnknownMessage
                     | ErrorCode::Conflict
+                    | ErrorCode::Unsealed
             )
         ),
         Fault::Bye { reason, .. } => {
@@ -204,6 +207,7 @@ fn describe_code(
         Some(ErrorCode::TierNotOffered) => "the session does not offer that tier",
         Some(ErrorCode::Conflict) => "it exists already, or differs from what exists",
         Some(ErrorCode::Unavailable) => "the relay cannot do this now",
+        Some(ErrorCode::Unsealed) => "the session takes sealed messages only",
         Some(ErrorCode::PayloadTooLong) => "the payload is over the session's limit",
         Some(code) => code.name(),
     };
@@ -281,6 +285,8 @@ pub enum PublishError {
     },
     /// The topic could not be opened.
     Open(RequestError),
+    /// It cannot be sealed, and so is not sent.
+    Seal(SealFailure),
     /// There is no link any more, and there will be none.
     Ended(ConnectError),
 }
@@ -291,12 +297,19 @@ impl fmt::Display for PublishError {
             Self::NotNow => f.write_str("the outbox is full, or the topic is not open yet"),
             Self::TooLong { limit } => write!(f, "the payload is over {limit} bytes"),
             Self::Open(error) => error.fmt(f),
+            Self::Seal(failure) => failure.fmt(f),
             Self::Ended(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for PublishError {}
+
+impl From<SealFailure> for PublishError {
+    fn from(failure: SealFailure) -> Self {
+        Self::Seal(failure)
+    }
+}
 
 /// Why it is not known that messages arrived.
 #[derive(Debug, Clone)]

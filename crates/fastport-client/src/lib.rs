@@ -6,7 +6,8 @@
 //!
 //! It promises: what waits anywhere is bounded in bytes (publishers wait for the outbox, a slow
 //! subscriber slows the link or loses its oldest messages with a gap in their place); every error is
-//! typed; a password does not cross a network unprotected unless [`Options::allow_plain_password`]
+//! typed; with [`Options::seal`] what is published is sealed end to end, and what comes is opened; a
+//! password does not cross a network unprotected unless [`Options::allow_plain_password`]
 //! says so.
 //!
 //! ```no_run
@@ -35,6 +36,8 @@ mod proxy;
 mod publisher;
 mod race;
 pub mod raw;
+mod seal;
+mod sealing;
 mod shared;
 mod subscription;
 mod target;
@@ -44,6 +47,7 @@ mod tls;
 mod web;
 
 pub use fastport_core::client::{Fault, Secret};
+pub use fastport_seal::{KeyId, OpenError, SenderId, SessionKey, StreamOpener, StreamSealer};
 pub use fastport_wire::control::{Tier, WhenFull};
 pub use fastport_wire::frame::{DataFlags, GapCause};
 
@@ -55,6 +59,7 @@ pub use options::{
 };
 pub use proxy::{Proxy, ProxyError};
 pub use publisher::Publisher;
+pub use seal::{KeyRing, KeyRingError, NotOpened, SealFailure, SealFigures, SealOptions};
 pub use shared::LinkState;
 pub use subscription::{Delivery, Incoming, Subscription};
 pub use target::{Target, TargetError, Transport};

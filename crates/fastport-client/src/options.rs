@@ -11,6 +11,7 @@ use fastport_wire::control::{Tier, WhenFull, features};
 
 use crate::backoff::BackoffOptions;
 use crate::proxy::Proxy;
+use crate::seal::SealOptions;
 use crate::target::Target;
 
 /// Whom to trust and whom to be over TLS; PEM files.
@@ -50,6 +51,8 @@ impl fmt::Debug for CertificateTime {
 pub struct Options {
     /// Where the relay is.
     pub target: Target,
+    /// How to seal messages end to end. Default: not at all; what comes sealed comes as it is.
+    pub seal: Option<SealOptions>,
     /// The session to join, at most 64 bytes.
     pub session: String,
     /// Whose credential the client has, at most 64 bytes; empty: none.
@@ -105,6 +108,7 @@ impl Options {
     pub fn new(target: Target, session: impl Into<String>) -> Self {
         Self {
             target,
+            seal: None,
             session: session.into(),
             identity: String::new(),
             name: String::new(),

@@ -68,7 +68,7 @@ impl Publisher {
     /// # Errors
     /// [`PublishError`]; [`PublishError::NotNow`] where [`Publisher::publish`] would wait.
     pub fn try_publish(&self, payload: &[u8], flags: DataFlags) -> Result<(), PublishError> {
-        let number = self.client.shared().try_publish(&self.topic, payload, flags)?;
+        let number = self.client.try_publish(&self.topic, payload, flags)?;
         self.note(number, flags);
         Ok(())
     }

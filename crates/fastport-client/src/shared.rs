@@ -15,6 +15,7 @@ use crate::desk::Desk;
 use crate::error::{ConnectError, PublishError, Refused, RequestError};
 use crate::files::Registry;
 use crate::options::Options;
+use crate::seal::{Receiver, Sender};
 
 /// How it stands with the link.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub enum LinkState {
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) options: Options,
+    /// where messages are sealed
+    pub(crate) sender: Option<Sender>,
     /// something for the link's task
     wake: Notify,
     /// something was written, confirmed, opened or refused, or the link ended
@@ -66,10 +69,13 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(options: Options, epoch: u64) -> Self {
+        let seal = options.seal.as_ref();
+        let sender = seal.and_then(|seal| Sender::new(seal, seal.session_or(&options.session)));
+        let receiver = seal.map(|seal| Receiver::new(seal, seal.session_or(&options.session)));
         let outbox_limit = options.outbox.saturating_sub(FRAME_ROOM);
         let state = State {
             machine: Machine::new(options.to_core(epoch)),
-            desk: Desk::default(),
+            desk: Desk::new(receiver),
             book: Book::default(),
             files: Registry::default(),
             closing: None,
@@ -81,6 +87,7 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             options,
+            sender,
             wake: Notify::new(),
             changed: Notify::new(),
             link: watch::Sender::new(LinkState::Connecting),
@@ -195,6 +202,16 @@ impl Shared {
 }
 
 impl State {
+    /// The most bytes of a payload.
+    pub(crate) fn payload_limit(&self) -> usize {
+        self.payload_limit
+    }
+
+    /// The schema of a topic that is open, as it was asked for or as the relay says.
+    pub(crate) fn schema_of(&self, topic: &str) -> Option<&[u8]> {
+        self.book.schema(topic).or_else(|| self.machine.schema_of(topic))
+    }
+
     /// Takes whole frames from the relay; whether the handshake was done by them, and how.
     pub(crate) fn handle_bytes(
         &mut self,

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use fastport_seal::SenderId;
 use fastport_wire::frame::{DataFlags, GapCause};
 use futures_util::Stream;
 
 use crate::client::Client;
 use crate::options::WhenSlow;
+use crate::seal::NotOpened;
 use crate::shared::Shared;
 
 /// A message.
@@ -21,8 +23,11 @@ pub struct Delivery {
     pub topic: Arc<str>,
     /// What was published. It shares memory with what came with it: copy it to keep it for long.
     pub payload: Bytes,
-    /// Counted, keep, sealed, readings.
+    /// Counted, keep, readings; sealed, where there was no key to open it.
     pub flags: DataFlags,
+    /// Who says to have sealed it, where it was sealed and is opened. Any member of the session can
+    /// say to be any other.
+    pub sealed_by: Option<SenderId>,
     /// The relay's clock when the message came to it, in milliseconds since 1970; where
     /// [`crate::Options::times`] is set.
     pub unix_ms: Option<u64>,
@@ -44,13 +49,30 @@ pub enum Incoming {
         /// Why.
         cause: GapCause,
     },
+    /// A message that came, and is refused: it does not open, or is not sealed and should be. Where
+    /// [`crate::Options::seal`] is set.
+    NotOpened {
+        /// Its topic.
+        topic: Arc<str>,
+        /// Why.
+        cause: NotOpened,
+    },
 }
 
 impl Incoming {
+    /// The message, if it is one.
+    #[must_use]
+    pub fn into_message(self) -> Option<Delivery> {
+        match self {
+            Self::Message(delivery) => Some(delivery),
+            Self::Gap { .. } | Self::NotOpened { .. } => None,
+        }
+    }
+
     fn charge(&self) -> usize {
         let payload = match self {
             Self::Message(delivery) => delivery.payload.len(),
-            Self::Gap { .. } => 0,
+            Self::Gap { .. } | Self::NotOpened { .. } => 0,
         };
         payload + ITEM_BYTES
     }
@@ -197,7 +219,7 @@ impl Queue {
             let Some(oldest) = inner.items.pop_front() else { break };
             inner.bytes -= oldest.charge();
             inner.dropped += match oldest {
-                Incoming::Message(_) => 1,
+                Incoming::Message(_) | Incoming::NotOpened { .. } => 1,
                 Incoming::Gap { count, .. } => count,
             };
         }

@@ -78,6 +78,7 @@ fn limits() -> Limits {
         topics: 100,
         outbox: 4096,
         payload: 1024,
+        sealed: false,
         subscriptions: 8,
         open_topics: 8,
         keepalive: 0,

@@ -18,6 +18,7 @@ use fastport_core::client::{Client, Event, Fault, Options, Past};
 use fastport_core::proof::NONCE_BYTES;
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{ErrorCode, options};
+use fastport_wire::frame::DataFlags;
 
 use self::down::Down;
 pub(super) use self::down::{Coming, Message};
@@ -43,6 +44,8 @@ pub(super) struct Task {
     pub relays: bool,
     /// The longest payload that the local session takes.
     pub payload_limit: usize,
+    /// Whether it takes sealed payloads only.
+    pub is_sealed: bool,
 }
 
 /// See the module's text.
@@ -379,10 +382,11 @@ impl Bridge {
         self.client.confirm(now, self.note.taken(&self.local));
     }
 
-    /// The longest payload that may be published here.
+    /// Whether the local session takes such a payload at all.
     #[must_use]
-    pub(super) fn local_payload_limit(&self) -> usize {
-        self.task.payload_limit
+    pub(super) fn is_taken_here(&self, message: &Message) -> bool {
+        let is_sealed = message.flags.contains(DataFlags::SEALED);
+        message.payload.len() <= self.task.payload_limit && (is_sealed || !self.task.is_sealed)
     }
 
     /// What people should know.

@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     topics: 1000,
     outbox: 4096,
     payload: 1024,
+    sealed: false,
     subscriptions: 16,
     open_topics: 16,
     keepalive: 0,
@@ -258,6 +259,7 @@ impl World {
             wait_for: WaitFor::Central,
             relays: self.relays,
             payload_limit: LIMITS.payload,
+            is_sealed: LIMITS.sealed,
         };
         let options = Options {
             session: "home".into(),

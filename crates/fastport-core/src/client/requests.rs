@@ -30,6 +30,13 @@ impl Client {
         request
     }
 
+    /// The schema of a topic that is open, as the relay says it; `None`: it has none, or is not open.
+    #[must_use]
+    pub fn schema_of(&self, topic: &str) -> Option<&[u8]> {
+        let id = self.open.get(topic)?.id?;
+        self.names.get(&id)?.schema.as_deref()
+    }
+
     /// Gives back the right to publish on a topic.
     pub fn close_topic(&mut self, topic: &str) {
         let Some(id) = self.open.remove(topic).and_then(|open| open.id) else { return };

@@ -18,6 +18,7 @@ const LIMITS: Limits = Limits {
     topics: 1000,
     outbox: 4096,
     payload: 1024,
+    sealed: false,
     subscriptions: 16,
     open_topics: 16,
     keepalive: 10,

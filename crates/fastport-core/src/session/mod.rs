@@ -62,6 +62,8 @@ pub struct Limits {
     pub outbox: usize,
     /// Bytes of a payload.
     pub payload: usize,
+    /// Whether payloads of peers must be sealed end to end.
+    pub sealed: bool,
     /// Subscriptions of a peer.
     pub subscriptions: usize,
     /// Topics a peer has open for publishing.

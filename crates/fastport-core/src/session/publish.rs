@@ -141,6 +141,11 @@ impl Session {
             self.fail(from, ErrorCode::PayloadTooLong, "payload over the session's limit");
             return Taken::Failed;
         }
+        // of all in the run: they have the same flags
+        if self.limits.sealed && !flags.contains(DataFlags::SEALED) {
+            self.fail(from, ErrorCode::Unsealed, "the session takes sealed payloads only");
+            return Taken::Failed;
+        }
         let prefix = body.len() - payload.len();
         let (mut length, mut messages) = measure_run(rest, head, prefix, self.limits.payload);
         let is_counted = flags.contains(DataFlags::COUNTED);

@@ -393,6 +393,9 @@ impl Session {
         let known = DataFlags::COUNTED.with(DataFlags::KEEP).with(DataFlags::SEALED);
         let bits = emit.flags.unwrap_or(0) & u32::from(known.bits());
         let flags = DataFlags::from_bits(u8::try_from(bits).unwrap_or(0));
+        if self.limits.sealed && !flags.contains(DataFlags::SEALED) {
+            return refuse(self, ErrorCode::Unsealed);
+        }
         let mut bytes = Vec::new();
         push_frame(&mut bytes, &Frame::Data { flags, topic, payload: emit.data });
         let is_counted = flags.contains(DataFlags::COUNTED);

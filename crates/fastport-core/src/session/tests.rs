@@ -61,6 +61,7 @@ pub(super) fn limits() -> Limits {
         topics: 100,
         outbox: 4096,
         payload: 1024,
+        sealed: false,
         subscriptions: 8,
         open_topics: 8,
         keepalive: 0,
@@ -739,6 +740,26 @@ fn a_long_payload_behind_good_ones_is_refused_alone() {
     rig.give(peer, &[plain(id, &[1; 8]), plain(id, &[2; 9])].concat());
     assert_eq!(rig.ledger().published, 1);
     assert_eq!(refusal(&rig.take(peer)), Some(ErrorCode::PayloadTooLong));
+}
+
+#[test]
+fn a_session_for_sealed_payloads_refuses_others_and_takes_the_daemons_own() {
+    let mut rig = Rig::new(Limits { sealed: true, ..limits() });
+    let peer = rig.attach(admission(1));
+    let id = rig.open(peer, "a");
+    rig.give_all(peer, &data(id, DataFlags::SEALED, &[1]));
+    assert_eq!(refusal(&rig.emit(peer, "a", DataFlags::SEALED, &[2])), None);
+    assert_eq!(refusal(&rig.emit(peer, "a", DataFlags::NONE, &[3])), Some(ErrorCode::Unsealed));
+    assert!(!rig.is_last(peer), "who asks is answered");
+    rig.give(peer, &data(id, DataFlags::KEEP, &[4]));
+    assert_eq!(refusal(&rig.take(peer)), Some(ErrorCode::Unsealed));
+    assert!(rig.is_last(peer));
+    assert_eq!(rig.ledger().published, 2);
+    let now = rig.now();
+    rig.session
+        .publish_own(now, "$board/load", None, DataFlags::KEEP, &[7])
+        .expect("the daemon's own");
+    assert_eq!(rig.ledger().published, 3);
 }
 
 #[test]
