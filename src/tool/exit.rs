@@ -138,6 +138,7 @@ impl Failure {
             SendError::File(_) => Self::new(FILE, format!("{file}: {error}")),
             SendError::Cut => Self::data(format!("{file}: {error}; send it again")),
             SendError::Refused(_) => Self::new(REFUSED, format!("{url}: {file}: {error}")),
+            SendError::Seal(_) => Self::new(FILE, format!("{file}: {error}")),
             _ => Self::internal(format!("{file}: {error}")),
         }
     }

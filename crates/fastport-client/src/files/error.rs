@@ -5,11 +5,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use fastport_seal::ChunkError;
 use fastport_wire::control::ErrorCode;
 use fastport_wire::topic::TopicError;
 
 use super::name::NameError;
 use crate::error::ConnectError;
+use crate::seal::{NotOpened, SealFailure};
 
 /// Why a file is not sent, or not to as many receivers as it should be.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub enum SendError {
     Refused(Option<ErrorCode>),
     /// There is no link any more.
     Ended(ConnectError),
+    /// It cannot be sealed.
+    Seal(SealFailure),
     /// A bug of this library.
     Internal,
 }
@@ -39,8 +43,10 @@ pub enum ReceiveError {
     BadName(NameError),
     /// It has no length or no digest, and so nobody could say whether it is whole.
     Unchecked,
-    /// It is sealed, and there is no key; or it is not, and should be.
-    Sealing,
+    /// What is said of it does not open, or is not sealed where all is to be.
+    NotOpened(NotOpened),
+    /// A chunk of it does not open.
+    Chunk(ChunkError),
     /// There is a file of that name, and it is to stay alone.
     Exists,
     /// It is longer than this side takes.
@@ -79,11 +85,11 @@ impl ReceiveError {
     /// What the sender is told.
     pub(super) fn code(&self) -> ErrorCode {
         match self {
-            Self::BadName(_) | Self::Unchecked | Self::Sealing => ErrorCode::BadControl,
+            Self::BadName(_) | Self::Unchecked | Self::NotOpened(_) => ErrorCode::BadControl,
             Self::Exists => ErrorCode::Conflict,
             Self::TooLong => ErrorCode::PayloadTooLong,
             Self::NoSpace(_) => ErrorCode::NoSpace,
-            Self::Damaged | Self::BadArchive(_) => ErrorCode::Damaged,
+            Self::Damaged | Self::Chunk(_) | Self::BadArchive(_) => ErrorCode::Damaged,
             _ => ErrorCode::Unavailable,
         }
     }
@@ -108,6 +114,7 @@ impl fmt::Display for SendError {
                 None => f.write_str("refused by the relay"),
             },
             Self::Ended(error) => error.fmt(f),
+            Self::Seal(error) => write!(f, "cannot be sealed: {error}"),
             Self::Internal => f.write_str("a bug in the client library"),
         }
     }
@@ -118,7 +125,8 @@ impl fmt::Display for ReceiveError {
         match self {
             Self::BadName(error) => write!(f, "not a name for a file here: {error}"),
             Self::Unchecked => f.write_str("offered without a length or digest to check it by"),
-            Self::Sealing => f.write_str("sealed without a key for it here, or not sealed"),
+            Self::NotOpened(error) => write!(f, "its offer is refused: {error} ({})", error.name()),
+            Self::Chunk(error) => write!(f, "a chunk of it is refused: {error}"),
             Self::Exists => f.write_str("there is a file of that name"),
             Self::TooLong => f.write_str("longer than is taken here"),
             Self::NoSpace(Some(missing)) => {

@@ -1,5 +1,7 @@
 //! Files over streams: offered by one client, taken by others, whole or not at all.
 //!
+//! On topics that [`crate::Options::seal`] names files are sealed, and others are not taken there.
+//!
 //! It promises: what is received is checked by size and SHA-256 before its name appears; both ends
 //! go on where they were after a lost link, a restart of the relay or of either; what waits in memory
 //! for a file is bounded by a window; no name from outside leads out of the folder.
@@ -10,6 +12,7 @@ mod name;
 mod part;
 mod receive;
 mod registry;
+mod sealed;
 mod send;
 mod source;
 

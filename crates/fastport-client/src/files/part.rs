@@ -8,7 +8,6 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -16,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::archive;
 use super::error::ReceiveError;
 use super::name::FileName;
+use super::sealed::About;
 
 /// What is done where there is a file of the same name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +40,16 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// What its offer says.
+    pub(crate) fn about(&self) -> About {
+        About {
+            name: self.name.as_str().into(),
+            size: self.size,
+            digest: self.digest,
+            is_directory: self.is_directory,
+        }
+    }
+
     /// The name of the hidden file.
     fn part_name(&self) -> String {
         let mut hash = Sha256::new();
@@ -74,8 +84,13 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Begins a file in a folder, or goes on with what is there of it.
-    pub(crate) fn open(folder: &Path, identity: Identity) -> Result<Self, ReceiveError> {
+    /// Begins a file in a folder, or goes on with what is there of it, as far as that is all or a
+    /// multiple of `grain`.
+    pub(crate) fn open(
+        folder: &Path,
+        identity: Identity,
+        grain: usize,
+    ) -> Result<Self, ReceiveError> {
         let path = folder.join(identity.part_name());
         let at_path = |why| ReceiveError::file(&path, why);
         let file = OpenOptions::new()
@@ -93,7 +108,7 @@ impl Part {
         }
         let place = Place::Folder { folder: folder.to_owned(), path: path.clone(), file };
         let mut part = Self { identity, place, hash: Sha256::new(), at: 0 };
-        part.hash_what_is_there().map_err(at_path)?;
+        part.hash_what_is_there(grain as u64).map_err(at_path)?;
         match part.check_space(folder) {
             Ok(()) => Ok(part),
             Err(error) => {
@@ -122,22 +137,20 @@ impl Part {
     }
 
     /// Puts the next bytes behind those that are here.
-    pub(crate) fn write(&mut self, pieces: &[Bytes]) -> Result<(), ReceiveError> {
-        for piece in pieces {
-            match &mut self.place {
-                Place::Folder { file, path, .. } => {
-                    file.write_all(piece).map_err(|why| ReceiveError::file(&*path, why))?;
-                }
-                Place::Output => {
-                    let mut out = io::stdout().lock();
-                    out.write_all(piece)
-                        .and_then(|()| out.flush())
-                        .map_err(|why| ReceiveError::file("standard output", why))?;
-                }
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
+        match &mut self.place {
+            Place::Folder { file, path, .. } => {
+                file.write_all(bytes).map_err(|why| ReceiveError::file(&*path, why))?;
             }
-            self.hash.update(piece);
-            self.at += piece.len() as u64;
+            Place::Output => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)
+                    .and_then(|()| out.flush())
+                    .map_err(|why| ReceiveError::file("standard output", why))?;
+            }
         }
+        self.hash.update(bytes);
+        self.at += bytes.len() as u64;
         Ok(())
     }
 
@@ -178,8 +191,16 @@ impl Part {
         }
     }
 
-    fn hash_what_is_there(&mut self) -> io::Result<()> {
+    fn hash_what_is_there(&mut self, grain: u64) -> io::Result<()> {
         let Place::Folder { file, .. } = &mut self.place else { return Ok(()) };
+        let length = file.metadata()?.len();
+        let kept = match length {
+            // of something else, then
+            _ if length > self.identity.size => 0,
+            _ if length == self.identity.size => length,
+            _ => length - length % grain.max(1),
+        };
+        file.set_len(kept)?;
         let mut buffer = vec![0; BLOCK];
         loop {
             match file.read(&mut buffer)? {
@@ -190,12 +211,7 @@ impl Part {
                 }
             }
         }
-        if self.at > self.identity.size {
-            // of something else, then
-            file.set_len(0)?;
-            (self.hash, self.at) = (Sha256::new(), 0);
-        }
-        file.seek(SeekFrom::Start(self.at)).map(|_| ())
+        Ok(())
     }
 
     fn check_space(&self, folder: &Path) -> Result<(), ReceiveError> {
@@ -315,15 +331,15 @@ mod tests {
     #[test]
     fn a_file_gets_its_name_once_it_is_whole_and_another_goes_on_where_one_stopped() {
         let folder = folder("resume");
-        let mut part = Part::open(&folder, identity(b"hello")).expect("a writable folder");
-        part.write(&[Bytes::from_static(b"he")]).expect("room");
-        assert!(matches!(Part::open(&folder, identity(b"hello")), Err(ReceiveError::Busy)));
+        let mut part = Part::open(&folder, identity(b"hello"), 1).expect("a writable folder");
+        part.write(b"he").expect("room");
+        assert!(matches!(Part::open(&folder, identity(b"hello"), 1), Err(ReceiveError::Busy)));
         drop(part);
-        let mut part = Part::open(&folder, identity(b"hello")).expect("a writable folder");
+        let mut part = Part::open(&folder, identity(b"hello"), 1).expect("a writable folder");
         assert_eq!(part.at(), 2);
         assert!(matches!(part.finish(WhenExists::Number), Err(ReceiveError::Damaged)));
         assert!(names(&folder)[0].starts_with('.'));
-        part.write(&[Bytes::from_static(b"llo")]).expect("room");
+        part.write(b"llo").expect("room");
         part.finish(WhenExists::Number).expect("whole");
         assert_eq!(names(&folder), ["a.txt"]);
         assert!(is_there(&folder, &identity(b"hello")) && !is_there(&folder, &identity(b"hullo")));
@@ -333,11 +349,11 @@ mod tests {
     #[test]
     fn what_is_damaged_gets_no_name_and_begins_anew() {
         let folder = folder("damaged");
-        let mut part = Part::open(&folder, identity(b"hello")).expect("a writable folder");
-        part.write(&[Bytes::from_static(b"hullo")]).expect("room");
+        let mut part = Part::open(&folder, identity(b"hello"), 1).expect("a writable folder");
+        part.write(b"hullo").expect("room");
         assert!(matches!(part.finish(WhenExists::Replace), Err(ReceiveError::Damaged)));
         assert!(part.restart().expect("writable"));
-        part.write(&[Bytes::from_static(b"hello")]).expect("room");
+        part.write(b"hello").expect("room");
         part.finish(WhenExists::Replace).expect("whole");
         assert_eq!(std::fs::read(folder.join("a.txt")).expect("there"), b"hello");
         std::fs::remove_dir_all(folder).expect("ours");
@@ -352,8 +368,8 @@ mod tests {
         ] {
             let folder = folder(&format!("{when:?}"));
             std::fs::write(folder.join("a.txt"), b"old").expect("writable");
-            let mut part = Part::open(&folder, identity(b"new")).expect("a writable folder");
-            part.write(&[Bytes::from_static(b"new")]).expect("room");
+            let mut part = Part::open(&folder, identity(b"new"), 1).expect("a writable folder");
+            part.write(b"new").expect("room");
             let placed = part.finish(when);
             match expected {
                 Some(name) => {

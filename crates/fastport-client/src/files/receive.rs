@@ -1,10 +1,11 @@
 //! Receiving files: what is offered on some topics, into a folder.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fastport_seal::StreamOpener;
 use fastport_wire::Filter;
 use fastport_wire::control::ErrorCode;
 use tokio::sync::{mpsc, watch};
@@ -14,10 +15,12 @@ use tokio::time::sleep;
 use super::error::ReceiveError;
 use super::name::FileName;
 use super::part::{self, Identity, Part, WhenExists};
-use super::registry::{Came, Offered};
+use super::registry::{Came, Offered, Piece};
+use super::sealed::{self, About};
 use crate::client::Client;
 use crate::error::RequestError;
 use crate::options::{SubscribeOptions, WhenSlow};
+use crate::seal::NotOpened;
 use crate::shared::State;
 use crate::subscription::Intake;
 
@@ -115,6 +118,16 @@ struct Known {
     under_way: HashSet<Identity>,
     /// at most [`MOST_FINISHED`]
     finished: HashSet<Identity>,
+    /// sealed offers that were opened, by what they are sealed: at most [`MOST_FINISHED`]. The same
+    /// opens once; it comes again after each reconnect
+    opened: HashMap<Box<[u8]>, Opened>,
+}
+
+/// A sealed offer.
+struct Opened {
+    identity: Identity,
+    /// opens its chunks; whoever receives the file has it
+    opener: Option<StreamOpener>,
 }
 
 impl Client {
@@ -180,16 +193,17 @@ impl Receiving {
         let identity = match self.identify(&offered) {
             Ok(identity) => identity,
             Err(error) => {
-                let name = offered.name.as_deref().unwrap_or_default().escape_debug().to_string();
+                let name = offered.name.as_deref().unwrap_or("a sealed file");
+                let name = name.escape_debug().to_string();
                 self.client.decline(&offered, &error);
                 let (tell, failed) = (self.tell.clone(), FileEvent::Failed { name, error });
                 self.tasks.spawn(async move { tell.send(failed).await.unwrap_or_default() });
                 return;
             }
         };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         if known.finished.contains(&identity) {
-            self.client.says_it_has(&offered, identity.size);
+            self.client.says_it_has(&offered);
         } else if known.under_way.insert(identity.clone()) {
             let take = Take {
                 client: self.client.clone(),
@@ -204,19 +218,47 @@ impl Receiving {
     }
 
     fn identify(&self, offered: &Offered) -> Result<Identity, ReceiveError> {
-        let name = offered.name.as_deref().unwrap_or_default();
-        let name = FileName::parse(name).map_err(ReceiveError::BadName)?;
-        if offered.is_sealed {
-            return Err(ReceiveError::Sealing);
-        }
-        let (Some(size), Some(digest)) = (offered.size, offered.digest) else {
-            return Err(ReceiveError::Unchecked);
+        let about = match &offered.sealed {
+            Some(sealed) => return self.open_sealed(offered, sealed),
+            None if self.client.is_sealed(&offered.topic) => {
+                return Err(ReceiveError::NotOpened(NotOpened::Unsealed));
+            }
+            None => offered.about().ok_or(ReceiveError::Unchecked)?,
         };
-        if size > self.options.size_max {
+        self.identity(offered, &about)
+    }
+
+    /// What a sealed offer says. It opens once, and is remembered.
+    fn open_sealed(&self, offered: &Offered, sealed: &[u8]) -> Result<Identity, ReceiveError> {
+        if let Some(opened) = lock(&self.known).opened.get(sealed) {
+            return Ok(opened.identity.clone());
+        }
+        let opened = self.client.open_offer(&offered.topic, sealed);
+        let (about, _, opener) = opened.map_err(ReceiveError::NotOpened)?;
+        let about = About::decode(&about).ok_or(ReceiveError::Unchecked)?;
+        if offered.size != Some(sealed::stream_size(about.size)) {
+            return Err(ReceiveError::Unchecked);
+        }
+        let identity = self.identity(offered, &about)?;
+        let opened = Opened { identity: identity.clone(), opener: Some(opener) };
+        let mut known = lock(&self.known);
+        if known.opened.len() >= MOST_FINISHED {
+            return Err(ReceiveError::Busy);
+        }
+        known.opened.insert(sealed.into(), opened);
+        drop(known);
+        // one that waits for this file
+        self.client.shared().changed.notify_waiters();
+        Ok(identity)
+    }
+
+    fn identity(&self, offered: &Offered, about: &About) -> Result<Identity, ReceiveError> {
+        let name = FileName::parse(&about.name).map_err(ReceiveError::BadName)?;
+        if about.size > self.options.size_max {
             return Err(ReceiveError::TooLong);
         }
-        let (topic, is_directory) = (offered.topic.clone(), offered.is_directory);
-        Ok(Identity { topic, name, size, digest, is_directory })
+        let (topic, size, digest) = (offered.topic.clone(), about.size, about.digest);
+        Ok(Identity { topic, name, size, digest, is_directory: about.is_directory })
     }
 }
 
@@ -270,7 +312,7 @@ impl Take {
     }
 
     fn note_end(&self, is_finished: bool) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         known.under_way.remove(&self.identity);
         if is_finished && known.finished.len() < MOST_FINISHED {
             known.finished.insert(self.identity.clone());
@@ -283,7 +325,7 @@ impl Take {
         mut offered: Arc<Offered>,
     ) -> Result<(Option<PathBuf>, bool), ReceiveError> {
         if let Some(path) = self.find_there().await? {
-            self.client.says_it_has(&offered, self.identity.size);
+            self.client.says_it_has(&offered);
             return Ok((Some(path), true));
         }
         let opened = self.open().await;
@@ -299,7 +341,7 @@ impl Take {
                     part = whole;
                     match self.finish(part).await {
                         Ok(placed) => {
-                            self.client.says_it_has(&offered, self.identity.size);
+                            self.client.says_it_has(&offered);
                             return Ok((placed, false));
                         }
                         Err((again, ReceiveError::Damaged)) if damaged == 0 && again.is_some() => {
@@ -341,27 +383,55 @@ impl Take {
         if part.is_whole() {
             return Ok((part, Reached::End));
         }
+        let mut opener = self.opener(offered, part.at())?;
+        let offset = opener.as_ref().map_or(part.at(), |_| sealed::to_stream(part.at()));
         let window = self.options.window.max(1);
-        if !self.client.takes(offered, part.at(), window) {
+        let _inbox = OpenInbox { client: &self.client, id: offered.id, link: offered.link };
+        if !self.client.takes(offered, offset, window) {
+            self.keep_opener(offered, opener);
             return Ok((part, Reached::Lost));
         }
-        let _inbox = OpenInbox { client: &self.client, id: offered.id, link: offered.link };
-        loop {
+        let reached = loop {
             match self.client.came(offered).await? {
                 Came::Pieces(pieces) => {
-                    let length: usize = pieces.iter().map(bytes::Bytes::len).sum();
-                    part = self.write(part, pieces).await?;
+                    let length: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
+                    (part, opener) = self.write(part, opener, pieces).await?;
                     progress.send_replace(part.at());
                     if part.is_whole() {
-                        return Ok((part, Reached::End));
+                        break Reached::End;
                     }
                     self.client.grants(offered, length as u64);
                 }
-                Came::Lost => return Ok((part, Reached::Lost)),
-                Came::Ended(Some(ErrorCode::Unavailable)) => return Ok((part, Reached::Lost)),
-                Came::Ended(Some(ErrorCode::LimitReached)) => return Ok((part, Reached::Later)),
+                Came::Lost => break Reached::Lost,
+                Came::Ended(Some(ErrorCode::Unavailable)) => break Reached::Lost,
+                Came::Ended(Some(ErrorCode::LimitReached)) => break Reached::Later,
                 Came::Ended(code) => return Err(ReceiveError::Cancelled(code)),
             }
+        };
+        if let (Some(opener), Reached::End) = (&opener, &reached)
+            && opener.finish().is_err()
+        {
+            // as long as it should be, and yet its end is not there
+            return Err(ReceiveError::Damaged);
+        }
+        self.keep_opener(offered, opener);
+        Ok((part, reached))
+    }
+
+    /// What opens a stream from that place of the file on, if it is sealed.
+    fn opener(&self, offered: &Offered, at: u64) -> Result<Option<StreamOpener>, ReceiveError> {
+        let Some(sealed) = &offered.sealed else { return Ok(None) };
+        let mut known = lock(&self.known);
+        let opener = known.opened.get_mut(sealed).and_then(|opened| opened.opener.take());
+        let mut opener = opener.ok_or(ReceiveError::Internal)?;
+        opener.resume_at(at);
+        Ok(Some(opener))
+    }
+
+    fn keep_opener(&self, offered: &Offered, opener: Option<StreamOpener>) {
+        let Some(sealed) = &offered.sealed else { return };
+        if let Some(opened) = lock(&self.known).opened.get_mut(sealed) {
+            opened.opener = opener;
         }
     }
 
@@ -373,14 +443,12 @@ impl Take {
             if let Some(error) = &state.end {
                 return Some(Err(ReceiveError::Ended(error.clone())));
             }
-            let is_it = |it: &Offered| {
-                (&*it.topic, it.name.as_deref(), it.size, it.digest)
-                    == (
-                        &*identity.topic,
-                        Some(identity.name.as_str()),
-                        Some(identity.size),
-                        Some(identity.digest),
-                    )
+            let known = lock(&self.known);
+            let is_it = |it: &Offered| match &it.sealed {
+                Some(sealed) => {
+                    known.opened.get(sealed).is_some_and(|opened| opened.identity == *identity)
+                }
+                None => *it.topic == *identity.topic && it.about() == Some(identity.about()),
             };
             state.files.find(filter, is_it).map(Ok)
         };
@@ -410,21 +478,33 @@ impl Take {
             if when_exists == WhenExists::Decline && part::is_taken(&folder, &identity.name) {
                 return Err(ReceiveError::Exists);
             }
-            Part::open(&folder, identity)
+            Part::open(&folder, identity, sealed::CONTENT)
         })
         .await?
     }
 
-    /// Writes pieces; where there is no room, what is here of the file makes some for others.
-    async fn write(&self, mut part: Part, pieces: Vec<bytes::Bytes>) -> Result<Part, ReceiveError> {
-        blocking(move || match part.write(&pieces) {
-            Ok(()) => Ok(part),
-            Err(error @ ReceiveError::NoSpace(_)) => {
-                // if even that fails the first fault is the one to tell
-                part.remove().unwrap_or_default();
-                Err(error)
+    /// Writes pieces, opened if they are sealed; where there is no room, what is here of the file makes
+    /// some for others.
+    async fn write(
+        &self,
+        mut part: Part,
+        mut opener: Option<StreamOpener>,
+        pieces: Vec<Piece>,
+    ) -> Result<(Part, Option<StreamOpener>), ReceiveError> {
+        blocking(move || {
+            for Piece { bytes, is_last } in pieces {
+                let written = match &mut opener {
+                    Some(opener) => part.write(&sealed::open(opener, &bytes, is_last)?),
+                    None => part.write(&bytes),
+                };
+                if let Err(error @ ReceiveError::NoSpace(_)) = written {
+                    // if even that fails the first fault is the one to tell
+                    part.remove().unwrap_or_default();
+                    return Err(error);
+                }
+                written?;
             }
-            Err(error) => Err(error),
+            Ok((part, opener))
         })
         .await?
     }
@@ -446,6 +526,11 @@ impl Take {
         });
         finished.await.map_err(|error| (None, error))?
     }
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    // nobody panics while holding it
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Closes an inbox when its stream is not taken any more.
@@ -470,8 +555,9 @@ impl Client {
         self.on_link(offered, |state| state.machine.decline(offered.id, error.code()));
     }
 
-    fn says_it_has(&self, offered: &Offered, size: u64) {
-        self.on_link(offered, |state| state.machine.has_all(offered.id, size));
+    fn says_it_has(&self, offered: &Offered) {
+        let end = offered.size.unwrap_or(0);
+        self.on_link(offered, |state| state.machine.has_all(offered.id, end));
     }
 
     fn stop_taking(&self, offered: &Offered, code: ErrorCode) {

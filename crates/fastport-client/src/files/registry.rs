@@ -8,6 +8,8 @@ use fastport_core::client::Event;
 use fastport_wire::control::{ErrorCode, offers};
 use fastport_wire::{Filter, Topic};
 
+use super::sealed::About;
+
 /// Everything about files that the link's task notes. All of it is bounded: offers by
 /// [`MOST_OFFERS`], bytes by what was granted.
 #[derive(Default)]
@@ -32,20 +34,39 @@ pub(super) struct Offered {
     pub(super) size: Option<u64>,
     pub(super) digest: Option<[u8; 32]>,
     pub(super) is_directory: bool,
-    pub(super) is_sealed: bool,
+    /// of a sealed stream: what is said of it, sealed
+    pub(super) sealed: Option<Box<[u8]>>,
+}
+
+impl Offered {
+    /// What it says of the file, where it is not sealed; `None`: not enough.
+    pub(super) fn about(&self) -> Option<About> {
+        Some(About {
+            name: self.name.clone()?,
+            size: self.size?,
+            digest: self.digest?,
+            is_directory: self.is_directory,
+        })
+    }
 }
 
 /// What came of a stream and is not taken out yet.
 #[derive(Default)]
 struct Inbox {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     ended: Option<Option<ErrorCode>>,
+}
+
+/// A chunk's bytes.
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    pub(super) is_last: bool,
 }
 
 /// What became of a stream.
 pub(super) enum Came {
     /// These bytes, at least one.
-    Pieces(Vec<Bytes>),
+    Pieces(Vec<Piece>),
     /// Nothing will come any more; the link is still there.
     Ended(Option<ErrorCode>),
     /// The link is gone.
@@ -72,7 +93,7 @@ impl Registry {
     pub(crate) fn take(&mut self, chunk: &Bytes, event: &Event<'_>) {
         match *event {
             Event::Welcome { .. } => self.begin_link(),
-            Event::Offered { id, topic, name, size, digest, flags } => {
+            Event::Offered { id, topic, name, size, digest, flags, data } => {
                 if self.standing.len() >= MOST_OFFERS {
                     return;
                 }
@@ -84,7 +105,7 @@ impl Registry {
                     size,
                     digest: digest.and_then(|digest| digest.try_into().ok()),
                     is_directory: flags & offers::DIRECTORY != 0,
-                    is_sealed: flags & offers::SEALED != 0,
+                    sealed: (flags & offers::SEALED != 0).then(|| data.unwrap_or_default().into()),
                 };
                 self.standing.insert(id, Arc::new(offered));
             }
@@ -97,9 +118,9 @@ impl Registry {
                     inbox.ended = Some(code);
                 }
             }
-            Event::Chunk { id, bytes, .. } => {
+            Event::Chunk { id, bytes, is_last, .. } => {
                 if let Some(inbox) = self.inboxes.get_mut(&id).filter(|_| !bytes.is_empty()) {
-                    inbox.pieces.push_back(chunk.slice_ref(bytes));
+                    inbox.pieces.push_back(Piece { bytes: chunk.slice_ref(bytes), is_last });
                 }
             }
             Event::Taken { offer, stream, offset } => {

@@ -1,8 +1,10 @@
 //! Sending a file to all who take it, each at its own pace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastport_core::client::{ChunkError, NewOffer};
+use fastport_seal::StreamSealer;
 use fastport_wire::Topic;
 use fastport_wire::control::{ErrorCode, offers};
 use fastport_wire::field::MAX_CHUNK;
@@ -10,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::SendError;
+use super::sealed::{self, About};
 use super::source::FileSource;
 use crate::client::Client;
 use crate::shared::State;
@@ -19,6 +22,9 @@ pub struct Sending {
     client: Client,
     offer: u32,
     source: FileSource,
+    sealer: Option<Arc<StreamSealer>>,
+    /// of the stream: with sealing longer than the file
+    size: u64,
     progress: watch::Sender<SendProgress>,
     /// whose turn it is to be read for
     last: u32,
@@ -40,19 +46,18 @@ pub struct SendProgress {
 }
 
 impl Client {
-    /// Offers a file on a topic. Nothing is sent but while [`Sending::deliver`] runs.
+    /// Offers a file on a topic, sealed if the topic is. Nothing is sent but while
+    /// [`Sending::deliver`] runs.
     ///
     /// # Errors
-    /// [`SendError::BadTopic`], [`SendError::Ended`].
-    pub fn send_file(&self, topic: &str, source: FileSource) -> Result<Sending, SendError> {
+    /// [`SendError::BadTopic`], [`SendError::Seal`], [`SendError::Ended`].
+    pub async fn send_file(&self, topic: &str, source: FileSource) -> Result<Sending, SendError> {
         Topic::parse(topic).map_err(SendError::BadTopic)?;
-        let new = NewOffer {
-            topic: topic.into(),
-            name: Some(source.name.as_str().into()),
-            size: source.size,
-            digest: Some(source.digest),
-            flags: if source.is_directory { offers::DIRECTORY } else { 0 },
+        let (new, sealer) = match self.is_sealed(topic) {
+            true => self.sealed_offer(topic, &source).await?,
+            false => (plain_offer(topic, &source), None),
         };
+        let size = new.size;
         let mut state = self.shared().lock();
         if let Some(error) = &state.end {
             return Err(SendError::Ended(error.clone()));
@@ -62,7 +67,42 @@ impl Client {
         drop(state);
         self.shared().wake_driver();
         let (progress, _) = watch::channel(SendProgress::default());
-        Ok(Sending { client: self.clone(), offer, source, progress, last: 0 })
+        Ok(Sending { client: self.clone(), offer, source, sealer, size, progress, last: 0 })
+    }
+
+    async fn sealed_offer(
+        &self,
+        topic: &str,
+        source: &FileSource,
+    ) -> Result<(NewOffer, Option<Arc<StreamSealer>>), SendError> {
+        let about = About {
+            name: source.name.as_str().into(),
+            size: source.size,
+            digest: source.digest,
+            is_directory: source.is_directory,
+        };
+        let sealed = self.seal_offer(topic, &about.encode()).await;
+        let (data, sealer) = sealed.map_err(SendError::Seal)?;
+        let offer = NewOffer {
+            topic: topic.into(),
+            name: None,
+            size: sealed::stream_size(source.size),
+            digest: None,
+            flags: offers::SEALED,
+            data: Some(data.into()),
+        };
+        Ok((offer, Some(Arc::new(sealer))))
+    }
+}
+
+fn plain_offer(topic: &str, source: &FileSource) -> NewOffer {
+    NewOffer {
+        topic: topic.into(),
+        name: Some(source.name.as_str().into()),
+        size: source.size,
+        digest: Some(source.digest),
+        flags: if source.is_directory { offers::DIRECTORY } else { 0 },
+        data: None,
     }
 }
 
@@ -104,8 +144,9 @@ impl Sending {
             };
             match step {
                 Step::Feed { stream, at, length } => {
-                    let block = self.source.block(at, length).await;
-                    self.feed(stream, at, &block?);
+                    let (from, length) = self.in_file(at, length);
+                    let chunks = self.source.chunks(from, length, self.sealer.clone()).await;
+                    self.feed(stream, at, &chunks?);
                     (self.last, moved) = (stream, Instant::now());
                 }
                 Step::Look => {}
@@ -118,7 +159,8 @@ impl Sending {
     }
 
     async fn next_step(&self, receivers: u32, seen: u64) -> Step {
-        let (offer, last) = (self.offer, self.last);
+        let (offer, last, size) = (self.offer, self.last, self.size);
+        let is_sealed = self.sealer.is_some();
         let step = |state: &mut State| {
             if let Some(error) = &state.end {
                 return Some(Step::Ended(error.clone()));
@@ -139,8 +181,13 @@ impl Sending {
                 sending.parts.range(last.wrapping_add(1)..).chain(sending.parts.range(..=last));
             for (&stream, _) in after {
                 let Some(room) = machine.part_room(stream) else { continue };
-                let length = room.length.min(BLOCK);
-                if length > 0 && (length >= LEAST || length as u64 == room.granted) {
+                let mut length = room.length.min(BLOCK);
+                if is_sealed && room.at + length as u64 != size {
+                    // whole chunks
+                    length -= length % sealed::SEALED;
+                }
+                let is_all = length as u64 == room.granted || is_sealed;
+                if length > 0 && (length >= LEAST || is_all) {
                     return Some(Step::Feed { stream, at: room.at, length });
                 }
             }
@@ -149,18 +196,35 @@ impl Sending {
         self.client.until(step).await
     }
 
-    /// Puts a block's chunks behind those that wait, as far as there is still room.
-    fn feed(&self, stream: u32, at: u64, block: &[u8]) {
+    /// Where in the file what lies in the stream from `at` on is, and how long.
+    fn in_file(&self, at: u64, length: usize) -> (u64, usize) {
+        if self.sealer.is_none() {
+            return (at, length);
+        }
+        // parts begin and go on at chunks, see `feed`
+        let from = sealed::to_file(at).unwrap_or(self.source.size);
+        let content = length.div_ceil(sealed::SEALED) * sealed::CONTENT;
+        let left = usize::try_from(self.source.size.saturating_sub(from)).unwrap_or(usize::MAX);
+        (from, content.min(left))
+    }
+
+    /// Puts chunks behind those that wait, as far as there is still room.
+    fn feed(&self, stream: u32, at: u64, chunks: &[Vec<u8>]) {
         let mut state = self.client.shared().lock();
         let State { machine, files, .. } = &mut *state;
+        let is_sealed = self.sealer.is_some();
         let mut next = at;
-        for chunk in block.chunks(MAX_CHUNK) {
+        if is_sealed && sealed::to_file(at).is_none() {
+            // a receiver that wants a part of a chunk
+            machine.cancel_part(stream, Some(ErrorCode::Unexpected));
+        }
+        for chunk in chunks {
             // the link may have been lost meanwhile, and another part have its number
             if machine.part_room(stream).is_none_or(|room| room.at != next) {
                 break;
             }
             let after = next + chunk.len() as u64;
-            match machine.send_chunk(stream, chunk, after == self.source.size, false) {
+            match machine.send_chunk(stream, chunk, after == self.size, is_sealed) {
                 Ok(()) => next = after,
                 Err(ChunkError::NotNow | ChunkError::Gone) => break,
             }

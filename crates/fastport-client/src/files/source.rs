@@ -5,10 +5,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use fastport_seal::StreamSealer;
+use fastport_wire::field::MAX_CHUNK;
 use sha2::{Digest, Sha256};
 
 use super::error::SendError;
 use super::name::FileName;
+use super::sealed;
 
 /// A file to be sent, and what it is.
 #[derive(Debug, Clone)]
@@ -70,16 +73,25 @@ impl FileSource {
         self.size
     }
 
-    /// Bytes from `at` on, exactly so many.
-    pub(super) async fn block(&self, at: u64, length: usize) -> Result<Vec<u8>, SendError> {
-        let file = Arc::clone(&self.file);
+    /// The chunks that have the bytes from `at` on, exactly so many; sealed, if there is a sealer.
+    pub(super) async fn chunks(
+        &self,
+        at: u64,
+        length: usize,
+        sealer: Option<Arc<StreamSealer>>,
+    ) -> Result<Vec<Vec<u8>>, SendError> {
+        let (file, size) = (Arc::clone(&self.file), self.size);
         let read = tokio::task::spawn_blocking(move || {
             let mut bytes = vec![0; length];
-            file.read_exact_at(&mut bytes, at).map(|()| bytes)
+            file.read_exact_at(&mut bytes, at)?;
+            Ok(match sealer {
+                Some(sealer) => sealed::seal(&sealer, at, &bytes, size),
+                None => bytes.chunks(MAX_CHUNK).map(<[u8]>::to_vec).collect(),
+            })
         });
         match read.await.map_err(|_| SendError::Internal)? {
-            Ok(bytes) => Ok(bytes),
-            Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Err(SendError::Cut),
+            Ok(chunks) => Ok(chunks),
+            Err(why) if io::Error::kind(&why) == io::ErrorKind::UnexpectedEof => Err(SendError::Cut),
             Err(why) => Err(SendError::File(Arc::new(why))),
         }
     }

@@ -28,6 +28,8 @@ pub struct NewOffer {
     pub digest: Option<[u8; 32]>,
     /// [`fastport_wire::control::offers`].
     pub flags: u32,
+    /// What a sealed offer says, sealed.
+    pub data: Option<Box<[u8]>>,
 }
 
 /// What of a part may be put in now.
@@ -260,11 +262,13 @@ impl Client {
         tell: &mut impl FnMut(Event<'_>),
     ) {
         match *message {
-            Control::Offer(control::Offer { id, topic, name, size, digest, flags, .. }) => {
+            Control::Offer(control::Offer {
+                id, topic, name, size, digest, flags, data, ..
+            }) => {
                 // one that is taken is known
                 if !self.streams.taken.contains_key(&id) {
                     let flags = flags.unwrap_or(0);
-                    tell(Event::Offered { id, topic, name, size, digest, flags });
+                    tell(Event::Offered { id, topic, name, size, digest, flags, data });
                 }
             }
             Control::Accept(accept) => self.handle_accept(&accept, tell),
@@ -359,6 +363,7 @@ impl Client {
             size: Some(offer.size),
             digest: offer.digest.as_ref().map(|digest| &digest[..]),
             flags: (offer.flags != 0).then_some(offer.flags),
+            data: offer.data.as_deref(),
             ..Default::default()
         };
         self.say_stream(&message.into());

@@ -126,6 +126,8 @@ pub enum Event<'a> {
         digest: Option<&'a [u8]>,
         /// [`fastport_wire::control::offers`].
         flags: u32,
+        /// What a sealed offer says, sealed.
+        data: Option<&'a [u8]>,
     },
     /// An offer to the client is no more, or what it took of it; of what was never heard of, too.
     Withdrawn {

@@ -135,6 +135,7 @@ impl Session {
     /// CHUNK from a sender.
     pub(in crate::session) fn handle_chunk(&mut self, index: u32, chunk: &Chunk<'_>) {
         let Some(streams) = &mut self.streams else { return };
+        let is_unsealed = self.limits.sealed && !chunk.is_sealed;
         let own = |flow: &&mut Flow| flow.sender == index && !flow.is_over;
         // others were on their way when it ended
         let Some(flow) = streams.flows.get_mut(&chunk.stream).filter(own) else { return };
@@ -143,6 +144,9 @@ impl Session {
             chunk.offset == flow.at && after <= flow.credited && chunk.bytes.len() <= MAX_CHUNK;
         if !is_well || flow.is_complete || (chunk.bytes.is_empty() && !chunk.is_last) {
             return self.end_flow(chunk.stream, Some(ErrorCode::Unexpected), Told::Both);
+        }
+        if is_unsealed {
+            return self.end_flow(chunk.stream, Some(ErrorCode::Unsealed), Told::Both);
         }
         let was_empty = flow.ring.is_empty();
         let frame = Frame::Chunk {

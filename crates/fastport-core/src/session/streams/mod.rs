@@ -87,6 +87,7 @@ struct Offer {
     size: Option<u64>,
     digest: Option<[u8; DIGEST_BYTES]>,
     flags: Option<u32>,
+    data: Option<Box<[u8]>>,
 }
 
 /// One receiver's part of a stream.
@@ -234,6 +235,8 @@ enum Told {
 const WHOLE: u32 = 0;
 /// Of SHA-256.
 const DIGEST_BYTES: usize = 32;
+/// The most bytes that a sealed offer has inside: a name of 255 bytes, the rest, and the seal.
+const DATA_MAX: usize = 400;
 /// The most bytes of a file's name.
 const NAME_MAX: usize = 255;
 /// What an offer or a flow costs in the tables beside itself.

@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
-use fastport_wire::control::{self, ErrorCode, features};
+use fastport_wire::control::{self, ErrorCode, features, offers};
 use fastport_wire::{Topic as TopicName, TopicId};
 
-use super::{DIGEST_BYTES, ENTRY_OVERHEAD, NAME_MAX, Offer, Session, Told, WHOLE};
+use super::{
+    DATA_MAX, DIGEST_BYTES, ENTRY_OVERHEAD, NAME_MAX, Offer, Session, Told, WHOLE,
+};
 
 impl Session {
     /// Takes an offer, and passes it on to the readers of its topic.
@@ -25,6 +27,13 @@ impl Session {
         };
         if offer.id == 0 || offer.name.is_some_and(|name| name.len() > NAME_MAX) {
             return Err(ErrorCode::BadControl);
+        }
+        if offer.data.is_some_and(|data| data.len() > DATA_MAX) {
+            return Err(ErrorCode::BadControl);
+        }
+        let is_sealed = offer.flags.unwrap_or(0) & offers::SEALED != 0;
+        if self.limits.sealed && !is_sealed {
+            return Err(ErrorCode::Unsealed);
         }
         let limits = self.limits.streams;
         if offer.size.is_some_and(|size| size > limits.size) {
@@ -47,6 +56,7 @@ impl Session {
             size: offer.size,
             digest,
             flags: offer.flags,
+            data: offer.data.map(Into::into),
         };
         if !self.make_room(offer.charge()) {
             return Err(ErrorCode::LimitReached);
@@ -177,6 +187,7 @@ impl Session {
             size: offer.size,
             digest: offer.digest.as_ref().map(|digest| &digest[..]),
             flags: offer.flags,
+            data: offer.data.as_deref(),
             ..Default::default()
         };
         let mut frames = Vec::new();
@@ -190,6 +201,8 @@ impl Session {
 impl Offer {
     /// What it is charged with.
     fn charge(&self) -> usize {
-        size_of::<Self>() + self.name.as_ref().map_or(0, |name| name.len()) + ENTRY_OVERHEAD
+        let name = self.name.as_ref().map_or(0, |name| name.len());
+        let data = self.data.as_ref().map_or(0, |data| data.len());
+        size_of::<Self>() + name + data + ENTRY_OVERHEAD
     }
 }
