@@ -15,6 +15,7 @@ mod registry;
 mod sealed;
 mod send;
 mod source;
+mod take;
 
 pub use self::archive::pack as pack_directory;
 pub use self::error::{ReceiveError, SendError};

@@ -1,22 +1,20 @@
 //! Receiving files: what is offered on some topics, into a folder.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use fastport_seal::StreamOpener;
 use fastport_wire::Filter;
-use fastport_wire::control::ErrorCode;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::error::ReceiveError;
 use super::name::FileName;
-use super::part::{self, Identity, Part, WhenExists};
-use super::registry::{Came, Offered, Piece};
+use super::part::{Identity, WhenExists};
+use super::registry::Offered;
 use super::sealed::{self, About};
+use super::take::Take;
 use crate::client::Client;
 use crate::error::RequestError;
 use crate::options::{SubscribeOptions, WhenSlow};
@@ -105,6 +103,8 @@ pub struct Receiving {
     /// offers of this link that were looked at
     looked_at: HashSet<u32>,
     link: u64,
+    /// files that wait until others are here
+    waiting: VecDeque<(Identity, Arc<Offered>)>,
     tasks: JoinSet<()>,
     tell: mpsc::Sender<FileEvent>,
     events: mpsc::Receiver<FileEvent>,
@@ -114,20 +114,30 @@ pub struct Receiving {
 
 /// What was said of files before.
 #[derive(Default)]
-struct Known {
-    under_way: HashSet<Identity>,
+pub(super) struct Known {
+    pub(super) under_way: HashSet<Identity>,
     /// at most [`MOST_FINISHED`]
-    finished: HashSet<Identity>,
+    pub(super) finished: HashSet<Identity>,
     /// sealed offers that were opened, by what they are sealed: at most [`MOST_FINISHED`]. The same
     /// opens once; it comes again after each reconnect
-    opened: HashMap<Box<[u8]>, Opened>,
+    pub(super) opened: HashMap<Box<[u8]>, Opened>,
+}
+
+impl Known {
+    /// A file is offered: whether it is here, and else whether it is not under way, as it is now.
+    fn note(&mut self, identity: &Identity) -> (bool, bool) {
+        if self.finished.contains(identity) {
+            return (true, false);
+        }
+        (false, self.under_way.insert(identity.clone()))
+    }
 }
 
 /// A sealed offer.
-struct Opened {
-    identity: Identity,
+pub(super) struct Opened {
+    pub(super) identity: Identity,
     /// opens its chunks; whoever receives the file has it
-    opener: Option<StreamOpener>,
+    pub(super) opener: Option<StreamOpener>,
 }
 
 impl Client {
@@ -156,6 +166,7 @@ impl Client {
             known: Arc::default(),
             looked_at: HashSet::new(),
             link: 0,
+            waiting: VecDeque::new(),
             tasks: JoinSet::new(),
             tell,
             events,
@@ -171,19 +182,23 @@ impl Receiving {
     /// Cancel-safe: what is not returned is returned next time.
     pub async fn next(&mut self) -> Option<FileEvent> {
         loop {
-            let may_begin = self.tasks.len() < self.options.at_once;
+            while self.tasks.len() < self.options.at_once
+                && let Some((identity, offered)) = self.waiting.pop_front()
+            {
+                self.begin(identity, offered);
+            }
             let Self { client, filter, looked_at, link, tasks, events, .. } = self;
             let found = tokio::select! {
                 biased;
                 Some(event) = events.recv() => return Some(event),
                 Some(_) = tasks.join_next() => continue,
-                found = find_offer(client, filter, *link, looked_at), if may_begin => found?,
-                () = client.has_ended(), if !may_begin => return None,
+                found = find_offer(client, filter, *link, looked_at) => found?,
             };
             self.look_at(found);
         }
     }
 
+    /// Looks at an offer that is new on this link. What is under way already finds it by itself.
     fn look_at(&mut self, offered: Arc<Offered>) {
         if self.link != offered.link {
             self.link = offered.link;
@@ -196,25 +211,28 @@ impl Receiving {
                 let name = offered.name.as_deref().unwrap_or("a sealed file");
                 let name = name.escape_debug().to_string();
                 self.client.decline(&offered, &error);
-                let (tell, failed) = (self.tell.clone(), FileEvent::Failed { name, error });
-                self.tasks.spawn(async move { tell.send(failed).await.unwrap_or_default() });
+                self.tasks.spawn(tell(self.tell.clone(), FileEvent::Failed { name, error }));
                 return;
             }
         };
-        let mut known = lock(&self.known);
-        if known.finished.contains(&identity) {
+        let (is_finished, is_new) = lock(&self.known).note(&identity);
+        if is_finished {
             self.client.says_it_has(&offered);
-        } else if known.under_way.insert(identity.clone()) {
-            let take = Take {
-                client: self.client.clone(),
-                filter: self.filter.clone(),
-                options: Arc::clone(&self.options),
-                known: Arc::clone(&self.known),
-                tell: self.tell.clone(),
-                identity,
-            };
-            self.tasks.spawn(take.run(offered));
+        } else if is_new {
+            self.waiting.push_back((identity, offered));
         }
+    }
+
+    fn begin(&mut self, identity: Identity, offered: Arc<Offered>) {
+        let take = Take {
+            client: self.client.clone(),
+            filter: self.filter.clone(),
+            options: Arc::clone(&self.options),
+            known: Arc::clone(&self.known),
+            tell: self.tell.clone(),
+            identity,
+        };
+        self.tasks.spawn(take.run(offered));
     }
 
     fn identify(&self, offered: &Offered) -> Result<Identity, ReceiveError> {
@@ -281,335 +299,17 @@ async fn find_offer(
     client.until(find).await
 }
 
-/// One file, over as many links as it takes.
-struct Take {
-    client: Client,
-    filter: Box<str>,
-    options: Arc<ReceiveOptions>,
-    known: Arc<Mutex<Known>>,
-    tell: mpsc::Sender<FileEvent>,
-    identity: Identity,
+async fn tell(to: mpsc::Sender<FileEvent>, event: FileEvent) {
+    // nobody may listen any more
+    to.send(event).await.unwrap_or_default();
 }
 
-/// How far one link got.
-enum Reached {
-    End,
-    /// To be tried again: with the next offer of the same file, or after a while with this one.
-    Lost,
-    Later,
-}
-
-impl Take {
-    async fn run(self, offered: Arc<Offered>) {
-        let (name, size) = (self.identity.name.clone(), self.identity.size);
-        let event = match self.receive(offered).await {
-            Ok((path, was_here)) => FileEvent::Finished { name, size, path, was_here },
-            Err(error) => FileEvent::Failed { name: name.as_str().to_owned(), error },
-        };
-        self.note_end(matches!(event, FileEvent::Finished { .. }));
-        // nobody may listen any more
-        self.tell.send(event).await.unwrap_or_default();
-    }
-
-    fn note_end(&self, is_finished: bool) {
-        let mut known = lock(&self.known);
-        known.under_way.remove(&self.identity);
-        if is_finished && known.finished.len() < MOST_FINISHED {
-            known.finished.insert(self.identity.clone());
-        }
-    }
-
-    /// Receives the file; where it is, and whether it was there before.
-    async fn receive(
-        &self,
-        mut offered: Arc<Offered>,
-    ) -> Result<(Option<PathBuf>, bool), ReceiveError> {
-        if let Some(path) = self.find_there().await? {
-            self.client.says_it_has(&offered);
-            return Ok((Some(path), true));
-        }
-        let opened = self.open().await;
-        let mut part = opened.inspect_err(|error| self.client.decline(&offered, error))?;
-        let (progress, receiver) = watch::channel(part.at());
-        let (name, size) = (self.identity.name.clone(), self.identity.size);
-        let begun = FileEvent::Begun { name, size, progress: receiver };
-        self.tell.send(begun).await.map_err(|_| ReceiveError::Internal)?;
-        let mut damaged = 0;
-        loop {
-            let reached = match self.over_this_link(&offered, part, &progress).await {
-                Ok((whole, Reached::End)) => {
-                    part = whole;
-                    match self.finish(part).await {
-                        Ok(placed) => {
-                            self.client.says_it_has(&offered);
-                            return Ok((placed, false));
-                        }
-                        Err((again, ReceiveError::Damaged)) if damaged == 0 && again.is_some() => {
-                            // what was here before may have been damaged, and not what came
-                            damaged += 1;
-                            self.client.stop_taking(&offered, ErrorCode::Damaged);
-                            part = again.ok_or(ReceiveError::Internal)?;
-                            Reached::Later
-                        }
-                        Err((_, error)) => {
-                            self.client.stop_taking(&offered, error.code());
-                            return Err(error);
-                        }
-                    }
-                }
-                Ok((rest, reached)) => {
-                    part = rest;
-                    reached
-                }
-                Err(error) => {
-                    self.client.stop_taking(&offered, error.code());
-                    return Err(error);
-                }
-            };
-            if matches!(reached, Reached::Later) {
-                sleep(AGAIN_AFTER).await;
-            }
-            offered = self.offered_again().await?;
-        }
-    }
-
-    /// Takes what comes over this link.
-    async fn over_this_link(
-        &self,
-        offered: &Offered,
-        mut part: Part,
-        progress: &watch::Sender<u64>,
-    ) -> Result<(Part, Reached), ReceiveError> {
-        if part.is_whole() {
-            return Ok((part, Reached::End));
-        }
-        let mut opener = self.opener(offered, part.at())?;
-        let offset = opener.as_ref().map_or(part.at(), |_| sealed::to_stream(part.at()));
-        let window = self.options.window.max(1);
-        let _inbox = OpenInbox { client: &self.client, id: offered.id, link: offered.link };
-        if !self.client.takes(offered, offset, window) {
-            self.keep_opener(offered, opener);
-            return Ok((part, Reached::Lost));
-        }
-        let reached = loop {
-            match self.client.came(offered).await? {
-                Came::Pieces(pieces) => {
-                    let length: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
-                    (part, opener) = self.write(part, opener, pieces).await?;
-                    progress.send_replace(part.at());
-                    if part.is_whole() {
-                        break Reached::End;
-                    }
-                    self.client.grants(offered, length as u64);
-                }
-                Came::Lost => break Reached::Lost,
-                Came::Ended(Some(ErrorCode::Unavailable)) => break Reached::Lost,
-                Came::Ended(Some(ErrorCode::LimitReached)) => break Reached::Later,
-                Came::Ended(code) => return Err(ReceiveError::Cancelled(code)),
-            }
-        };
-        if let (Some(opener), Reached::End) = (&opener, &reached)
-            && opener.finish().is_err()
-        {
-            // as long as it should be, and yet its end is not there
-            return Err(ReceiveError::Damaged);
-        }
-        self.keep_opener(offered, opener);
-        Ok((part, reached))
-    }
-
-    /// What opens a stream from that place of the file on, if it is sealed.
-    fn opener(&self, offered: &Offered, at: u64) -> Result<Option<StreamOpener>, ReceiveError> {
-        let Some(sealed) = &offered.sealed else { return Ok(None) };
-        let mut known = lock(&self.known);
-        let opener = known.opened.get_mut(sealed).and_then(|opened| opened.opener.take());
-        let mut opener = opener.ok_or(ReceiveError::Internal)?;
-        opener.resume_at(at);
-        Ok(Some(opener))
-    }
-
-    fn keep_opener(&self, offered: &Offered, opener: Option<StreamOpener>) {
-        let Some(sealed) = &offered.sealed else { return };
-        if let Some(opened) = lock(&self.known).opened.get_mut(sealed) {
-            opened.opener = opener;
-        }
-    }
-
-    /// Waits until the same file is offered, again or still.
-    async fn offered_again(&self) -> Result<Arc<Offered>, ReceiveError> {
-        let filter = Filter::parse(&self.filter).map_err(|_| ReceiveError::Internal)?;
-        let identity = &self.identity;
-        let find = |state: &mut State| {
-            if let Some(error) = &state.end {
-                return Some(Err(ReceiveError::Ended(error.clone())));
-            }
-            let known = lock(&self.known);
-            let is_it = |it: &Offered| match &it.sealed {
-                Some(sealed) => {
-                    known.opened.get(sealed).is_some_and(|opened| opened.identity == *identity)
-                }
-                None => *it.topic == *identity.topic && it.about() == Some(identity.about()),
-            };
-            state.files.find(filter, is_it).map(Ok)
-        };
-        self.client.until(find).await
-    }
-
-    async fn find_there(&self) -> Result<Option<PathBuf>, ReceiveError> {
-        let Place::Folder(folder) = &self.options.place else { return Ok(None) };
-        if self.identity.is_directory {
-            return Ok(None);
-        }
-        let (folder, identity) = (folder.clone(), self.identity.clone());
-        blocking(move || {
-            let is_there = part::is_there(&folder, &identity);
-            is_there.then(|| folder.join(identity.name.as_str()))
-        })
-        .await
-    }
-
-    async fn open(&self) -> Result<Part, ReceiveError> {
-        let identity = self.identity.clone();
-        let Place::Folder(folder) = self.options.place.clone() else {
-            return Ok(Part::to_output(identity));
-        };
-        let when_exists = self.options.when_exists;
-        blocking(move || {
-            if when_exists == WhenExists::Decline && part::is_taken(&folder, &identity.name) {
-                return Err(ReceiveError::Exists);
-            }
-            Part::open(&folder, identity, sealed::CONTENT)
-        })
-        .await?
-    }
-
-    /// Writes pieces, opened if they are sealed; where there is no room, what is here of the file makes
-    /// some for others.
-    async fn write(
-        &self,
-        mut part: Part,
-        mut opener: Option<StreamOpener>,
-        pieces: Vec<Piece>,
-    ) -> Result<(Part, Option<StreamOpener>), ReceiveError> {
-        blocking(move || {
-            for Piece { bytes, is_last } in pieces {
-                let written = match &mut opener {
-                    Some(opener) => part.write(&sealed::open(opener, &bytes, is_last)?),
-                    None => part.write(&bytes),
-                };
-                if let Err(error @ ReceiveError::NoSpace(_)) = written {
-                    // if even that fails the first fault is the one to tell
-                    part.remove().unwrap_or_default();
-                    return Err(error);
-                }
-                written?;
-            }
-            Ok((part, opener))
-        })
-        .await?
-    }
-
-    /// Gives the file its name; a part that is damaged comes back empty, to be filled again.
-    async fn finish(
-        &self,
-        mut part: Part,
-    ) -> Result<Option<PathBuf>, (Option<Part>, ReceiveError)> {
-        let when_exists = self.options.when_exists;
-        let finished = blocking(move || match part.finish(when_exists) {
-            Ok(placed) => Ok(placed),
-            Err(ReceiveError::Damaged) => match part.restart() {
-                Ok(true) => Err((Some(part), ReceiveError::Damaged)),
-                Ok(false) => Err((None, ReceiveError::Damaged)),
-                Err(error) => Err((None, error)),
-            },
-            Err(error) => Err((None, error)),
-        });
-        finished.await.map_err(|error| (None, error))?
-    }
-}
-
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+pub(super) fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
     // nobody panics while holding it
     known.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Closes an inbox when its stream is not taken any more.
-struct OpenInbox<'a> {
-    client: &'a Client,
-    id: u32,
-    link: u64,
-}
-
-impl Drop for OpenInbox<'_> {
-    fn drop(&mut self) {
-        let mut state = self.client.shared().lock();
-        if state.files.link() == self.link {
-            state.files.close_inbox(self.id);
-        }
-    }
-}
-
-/// What a task of a file says to the relay, if its link is still the one it means.
-impl Client {
-    fn decline(&self, offered: &Offered, error: &ReceiveError) {
-        self.on_link(offered, |state| state.machine.decline(offered.id, error.code()));
-    }
-
-    fn says_it_has(&self, offered: &Offered) {
-        let end = offered.size.unwrap_or(0);
-        self.on_link(offered, |state| state.machine.has_all(offered.id, end));
-    }
-
-    fn stop_taking(&self, offered: &Offered, code: ErrorCode) {
-        self.on_link(offered, |state| state.machine.stop_taking(offered.id, Some(code)));
-    }
-
-    fn grants(&self, offered: &Offered, bytes: u64) {
-        self.on_link(offered, |state| state.machine.grant(offered.id, bytes));
-    }
-
-    /// Takes a stream; `false`: the link is another one by now.
-    fn takes(&self, offered: &Offered, offset: u64, window: u64) -> bool {
-        self.on_link(offered, |state| {
-            state.files.open_inbox(offered.id);
-            state.machine.accept(offered.id, offset);
-            state.machine.grant(offered.id, window);
-        })
-    }
-
-    async fn came(&self, offered: &Offered) -> Result<Came, ReceiveError> {
-        let came = |state: &mut State| match &state.end {
-            Some(error) => Some(Err(ReceiveError::Ended(error.clone()))),
-            None => state.files.came(offered).map(Ok),
-        };
-        self.until(came).await
-    }
-
-    async fn has_ended(&self) {
-        self.until(|state| state.end.is_some().then_some(())).await;
-    }
-
-    fn on_link(&self, offered: &Offered, say: impl FnOnce(&mut State)) -> bool {
-        let mut state = self.shared().lock();
-        let is_it = state.files.link() == offered.link && state.end.is_none();
-        if is_it {
-            say(&mut state);
-        }
-        drop(state);
-        self.shared().wake_driver();
-        is_it
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ReceiveError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| ReceiveError::Internal)
 }
 
 /// Events that wait to be taken; files wait when there are more.
 const EVENTS: usize = 64;
 /// Files that are remembered as here, for when they are offered again.
-const MOST_FINISHED: usize = 4096;
-/// When a relay that had no room is asked again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+pub(super) const MOST_FINISHED: usize = 4096;

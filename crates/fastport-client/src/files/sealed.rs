@@ -110,6 +110,8 @@ pub(super) fn open(
 
 #[cfg(test)]
 mod tests {
+    use fastport_seal::{Few, Freshness, Sealer, SenderId, SessionKey, open_offer, sealed_len};
+
     use super::*;
 
     #[test]
@@ -128,6 +130,46 @@ mod tests {
             assert_eq!(to_file(to_stream(at)), Some(at));
         }
         assert_eq!(to_file(1), None);
+    }
+
+    /// What opens what `sealer` seals, and the other way round.
+    fn pair() -> (StreamSealer, StreamOpener) {
+        let scope = SessionKey::new([7; 32]).scope("home");
+        let mut sealer = Sealer::new(&scope, SenderId(*b"sender 1"), 0);
+        let up_to = sealer.wants().expect("nothing is reserved yet");
+        sealer.reserved(up_to);
+        let mut buffer = [0; sealed_len(2)];
+        let (sealed, chunks) = sealer.seal_offer("t", &mut buffer, 2).expect("reserved");
+        let mut senders = Few::<1, 1>::new();
+        let sealed = &mut buffer[..sealed.len];
+        let (_, opener) = open_offer(&[scope], &mut senders, "t", Freshness::New, sealed)
+            .map_err(|error| format!("{error}"))
+            .expect("its own");
+        (chunks, opener)
+    }
+
+    #[test]
+    fn a_file_opens_in_order_and_a_chunk_that_is_changed_moved_or_cut_does_not() {
+        let size = 2 * CONTENT + 100;
+        let file = vec![3; size];
+        let (sealer, mut opener) = pair();
+        let chunks = seal(&sealer, 0, &file, size as u64);
+        let total: usize = chunks.iter().map(Vec::len).sum();
+        assert_eq!((chunks.len(), total as u64), (3, stream_size(size as u64)));
+        assert!(open(&mut opener, &chunks[1], false).is_err(), "moved to the front");
+        let mut changed = chunks[0].clone();
+        changed[1000] ^= 1;
+        assert!(open(&mut opener, &changed, false).is_err());
+        assert!(open(&mut opener, &chunks[0][..SEALED - 1], false).is_err());
+        assert!(open(&mut opener, &chunks[0], true).is_err(), "it is not the last");
+        let mut opened = open(&mut opener, &chunks[0], false).expect("as it was sealed");
+        assert!(opener.finish().is_err(), "truncated");
+        // another link goes on in the middle
+        opener.resume_at(CONTENT as u64);
+        opened.extend(open(&mut opener, &chunks[1], false).expect("as it was sealed"));
+        opened.extend(open(&mut opener, &chunks[2], true).expect("as it was sealed"));
+        assert_eq!(opener.finish().ok(), Some(size as u64));
+        assert!(opened == file);
     }
 
     #[test]

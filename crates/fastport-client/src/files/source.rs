@@ -91,7 +91,9 @@ impl FileSource {
         });
         match read.await.map_err(|_| SendError::Internal)? {
             Ok(chunks) => Ok(chunks),
-            Err(why) if io::Error::kind(&why) == io::ErrorKind::UnexpectedEof => Err(SendError::Cut),
+            Err(why) if io::Error::kind(&why) == io::ErrorKind::UnexpectedEof => {
+                Err(SendError::Cut)
+            }
             Err(why) => Err(SendError::File(Arc::new(why))),
         }
     }

@@ -5,9 +5,7 @@ use alloc::vec::Vec;
 use fastport_wire::control::{self, ErrorCode, features, offers};
 use fastport_wire::{Topic as TopicName, TopicId};
 
-use super::{
-    DATA_MAX, DIGEST_BYTES, ENTRY_OVERHEAD, NAME_MAX, Offer, Session, Told, WHOLE,
-};
+use super::{DATA_MAX, DIGEST_BYTES, ENTRY_OVERHEAD, NAME_MAX, Offer, Session, Told, WHOLE};
 
 impl Session {
     /// Takes an offer, and passes it on to the readers of its topic.

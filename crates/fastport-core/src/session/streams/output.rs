@@ -1,27 +1,26 @@
 //! What a receiver's link writes of its streams, when it has no messages to write.
 
+use super::super::peer::Link;
 use super::super::{Output, PeerKey};
 use super::Session;
 use crate::stream::Turn;
 
 impl Session {
-    /// Whose turn it is at the peer's link; `None`: its outbox's. Before `is_last`, its last bytes,
-    /// only what is begun is written.
-    pub(in crate::session) fn stream_turn(&mut self, key: PeerKey, is_last: bool) -> Option<Turn> {
-        let lane = self.streams.as_mut()?.lanes.get_mut(&key.index)?;
+    /// Whose turn it is at the peer's link; `None`: its outbox's. Of a link that is to be closed only
+    /// what is begun is written.
+    pub(in crate::session) fn stream_turn(&mut self, key: PeerKey) -> Option<Turn> {
+        let Self { peers, buffers, ledger, streams, .. } = self;
+        let slot = peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
+        let peer = slot?.peer.as_mut()?;
+        let lane = streams.as_mut()?.lanes.get_mut(&key.index)?;
         lane.pass();
-        let is_begun = lane.is_begun();
-        if is_last && !is_begun {
-            return None;
-        }
-        if !is_begun {
-            let Self { peers, buffers, ledger, .. } = self;
-            let peer = peers.get_mut(key.index())?.peer.as_mut()?;
-            if !peer.outbox.output(buffers, ledger).is_empty() {
+        if !lane.is_begun() {
+            let is_last = matches!(peer.link, Link::Closing);
+            if is_last || !peer.outbox.output(buffers, ledger).is_empty() {
                 return None;
             }
         }
-        self.streams.as_mut()?.lanes.get_mut(&key.index)?.begin()
+        lane.begin()
     }
 
     /// The bytes of that turn.
@@ -35,8 +34,28 @@ impl Session {
         Output { bytes, is_last: false }
     }
 
-    /// Notes that so many bytes of the peer's output were written; whether they were a stream's.
-    pub(in crate::session) fn advance_stream(&mut self, key: PeerKey, written: usize) -> bool {
+    /// As [`Session::advance`], where there are or were streams.
+    #[inline(never)]
+    pub(in crate::session) fn advance_beside_streams(&mut self, key: PeerKey, written: usize) {
+        let Ok(peer) = self.peer_mut(key) else { return };
+        let was_choked = peer.outbox.is_choked();
+        if self.advance_stream(key, written) {
+            if let Ok(peer) = self.peer_mut(key) {
+                let more = u32::try_from(written).unwrap_or(u32::MAX);
+                peer.written = peer.written.wrapping_add(more);
+            }
+            return;
+        }
+        self.advance_messages(key, written);
+        if was_choked && self.takes_more(key.index) {
+            // what was not said to it meanwhile
+            self.grant_all(key.index);
+            self.offer_standing(key.index, |_| true);
+        }
+    }
+
+    /// Whether what was written was of a stream.
+    fn advance_stream(&mut self, key: PeerKey, written: usize) -> bool {
         let Some(streams) = &mut self.streams else { return false };
         let Some(lane) = streams.lanes.get_mut(&key.index) else { return false };
         let Some(stream) = lane.take_writing() else { return false };

@@ -2,182 +2,23 @@
 
 #![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
 
+mod scene;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{DEADLINE, Daemon};
 use tempfile::TempDir;
 
-const PLAIN: &str = r#"
-[board]
-enabled = false
-
-[[listen]]
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
-[[session]]
-name = "demo"
-open = true
-"#;
-
-fn folder() -> TempDir {
-    tempfile::tempdir().expect("a temporary folder")
-}
-
-fn plain() -> (TempDir, Daemon) {
-    let folder = folder();
-    let daemon = Daemon::start(folder.path(), PLAIN);
-    (folder, daemon)
-}
-
-fn tool(url: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastport"));
-    command.arg("--url").arg(url).args(arguments);
-    command.env_remove("FASTPORT_URL").env_remove("FASTPORT_SESSION");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// A tool that is ended when it is dropped.
-struct Tool(Option<Child>);
-
-impl Tool {
-    fn start(url: &str, arguments: &[&str]) -> Self {
-        Self(Some(tool(url, arguments).spawn().expect("the tool is built")))
-    }
-
-    /// Waits for it to end by itself.
-    fn finish(mut self) -> Output {
-        let mut child = self.0.take().expect("it was started");
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let (out, err) = (read_all(out), read_all(err));
-        let until = Instant::now() + 4 * DEADLINE;
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("the child is ours") {
-                break status;
-            }
-            if Instant::now() > until {
-                child.kill().expect("the child is ours");
-            }
-            std::thread::park_timeout(Duration::from_millis(2));
-        };
-        let [stdout, stderr] = [out, err].map(|it| it.join().expect("no panic"));
-        Output { status, stdout, stderr }
-    }
-
-    /// Waits for it to end well; what it said.
-    fn succeed(self) -> String {
-        let output = self.finish();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{:?}: {said}", output.status);
-        said
-    }
-
-    fn kill(mut self) {
-        let mut child = self.0.take().expect("it was started");
-        child.kill().expect("the child is ours");
-        child.wait().expect("the child is ours");
-    }
-}
-
-/// Reads a pipe to its end, beside all else.
-fn read_all(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
-    let mut pipe = pipe.expect("piped");
-    std::thread::spawn(move || {
-        let mut all = Vec::new();
-        // a tool that was killed said what it said
-        pipe.read_to_end(&mut all).unwrap_or_default();
-        all
-    })
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            child.kill().unwrap_or_default();
-            child.wait().map(|_| ()).unwrap_or_default();
-        }
-    }
-}
-
-fn send(url: &str, file: &Path, more: &[&str]) -> Tool {
-    let file = file.to_str().expect("UTF-8");
-    Tool::start(url, &[&["send", file, "files/a", "--connect-timeout", "30s"], more].concat())
-}
-
-fn recv(url: &str, dir: &Path, more: &[&str]) -> Tool {
-    let dir = dir.to_str().expect("UTF-8");
-    let arguments = ["recv", "files/#", "--dir", dir, "--connect-timeout", "30s"];
-    Tool::start(url, &[&arguments, more].concat())
-}
-
-/// Bytes of no pattern that a wrong place would leave unseen.
-fn bytes(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut all = Vec::with_capacity(length + 8);
-    while all.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        all.extend_from_slice(&state.to_le_bytes());
-    }
-    all.truncate(length);
-    all
-}
-
-fn file(folder: &Path, name: &str, length: usize) -> PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, bytes(length, length as u64)).expect("the folder is ours");
-    path
-}
-
-/// The files in a folder; hidden ones with a dot before.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
-    let names = entries.map(|entry| entry.expect("readable").file_name());
-    let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
-/// Waits until something is so.
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < until, "not in time: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
-/// Waits until the folder has so many bytes of a file that is not whole.
-fn wait_for_part(folder: &Path, least: u64) {
-    wait_for("part of a file", || {
-        let mut entries = fs::read_dir(folder).expect("a folder").filter_map(Result::ok);
-        entries.any(|entry| {
-            entry.file_name().to_string_lossy().ends_with(".part")
-                && entry.metadata().is_ok_and(|about| about.len() >= least)
-        })
-    });
-}
-
-fn assert_same(one: &Path, other: &Path) {
-    let (one, other) = (fs::read(one).expect("there"), fs::read(other).expect("there"));
-    assert!(one == other, "{} and {} bytes differ", one.len(), other.len());
-}
+use self::scene::{
+    PLAIN, Peak, Proxy, SmallDisk, Tool, assert_same, bytes, file, folder, folder_on_disk, is_same,
+    names, plain, recv, send, tool, wait_for_part, wait_for_receivers, write_large,
+};
+use self::support::{DEADLINE, Daemon};
 
 #[test]
 fn a_file_arrives_whole_under_its_name_over_every_transport() {
@@ -403,7 +244,8 @@ fn a_sender_that_is_interrupted_takes_its_offer_back() {
     assert!(left.len() == 1 && left[0].ends_with(".part"), "{left:?}");
 }
 
-/// The size in MiB is FASTPORT_TEST_FILE_MIB, for the long form with 4096.
+/// The size in MiB is FASTPORT_TEST_FILE_MIB, for the long form with 4096; with FASTPORT_TEST_FILE_SEALED
+/// it is sealed.
 #[test]
 fn a_large_file_passes_a_small_gateway_over_cuts_and_a_kill() {
     let mib: u64 = std::env::var("FASTPORT_TEST_FILE_MIB")
@@ -418,8 +260,10 @@ fn a_large_file_passes_a_small_gateway_over_cuts_and_a_kill() {
     write_large(&source, mib);
 
     let mut peak = Peak::watch(daemon.pid());
-    let receiver = recv(&url, to.path(), &["--count", "1"]);
-    let sender = send(&url, &source, &[]);
+    let keys = std::env::var_os("FASTPORT_TEST_FILE_SEALED").map(|_| seal_keys(from.path()));
+    let seal: Vec<&str> = keys.iter().flat_map(|keys| ["--seal", keys]).collect();
+    let receiver = recv(&url, to.path(), &[&seal[..], &["--count", "1"]].concat());
+    let sender = send(&url, &source, &seal);
     for part in 1..=5 {
         wait_for_part(to.path(), part * (mib << 20) / 8);
         proxy.cut();
@@ -483,148 +327,76 @@ async fn alarms(url: &str, count: usize) -> Vec<Duration> {
     delays
 }
 
-impl Tool {
-    fn signal(&self, name: &str) {
-        let pid = self.0.as_ref().expect("it runs").id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+/// A file with keys to seal with.
+fn seal_keys(folder: &Path) -> String {
+    let path = folder.join("keys.seal").to_str().expect("UTF-8").to_owned();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastport"));
+    let made = command.args(["key", "new", "--seal", &path]).output().expect("the tool is built");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    path
+}
+
+#[test]
+fn a_sealed_file_arrives_over_kills_of_both_ends_and_the_relay() {
+    let (daemon_folder, mut daemon) = plain();
+    let (from, to) = (folder(), folder());
+    let url = daemon.url("tcp");
+    let keys = seal_keys(from.path());
+    let seal = ["--seal", keys.as_str()];
+    for length in [0, 1, 16_352, 100_000] {
+        let source = file(from.path(), &format!("{length}.bin"), length);
+        let receiver = recv(&url, to.path(), &[&seal[..], &["--count", "1"]].concat());
+        send(&url, &source, &seal).succeed();
+        receiver.succeed();
+        assert_same(&source, &to.path().join(format!("{length}.bin")));
+    }
+    let to = folder();
+    let source = file(from.path(), "large.bin", 60_000_000);
+    let config = PLAIN.replacen("127.0.0.1:0", &daemon.address("tcp"), 1);
+    let (receiver, sender) = (recv(&url, to.path(), &seal), send(&url, &source, &seal));
+    wait_for_part(to.path(), 1_000_000);
+    receiver.kill();
+    let receiver = recv(&url, to.path(), &[&seal[..], &["--count", "1"]].concat());
+    wait_for_part(to.path(), 5_000_000);
+    sender.kill();
+    let sender = send(&url, &source, &seal);
+    wait_for_part(to.path(), 10_000_000);
+    daemon.signal("KILL");
+    daemon.wait();
+    let _daemon = Daemon::start(daemon_folder.path(), &config);
+    sender.succeed();
+    receiver.succeed();
+    assert_same(&source, &to.path().join("large.bin"));
+    assert_eq!(names(to.path()), ["large.bin"]);
+}
+
+#[test]
+fn who_has_another_key_or_none_is_given_no_byte_of_a_sealed_file() {
+    let (_daemon_folder, daemon) = plain();
+    let (from, other, to) = (folder(), folder(), folder());
+    let url = daemon.url("tcp");
+    let (keys, others) = (seal_keys(from.path()), seal_keys(other.path()));
+    let source = file(from.path(), "a.bin", 100_000);
+    let _sender = send(&url, &source, &["--seal", &keys]);
+    for more in [&["--seal", others.as_str()][..], &[]] {
+        let output = recv(&url, to.path(), &[more, &["--count", "1"]].concat()).finish();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(65), "{said}");
+        assert!(said.contains("a sealed file: its offer is refused"), "{said}");
+        assert_eq!(names(to.path()), [""; 0]);
     }
 }
 
-/// Waits until so many peers read files.
-fn wait_for_receivers(daemon: &Daemon, count: u64) {
-    wait_for("receivers", || {
-        let output = Tool::start(&daemon.url("tcp"), &["status", "--json"]).finish();
-        let status: serde_json::Value =
-            serde_json::from_slice(&output.stdout).expect("the daemon's figures");
-        // the one that asks is a peer, too
-        status["sessions"]["demo"]["peers"].as_u64() == Some(count + 1)
-            && status["sessions"]["demo"]["topics"].is_u64()
-    });
-}
-
-/// A file system of its own in a folder, gone when it is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
-        let is_mounted = command.status().is_ok_and(|status| status.success());
-        if !is_mounted {
-            println!("SKIPPED: a file system of its own needs root");
-        }
-        is_mounted.then(|| Self(at.to_owned()))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // lazily: what is killed may still have a file open
-        Command::new("umount").arg("-l").arg(&self.0).status().map(|_| ()).unwrap_or_default();
-    }
-}
-
-/// Not in memory, where it is large.
-fn folder_on_disk() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder is writable")
-}
-
-fn write_large(path: &Path, mib: u64) {
-    let mut file = fs::File::create(path).expect("the folder is ours");
-    for number in 0..mib {
-        file.write_all(&bytes(1 << 20, number + 7)).expect("there is room");
-    }
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    let [mut one, mut other] = [one, other].map(|path| fs::File::open(path).expect("there"));
-    let (mut first, mut second) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    loop {
-        let length = one.read(&mut first).expect("readable");
-        if length == 0 {
-            return other.read(&mut second).expect("readable") == 0;
-        }
-        if other.read_exact(&mut second[..length]).is_err() || first[..length] != second[..length] {
-            return false;
-        }
-    }
-}
-
-/// Carries connections on, and cuts them when it is told.
-struct Proxy {
-    address: String,
-    open: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Proxy {
-    fn start(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("it is bound").to_string();
-        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let (target, all) = (target.to_owned(), Arc::clone(&open));
-        // ends with the test's process
-        std::thread::spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
-                let Ok(far) = TcpStream::connect(&target) else { continue };
-                let pair = [near, far];
-                let clones = pair.each_ref().map(|it| it.try_clone().expect("descriptors"));
-                all.lock().expect("no panic").extend(clones);
-                let [near, far] = pair;
-                let [near_too, far_too] =
-                    [&near, &far].map(|it| it.try_clone().expect("descriptors"));
-                std::thread::spawn(move || carry(near, far));
-                std::thread::spawn(move || carry(far_too, near_too));
-            }
-        });
-        Self { address, open }
-    }
-
-    fn cut(&self) {
-        for stream in self.open.lock().expect("no panic").drain(..) {
-            // it may have ended by itself
-            stream.shutdown(Shutdown::Both).unwrap_or_default();
-        }
-    }
-}
-
-fn carry(mut from: TcpStream, mut to: TcpStream) {
-    std::io::copy(&mut from, &mut to).map(|_| ()).unwrap_or_default();
-    to.shutdown(Shutdown::Both).unwrap_or_default();
-    from.shutdown(Shutdown::Both).unwrap_or_default();
-}
-
-/// The most memory that a process has of its own, in KiB, beyond what it had at first.
-struct Peak {
-    first: u64,
-    most: Arc<AtomicU64>,
-}
-
-impl Peak {
-    fn watch(pid: u32) -> Self {
-        let first = anonymous(pid).expect("it runs");
-        let most = Arc::new(AtomicU64::new(first));
-        let seen = Arc::clone(&most);
-        std::thread::spawn(move || {
-            while let Some(now) = anonymous(pid) {
-                seen.fetch_max(now, Ordering::Relaxed);
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-        });
-        Self { first, most }
-    }
-
-    fn growth(&self) -> u64 {
-        self.most.load(Ordering::Relaxed) - self.first
-    }
-}
-
-fn anonymous(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
+#[test]
+fn where_all_is_to_be_sealed_a_plain_file_is_not_taken() {
+    let (_daemon_folder, daemon) = plain();
+    let (from, to) = (folder(), folder());
+    let url = daemon.url("tcp");
+    let keys = seal_keys(from.path());
+    let source = file(from.path(), "a.bin", 100_000);
+    let _sender = send(&url, &source, &[]);
+    let output = recv(&url, to.path(), &["--seal", &keys, "--count", "1"]).finish();
+    assert_eq!(output.status.code(), Some(65));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not sealed"));
+    assert_eq!(names(to.path()), [""; 0]);
 }
