@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fastport_core::budget::Budget;
 use fastport_core::retention::Retention;
 use fastport_core::rights::Rights;
-use fastport_core::session::{Limits, Session};
+use fastport_core::session::{Limits, Session, StreamLimits};
 use fastport_core::time::Instant;
 use fastport_wire::control::WhenFull;
 
@@ -22,6 +22,7 @@ pub(crate) const LIMITS: Limits = Limits {
     keepalive: 0,
     linger: 60,
     stall_ms: 0,
+    streams: StreamLimits::DEFAULT,
     retention: Retention { messages: 4, age_ms: 10_000, bytes: 4096 },
     when_full: WhenFull::DropOldest,
 };

@@ -32,13 +32,14 @@ KEYS = [
     "op", "request", "session", "topic", "id", "code", "text", "version", "method", "identity",
     "nonce", "proof", "epoch", "taken", "flags", "when_full", "keepalive", "count", "age",
     "schema", "data", "clock", "payload_limit", "retry", "name", "size", "offset", "digest",
-    "tier", "linger", "resumed",
+    "tier", "linger", "resumed", "stream",
 ]
 CODES = dict(enumerate([
     None, "bad-frame", "frame-too-long", "bad-control", "unknown-message", "bad-json",
     "unexpected", "bad-version", "handshake-timeout", "not-authenticated", "method-not-allowed",
     "forbidden", "bad-topic", "unknown-id", "payload-too-long", "bad-ack", "limit-reached",
     "rate-limited", "tier-not-offered", "conflict", "unavailable", "bad-readings",
+    "unsealed", "no-space", "damaged",
 ]))
 REASONS = ["done", "shutting-down", "replaced", "silent", "too-slow", "removed", "after-error"]
 SUPERSEDED, OVERFLOW, READER_GONE, LINK_LOST = 0, 1, 4, 5
@@ -845,18 +846,37 @@ def emit(tcp, _ws):
 
 
 @scenario
-def streams_are_not_forwarded_yet(tcp, _ws):
-    peer = Peer(tcp).join()
-    peer.say("offer", topic="files/a", id=7, name="x.bin", size=3)
-    message = peer.control("cancel")
-    assert (message["id"], CODES[message["code"]]) == (7, "unavailable")
-    for op in ("accept", "decline", "cancel"):
-        peer.say(op, id=7)
-        assert CODES[peer.answer(0)[0]["code"]] == "unknown-id"
-    for kind, body in ((CHUNK, leb(7) + leb(0) + b"abc"), (CREDIT, leb(7) + leb(1000))):
-        peer.link.send(frame(kind, 0, body))
-        assert CODES[peer.answer(0)[0]["code"]] == "unknown-id"
-    peer.flush()
+def a_stream_goes_through_and_its_ends_are_told(tcp, _ws):
+    sender = Peer(tcp).join()
+    receiver = Peer(tcp).join(flags=8)
+    receiver.ok("subscribe", topic="files/a")
+    sender.say("offer", topic="files/a", id=7, name="x.bin", size=3)
+    offer = receiver.control("offer")
+    assert (offer["topic"], offer["name"], offer["size"]) == ("files/a", "x.bin", 3)
+    receiver.say("accept", id=offer["id"], offset=0)
+    accept = sender.control("accept")
+    assert (accept["id"], accept["offset"]) == (7, 0)
+    stream = accept["stream"]
+    receiver.link.send(frame(CREDIT, 0, leb(offer["id"]) + leb(1000)))
+    kind, flags, body = sender.link.frame()
+    assert (kind, flags, body) == (CREDIT, 0, leb(stream) + leb(3)), "no more than there is"
+    sender.link.send(frame(CHUNK, 1, leb(stream) + leb(0) + b"abc"))
+    kind, flags, body = receiver.link.frame()
+    assert (kind, flags, body) == (CHUNK, 1, leb(offer["id"]) + leb(0) + b"abc")
+    receiver.say("accept", id=offer["id"], offset=3)
+    accept = sender.control("accept")
+    assert (accept["id"], accept["offset"], accept["stream"]) == (7, 3, stream)
+    sender.say("cancel", id=7, stream=0)
+    assert receiver.control("cancel")["id"] == offer["id"]
+    # what belongs to no stream is passed over, and a stream that is no more is said to be so
+    for op in ("decline", "cancel"):
+        receiver.say(op, id=99)
+    for kind, body in ((CHUNK, leb(99) + leb(0) + b"abc"), (CREDIT, leb(99) + leb(1000))):
+        receiver.link.send(frame(kind, 0, body))
+    receiver.say("accept", id=99)
+    message = receiver.control("cancel")
+    assert (message["id"], CODES[message["code"]]) == (99, "unknown-id")
+    receiver.flush()
 
 
 @scenario

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastport_core::retention::Retention;
-use fastport_core::session::Limits as SessionLimits;
+use fastport_core::session::{Limits as SessionLimits, StreamLimits};
 use rustix::process::{Resource, Rlimit};
 use tracing::{info, warn};
 
@@ -48,6 +48,12 @@ pub(super) fn session_limits(config: &Config, session: &config::Session) -> Sess
             bytes: session.retention.bytes_per_topic.as_usize(),
         },
         when_full: session.when_full,
+        streams: StreamLimits {
+            per_peer: limits.stream.per_peer as usize,
+            per_session: limits.stream.per_session as usize,
+            size: limits.stream.size.0,
+            window: limits.stream.window.as_usize(),
+        },
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Limits {
     /// The longest time for which a link may take nothing of what waits for it. 30 s: longer than
     /// a radio link pauses, shorter than memory should be held for somebody who is gone.
     pub stall_timeout: Duration,
+    /// `[limits.stream]`.
+    pub stream: StreamLimits,
     /// `[limits.source]`.
     pub source: SourceLimits,
     /// `[limits.rate]`.
@@ -66,6 +68,7 @@ impl Default for Limits {
             keepalive: Seconds(60),
             linger: Seconds(60),
             stall_timeout: Duration::from_secs(30),
+            stream: StreamLimits::default(),
             source: SourceLimits::default(),
             rate: Rates::default(),
         }
@@ -107,8 +110,42 @@ impl Fields for Limits {
         visit.key("linger", Live, &mut within(&mut self.linger, Seconds(0)..=DAY));
         let stall = Duration::from_secs(1)..=60 * minute;
         visit.key("stall_timeout", Live, &mut within(&mut self.stall_timeout, stall));
+        visit.table("stream", &mut self.stream);
         visit.table("source", &mut self.source);
         visit.table("rate", &mut self.rate);
+    }
+}
+
+/// `[limits.stream]`: what streams may use, that is files on their way. What a payload may have is no
+/// limit for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Streams that one peer may offer at once, and take at once.
+    pub per_peer: u32,
+    /// Streams that may be offered at once in a session, and taken. 64: with all of them at a stand,
+    /// as many windows as the memory budget by default has room for.
+    pub per_session: u32,
+    /// The longest stream. 16 GiB: an image of a board's card.
+    pub size: Bytes,
+    /// What the relay holds for each receiver, out of `limits.memory`. 256 KiB: 5 MiB a second over
+    /// a round trip of 50 ms.
+    pub window: Bytes,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { per_peer: 8, per_session: 64, size: Bytes::mib(16 * 1024), window: Bytes::kib(256) }
+    }
+}
+
+impl Fields for StreamLimits {
+    fn fields(&mut self, visit: &mut dyn Visit) {
+        use Reload::Live;
+        let window = Bytes::kib(32)..=Bytes::mib(64);
+        visit.key("per_peer", Live, &mut within(&mut self.per_peer, 0..=10_000));
+        visit.key("per_session", Live, &mut within(&mut self.per_session, 0..=100_000));
+        visit.key("size", Live, &mut within(&mut self.size, Bytes(1)..=MAX_MEMORY));
+        visit.key("window", Live, &mut within(&mut self.window, window));
     }
 }
 

@@ -304,7 +304,8 @@ impl Room {
     }
 
     pub(super) fn figures_json(&self) -> serde_json::Value {
-        let Figures { peers, lingering, topics, retained, evicted, ledger } = self.figures();
+        let figures = self.figures();
+        let Figures { peers, lingering, topics, retained, evicted, ledger, streams } = figures;
         let dropped: serde_json::Map<_, _> = GapCause::ALL
             .into_iter()
             .zip(ledger.dropped)
@@ -323,6 +324,15 @@ impl Room {
             "delivered": ledger.delivered,
             "queued": ledger.queued(),
             "dropped": dropped,
+            "streams": {
+                "offered": streams.offers,
+                "under_way": streams.flows,
+                "begun": streams.begun,
+                "completed": streams.completed,
+                "cancelled": streams.cancelled,
+                "refused": streams.refused,
+                "bytes": streams.bytes,
+            },
             "journal_failing": self.lock().session.is_frozen(),
         })
     }

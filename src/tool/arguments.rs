@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use fastport_client::files::WhenExists;
 use fastport_client::{Past, Tier};
 
 /// Publish, subscribe and look after a fastPort relay.
@@ -98,6 +99,10 @@ pub(super) enum Command {
     Pub(Publish),
     /// Print messages as they come
     Sub(Subscribe),
+    /// Send files and directories to those who receive on a topic
+    Send(Send),
+    /// Receive the files that are sent on a topic
+    Recv(Receive),
     /// Create, list and remove sessions
     Session(Session),
     /// Make device keys, and keys to seal with
@@ -216,6 +221,76 @@ pub(super) struct Subscribe {
     /// Give up waiting for --count messages after this time, with exit code 124
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "count")]
     pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Send {
+    /// Files and directories; - for standard input
+    #[arg(required = true, num_args = 1.., value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// The topic to offer them on
+    #[arg(required = true)]
+    pub(super) topic: String,
+    /// What receivers call it, where that is not the file's own name
+    #[arg(long = "as", value_name = "NAME")]
+    pub(super) called: Option<String>,
+    /// End when so many receivers have each file, and none is at it any more
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) receivers: u32,
+    /// Then leave a receiver behind that takes nothing for so long
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
+    pub(super) patience: Duration,
+    /// Give up after this time, with exit code 124 [default: wait for receivers]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Receive {
+    /// The topic, or a filter of topics
+    pub(super) topic: String,
+    /// Where files go; - for standard output
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) dir: PathBuf,
+    /// End after so many files
+    #[arg(long, value_name = "N")]
+    pub(super) count: Option<u64>,
+    /// What to do where there is a file of the same name [default: number]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) when_exists: Option<Exists>,
+    /// Take no file that is longer, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub(super) max_size: Option<u64>,
+    /// Give up waiting for --count files after this time, with exit code 124
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "count")]
+    pub(super) timeout: Option<Duration>,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+/// What to do where there is a file of the same name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Exists {
+    /// Give the new one a number: name (1).ext
+    Number,
+    /// Put the new one in its place
+    Replace,
+    /// Decline the new one
+    Decline,
+}
+
+impl From<Exists> for WhenExists {
+    fn from(exists: Exists) -> Self {
+        match exists {
+            Exists::Number => Self::Number,
+            Exists::Replace => Self::Replace,
+            Exists::Decline => Self::Decline,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use fastport_client::files::{ReceiveError, SendError};
 use fastport_client::{ConnectError, PublishError, RequestError, Undelivered, WaitError};
 use fastport_wire::control::ErrorCode;
 
@@ -123,6 +124,36 @@ impl Failure {
             PublishError::TooLong { .. } => Self::data(format!("{topic}: {error}")),
             PublishError::Seal(_) => Self::new(FILE, format!("{topic}: {error}")),
             _ => Self::internal(format!("{topic}: {error}")),
+        }
+    }
+
+    /// A file was not sent.
+    pub(super) fn send(url: &str, file: &str, topic: &str, error: &SendError) -> Self {
+        match error {
+            SendError::Ended(error) => Self::connect(url, error),
+            SendError::BadTopic(error) => Self::usage(format!("{topic}: {error}")),
+            SendError::BadName(_) => {
+                Self::usage(format!("{file}: {error}; --as says what receivers call it"))
+            }
+            SendError::File(_) => Self::new(FILE, format!("{file}: {error}")),
+            SendError::Cut => Self::data(format!("{file}: {error}; send it again")),
+            SendError::Refused(_) => Self::new(REFUSED, format!("{url}: {file}: {error}")),
+            SendError::Seal(_) => Self::new(FILE, format!("{file}: {error}")),
+            _ => Self::internal(format!("{file}: {error}")),
+        }
+    }
+
+    /// A file was not received.
+    pub(super) fn receive(url: &str, name: &str, error: &ReceiveError) -> Self {
+        let text = format!("{name}: {error}");
+        match error {
+            ReceiveError::Ended(error) => Self::connect(url, error),
+            ReceiveError::NoSpace(_) => Self::new(FILE, format!("{text}; make some, or use --dir")),
+            ReceiveError::File { .. } | ReceiveError::Exists | ReceiveError::Busy => {
+                Self::new(FILE, text)
+            }
+            ReceiveError::Internal => Self::internal(text),
+            _ => Self::data(text),
         }
     }
 

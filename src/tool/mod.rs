@@ -7,10 +7,13 @@ mod exit;
 mod generate;
 mod key;
 mod link;
+mod progress;
 mod publish;
 mod readings;
+mod receive;
 mod seal;
 mod secret;
+mod send;
 mod session;
 mod show;
 mod status;
@@ -75,6 +78,8 @@ fn execute(arguments: Arguments) -> Outcome {
         match command {
             Command::Pub(publish) => publish::run(publish, common).await,
             Command::Sub(subscribe) => subscribe::run(subscribe, common).await,
+            Command::Send(send) => send::run(send, common).await,
+            Command::Recv(receive) => receive::run(receive, common).await,
             Command::Session(session) => match session.as_remote() {
                 Some(create) => session::create_remote(create, common).await,
                 None => Ok(()),

@@ -10,7 +10,7 @@ use fastport_core::budget::Budget;
 use fastport_core::ledger::Ledger;
 use fastport_core::retention::Retention;
 use fastport_core::rights::Rights;
-use fastport_core::session::{Admission, Limits, PeerKey, Session};
+use fastport_core::session::{Admission, Limits, PeerKey, Session, StreamLimits};
 use fastport_core::time::{Instant, Now};
 use fastport_wire::control::{self, Control, WhenFull};
 use fastport_wire::field::{MAX_BODY, MAX_HEAD};
@@ -239,6 +239,7 @@ pub fn limits() -> Limits {
         keepalive: 60,
         linger: 60,
         stall_ms: 30_000,
+        streams: StreamLimits::DEFAULT,
         retention: Retention { messages: 0, age_ms: 60_000, bytes: 64 * 1024 },
         when_full: WhenFull::DropOldest,
     }

@@ -378,7 +378,7 @@ impl Client {
     }
 
     /// Waits until `answer` has one; it is asked after every change. Cancel-safe.
-    async fn until<T>(&self, mut answer: impl FnMut(&mut State) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut answer: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
             let mut changed = pin!(self.shared.changed.notified());
             changed.as_mut().enable();
@@ -423,7 +423,7 @@ impl Client {
         opened.map(|_| ())
     }
 
-    async fn take_in(
+    pub(crate) async fn take_in(
         &self,
         filters: &[&str],
         options: SubscribeOptions,

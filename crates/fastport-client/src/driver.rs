@@ -20,7 +20,12 @@ pub(crate) async fn drive(shared: Arc<Shared>, connector: Connector) {
     let mut backoff = Backoff::new(shared.options.backoff);
     loop {
         let (error, held) = attempt(&shared, &connector).await;
-        shared.lock().machine.disconnected();
+        {
+            let mut state = shared.lock();
+            state.machine.disconnected();
+            state.files.lose_link();
+        }
+        shared.changed.notify_waiters();
         if error.is_fatal() || !shared.options.reconnect || is_done(&shared) {
             return shared.end(error);
         }

@@ -29,6 +29,7 @@ mod connect;
 mod desk;
 mod driver;
 mod error;
+pub mod files;
 mod link;
 mod options;
 mod proxy;

@@ -151,7 +151,7 @@ impl Options {
             when_full: self.when_full,
             keepalive: self.keepalive,
             linger: self.linger,
-            flags: times | features::ACK_DURABLE | features::ACK_CENTRAL,
+            flags: times | features::ACK_DURABLE | features::ACK_CENTRAL | features::STREAMS,
             outbox: self.outbox,
         }
     }

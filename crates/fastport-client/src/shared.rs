@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::book::{Answer, Book, TopicState};
 use crate::desk::Desk;
 use crate::error::{ConnectError, PublishError, Refused, RequestError};
+use crate::files::Registry;
 use crate::options::Options;
 use crate::seal::{Receiver, Sender};
 
@@ -55,6 +56,7 @@ pub(crate) struct State {
     pub(crate) machine: Machine,
     pub(crate) desk: Desk,
     pub(crate) book: Book,
+    pub(crate) files: Registry,
     /// the client is to end when all is delivered, or then
     pub(crate) closing: Option<Instant>,
     pub(crate) end: Option<ConnectError>,
@@ -75,6 +77,7 @@ impl Shared {
             machine: Machine::new(options.to_core(epoch)),
             desk: Desk::new(receiver),
             book: Book::default(),
+            files: Registry::default(),
             closing: None,
             end: None,
             is_private: false,
@@ -215,7 +218,7 @@ impl State {
         now: Moment,
         chunk: &Bytes,
     ) -> Result<Option<LinkState>, Fault> {
-        let Self { machine, desk, book, payload_limit, outbox_limit, .. } = self;
+        let Self { machine, desk, book, files, payload_limit, outbox_limit, .. } = self;
         let mut welcomed = None;
         let handled = machine.handle_bytes(now, chunk, |event| match event {
             Event::Message(message) => desk.take_message(chunk, &message),
@@ -224,6 +227,7 @@ impl State {
                 *payload_limit = usize::try_from(limit).unwrap_or(usize::MAX).min(*outbox_limit);
                 desk.begin(resumed);
                 book.begin(resumed);
+                files.take(chunk, &event);
                 welcomed = Some(LinkState::Ready { resumed });
             }
             Event::Done { request, count, text, .. } => {
@@ -237,7 +241,7 @@ impl State {
             }
             Event::Acked { taken, durable, central } => book.confirm([taken, durable, central]),
             Event::Unpublished { .. } => book.doubt_unconfirmed(),
-            _ => {}
+            event => files.take(chunk, &event),
         });
         // what came before the fault came
         desk.flush();

@@ -6,7 +6,8 @@
 //!
 //! - [`handshake`] takes a link from its first byte to a place in a session;
 //! - [`session`] is the relay of one session: peers, topics, fan-out, retention, timers;
-//! - [`client`] is the other end: what a peer does.
+//! - [`client`] is the other end: what a peer does;
+//! - [`stream`] is what both have for files: where chunks wait, and whose turn it is.
 #![no_std]
 
 extern crate alloc;
@@ -24,5 +25,6 @@ pub mod proof;
 pub mod retention;
 pub mod rights;
 pub mod session;
+pub mod stream;
 pub mod time;
 pub mod wheel;

@@ -6,10 +6,10 @@ mod numbers;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::numbers::{ByeReason, ErrorCode, Method, Tier, WhenFull, features, options};
+pub use self::numbers::{ByeReason, ErrorCode, Method, Tier, WhenFull, features, offers, options};
 use crate::WireError;
 
-/// The most bytes that a message's body takes beside its texts and byte strings: 31 keys, each with
+/// The most bytes that a message's body takes beside its texts and byte strings: 32 keys, each with
 /// a number or a length of at most 9 bytes.
 pub const BODY_ROOM: usize = 512;
 
@@ -60,7 +60,8 @@ pub struct Fields<'a> {
     /// Key 13. How many counted frames of the epoch the sender of this has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<u64>,
-    /// Key 14. [`features`] of a HELLO, [`options`] of a SUBSCRIBE, data flags of an EMIT.
+    /// Key 14. [`features`] of a HELLO, [`options`] of a SUBSCRIBE, data flags of an EMIT,
+    /// [`offers`] of an OFFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<u32>,
     /// Key 15. A [`WhenFull`].
@@ -111,6 +112,9 @@ pub struct Fields<'a> {
     /// Key 30. The epoch goes on where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed: Option<bool>,
+    /// Key 31. One receiver's part of an offered stream, towards its sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u32>,
 }
 
 /// Byte strings as CBOR byte strings, borrowed.
@@ -387,13 +391,19 @@ messages! {
         size: Option<u64>,
         /// SHA-256 of the whole, when known.
         digest: Option<&'a [u8]>,
+        /// [`offers`].
+        flags: Option<u32>,
+        /// Of a sealed stream: what the offer says, sealed.
+        data: Option<&'a [u8]>,
     }
-    /// Takes an offered stream.
+    /// Takes an offered stream, or says that its receiver has it all.
     Accept = 10, "accept" {
         /// The stream.
         id: u32,
-        /// From where; none: from its start.
+        /// From where; none: from its start. At its end: it is there, and found sound.
         offset: Option<u64>,
+        /// To the sender: which receiver's part this is about; the id of its CHUNKs and CREDITs.
+        stream: Option<u32>,
     }
     /// Refuses an offered stream.
     Decline = 11, "decline" {
@@ -408,6 +418,8 @@ messages! {
         id: u32,
         /// An [`ErrorCode`].
         code: Option<u8>,
+        /// About what the peer offers: that receiver's part, or 0: all of it. None: what it takes.
+        stream: Option<u32>,
     }
     /// Makes a session, where the relay's configuration lets peers do so.
     CreateSession = 13, "create-session" {

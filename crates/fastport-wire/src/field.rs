@@ -68,6 +68,10 @@ pub mod chunk_flag {
 
 /// The most bytes a frame may have behind its length.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
+/// The most bytes of its stream that a CHUNK may have: what a message behind it waits for at most.
+pub const MAX_CHUNK: usize = 16 * 1024;
+/// The most bytes that a CHUNK's body has beside them: two numbers.
+pub const MAX_CHUNK_HEAD: usize = 5 + 10;
 /// The most bytes a frame's length may take.
 pub const MAX_LENGTH_BYTES: usize = 4;
 /// The most bytes before a frame's body: type and flags, then the length.

@@ -8,7 +8,8 @@
 //!   a payload is `data` (a string is its UTF-8 bytes, any other JSON value its own text without
 //!   white space) or `data64`;
 //! - each bit of `flags` has a key of its own: `counted`, `keep`, `sealed` (emit), `times`,
-//!   `ack_durable`, `ack_central` (hello), `no_local`, `no_last` (subscribe).
+//!   `ack_durable`, `ack_central`, `streams` (hello), `no_local`, `no_last` (subscribe), `directory`,
+//!   `sealed` (offer).
 //!
 //! Any text gives a message or [`WireError::BadJson`]. How deep it nests does not matter.
 
@@ -26,7 +27,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::WireError;
 use crate::control::{
-    ByeReason, Control, ErrorCode, Fields, Method, Tier, VERSION, WhenFull, features, options,
+    ByeReason, Control, ErrorCode, Fields, Method, Tier, VERSION, WhenFull, features, offers,
+    options,
 };
 use crate::field::data_flag;
 use crate::frame::{DataFlags, GapCause};
@@ -156,6 +158,7 @@ impl JsonMessage {
             tier: self.tier,
             linger: keys.linger,
             resumed: keys.resumed,
+            stream: keys.stream,
         }
     }
 
@@ -226,6 +229,7 @@ pub fn to_json(message: &Control<'_>) -> String {
         tier: named(fields.tier, |number| Tier::from_number(number).map(Tier::name)),
         linger: fields.linger,
         resumed: fields.resumed,
+        stream: fields.stream,
         ..Keys::default()
     };
     keys.set_flags(fields.op, fields.flags);
@@ -380,6 +384,8 @@ keys! {
     times: bool,
     ack_durable: bool,
     ack_central: bool,
+    streams: bool,
+    directory: bool,
     no_local: bool,
     no_last: bool,
     when_full: NameOrNumber,
@@ -398,6 +404,7 @@ keys! {
     tier: NameOrNumber,
     linger: u32,
     resumed: bool,
+    stream: u32,
 }
 
 impl Keys {
@@ -450,10 +457,15 @@ fn flag_keys(op: u8) -> &'static [FlagKey] {
             (|keys| &mut keys.times, features::TIME),
             (|keys| &mut keys.ack_durable, features::ACK_DURABLE),
             (|keys| &mut keys.ack_central, features::ACK_CENTRAL),
+            (|keys| &mut keys.streams, features::STREAMS),
         ],
         SUBSCRIBE => &[
             (|keys| &mut keys.no_local, options::NO_LOCAL),
             (|keys| &mut keys.no_last, options::NO_LAST),
+        ],
+        OFFER => &[
+            (|keys| &mut keys.directory, offers::DIRECTORY),
+            (|keys| &mut keys.sealed, offers::SEALED),
         ],
         EMIT => &[
             (|keys| &mut keys.counted, data_flag::COUNTED as u32),
@@ -530,6 +542,7 @@ const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 // the messages of which some key means something of its own
 const HELLO: u8 = 0;
 const SUBSCRIBE: u8 = 6;
+const OFFER: u8 = 9;
 const BYE: u8 = 15;
 const EMIT: u8 = 17;
 /// The messages that must have a number for their answer: open, subscribe, unsubscribe, history,
@@ -555,9 +568,13 @@ mod tests {
 
     #[test]
     fn the_numbers_named_here_are_those_of_the_messages() {
-        for (number, name) in
-            [(HELLO, "hello"), (SUBSCRIBE, "subscribe"), (BYE, "bye"), (EMIT, "emit")]
-        {
+        for (number, name) in [
+            (HELLO, "hello"),
+            (SUBSCRIBE, "subscribe"),
+            (OFFER, "offer"),
+            (BYE, "bye"),
+            (EMIT, "emit"),
+        ] {
             assert!(Control::OPS.contains(&(name, number)));
         }
         assert!(!Control::OPS.iter().any(|&(name, number)| number == UNKNOWN_OP || name == ACK));
@@ -731,10 +748,10 @@ mod tests {
     prop_compose! {
         /// Fields of any values, so that of every message each field is tried.
         fn any_fields()(
-            op in 0u8..19, request: u32, texts: [std::string::String; 5], numbers: [Option<u32>; 7],
+            op in 0u8..19, request: u32, texts: [std::string::String; 5], numbers: [Option<u32>; 8],
             small: [Option<u8>; 5], large: [Option<u64>; 7], bytes: [Option<Vec<u8>>; 4],
             data: Vec<u8>, resumed: bool,
-        ) -> (u8, u32, [std::string::String; 5], [Option<u32>; 7], [Option<u8>; 5], [Option<u64>; 7],
+        ) -> (u8, u32, [std::string::String; 5], [Option<u32>; 8], [Option<u8>; 5], [Option<u64>; 7],
               [Option<Vec<u8>>; 4], Vec<u8>, bool) {
             (op, request, texts, numbers, small, large, bytes, data, resumed)
         }
@@ -778,6 +795,7 @@ mod tests {
                 tier: small[4],
                 linger: numbers[5],
                 resumed: Some(resumed),
+                stream: numbers[7],
             };
             let control = Control::from_fields(&fields).expect("all required fields are there");
             let json = to_json(&control);

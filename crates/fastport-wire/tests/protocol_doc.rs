@@ -116,10 +116,12 @@ fn every_flag_has_its_number_in_the_document() {
     let words = words();
     for said in [
         format!(
-            "{} times (send TIME frames), {} ack_durable, {} ack_central",
+            "{} times (send TIME frames), {} ack_durable, {} ack_central (send these counts in ACKs), {} \
+             streams (send OFFERs)",
             features::TIME,
             features::ACK_DURABLE,
-            features::ACK_CENTRAL
+            features::ACK_CENTRAL,
+            features::STREAMS
         ),
         format!(
             "{} no_local (not what this peer publishes), {} no_last",
@@ -145,6 +147,8 @@ fn every_limit_is_that_of_the_code() {
     let words = words();
     assert_eq!(field::MAX_BODY, 16_777_216);
     assert!(words.contains("at most 16 777 216 (16 MiB)"));
+    assert_eq!(field::MAX_CHUNK, 16_384);
+    assert!(words.contains("CHUNK** has at most 16 384 bytes"));
     let serial = format!("Frames SHOULD be at most {} bytes", packet::MAX_CHECKED_FRAME);
     assert!(words.contains(&serial), "{serial}");
 }
@@ -181,7 +185,7 @@ fn every_example_is_whole_frames() {
             count += 1;
         }
     }
-    assert_eq!(count, 17);
+    assert_eq!(count, 22);
 }
 
 #[test]
@@ -292,6 +296,7 @@ fn all_fields() -> Fields<'static> {
         tier: Some(0),
         linger: Some(1),
         resumed: Some(true),
+        stream: Some(1),
     }
 }
 
@@ -329,6 +334,7 @@ fn without<'a>(fields: &Fields<'a>, key: &str) -> Fields<'a> {
         "tier" => fields.tier = None,
         "linger" => fields.linger = None,
         "resumed" => fields.resumed = None,
+        "stream" => fields.stream = None,
         unknown => assert_eq!(unknown, "", "a key that this test does not know"),
     }
     fields

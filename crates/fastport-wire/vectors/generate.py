@@ -155,7 +155,7 @@ KEYS = [
     "op", "request", "session", "topic", "id", "code", "text", "version", "method", "identity",
     "nonce", "proof", "epoch", "taken", "flags", "when_full", "keepalive", "count", "age", "schema",
     "data", "clock", "payload_limit", "retry", "name", "size", "offset", "digest", "tier", "linger",
-    "resumed",
+    "resumed", "stream",
 ]  # fmt: skip
 OPS = [
     "hello", "challenge", "proof", "welcome", "open", "close-topic", "subscribe", "unsubscribe",
@@ -167,15 +167,16 @@ ERRORS = [
     "bad-version", "handshake-timeout", "not-authenticated", "method-not-allowed", "forbidden",
     "bad-topic", "unknown-id", "payload-too-long", "bad-ack", "limit-reached", "rate-limited",
     "tier-not-offered", "conflict", "unavailable", "bad-readings",
-    "unsealed",
+    "unsealed", "no-space", "damaged",
 ]  # fmt: skip
 BYES = ["done", "shutting-down", "replaced", "silent", "too-slow", "removed", "after-error"]
 METHODS = ["open", "password", "device-key", "certificate"]
 WHEN_FULL = ["drop-oldest", "latest", "hold", "close"]
 TIERS = ["taken", "durable", "central"]
 FLAGS = {
-    "hello": {"times": 1, "ack_durable": 2, "ack_central": 4},
+    "hello": {"times": 1, "ack_durable": 2, "ack_central": 4, "streams": 8},
     "subscribe": {"no_local": 1, "no_last": 2},
+    "offer": {"directory": 1, "sealed": 4},
     "emit": {"counted": 1, "keep": 2, "sealed": 4},
 }
 BINARY = {"nonce", "proof", "schema", "digest"}
@@ -222,7 +223,7 @@ def control():
         ("hello of a device that resumes, with all fields", {
             "op": "hello", "session": "plant", "version": 2, "method": "device-key",
             "identity": "pump-7", "nonce": b64(PEER_NONCE), "epoch": 81985529216486895 % SAFE, "taken": 41,
-            "times": True, "ack_durable": True, "ack_central": True, "when_full": "hold",
+            "times": True, "ack_durable": True, "ack_central": True, "streams": True, "when_full": "hold",
             "keepalive": 30, "name": "pump firmware 1.2", "linger": 3600,
         }),
         ("hello by certificate", {"op": "hello", "session": "plant", "version": 2, "method": "certificate", "epoch": 5, "taken": 0, "when_full": "latest"}),
@@ -247,12 +248,16 @@ def control():
         ("history of all", {"op": "history", "request": 4, "topic": "plant/#"}),
         ("history of the last hour, at most 100 each", {"op": "history", "request": 5, "topic": "plant/#", "count": 100, "age": 3600000}),
         ("offer", {"op": "offer", "topic": "files", "id": 1, "name": "log.txt", "size": 5000000000, "digest": b64(hashlib.sha256(b"").digest())}),
+        ("offer of a directory, sealed", {"op": "offer", "topic": "files", "id": 3, "size": 10240, "directory": True, "sealed": True, "data64": b64(bytes(range(0xF0, 0x100)))}),
         ("offer of unknown size", {"op": "offer", "topic": "files", "id": 2}),
         ("accept", {"op": "accept", "id": 1}),
         ("accept from an offset", {"op": "accept", "id": 1, "offset": 4096}),
+        ("accept, as the sender gets it", {"op": "accept", "id": 1, "offset": 4096, "stream": 300}),
         ("decline", {"op": "decline", "id": 1}),
         ("decline with its reason", {"op": "decline", "id": 1, "code": "forbidden"}),
         ("cancel", {"op": "cancel", "id": 1, "code": "unavailable"}),
+        ("cancel of an offer, by its sender", {"op": "cancel", "id": 1, "stream": 0}),
+        ("cancel of one receiver's part", {"op": "cancel", "id": 1, "code": "no-space", "stream": 300}),
         ("create-session, open", {"op": "create-session", "request": 1, "session": "guests"}),
         ("create-session with a first identity", {"op": "create-session", "request": 1, "session": "guests", "identity": "ann", "proof": b64("pässword".encode())}),
         ("ok", {"op": "ok", "request": 7}),

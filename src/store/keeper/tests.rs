@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fastport_core::retention::Retention;
-use fastport_core::session::{Admission, Limits};
+use fastport_core::session::{Admission, Limits, StreamLimits};
 use fastport_wire::control::{self, Control, WhenFull, features};
 use fastport_wire::frame::DataFlags;
 use fastport_wire::{Frame, field};
@@ -84,6 +84,7 @@ fn limits() -> Limits {
         keepalive: 0,
         linger: 60,
         stall_ms: 0,
+        streams: StreamLimits::DEFAULT,
         retention: Retention { messages: 0, age_ms: 10_000, bytes: 4096 },
         when_full: WhenFull::DropOldest,
     }

@@ -5,7 +5,7 @@ use fastport_core::client::Secret;
 use fastport_core::handshake::{Credential, Handshake, Step};
 use fastport_core::retention::Retention;
 use fastport_core::rights::Rights;
-use fastport_core::session::{Admission, Limits, Own, PeerKey, Session};
+use fastport_core::session::{Admission, Limits, Own, PeerKey, Session, StreamLimits};
 use fastport_core::time::Now;
 use fastport_wire::control::{self, Control, Tier, WhenFull, features};
 use fastport_wire::field::MAX_BODY;
@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     keepalive: 0,
     linger: u32::MAX,
     stall_ms: 0,
+    streams: StreamLimits::DEFAULT,
     retention: Retention { messages: 8, age_ms: 60_000, bytes: 4096 },
     when_full: WhenFull::Hold,
 };

@@ -17,6 +17,7 @@ impl Client {
     /// There is a link: begins the handshake. `nonce` is fresh random bytes.
     pub fn connected(&mut self, now: Instant, nonce: [u8; NONCE_BYTES]) {
         self.prologue.clear();
+        self.streams.lose_link();
         if core::mem::take(&mut self.is_epoch_lost) {
             // those that are still here are published again, in another
             self.options.epoch = epoch_from(&nonce);
@@ -123,6 +124,7 @@ impl Client {
             tell(Event::Acked { taken, durable: self.before_epoch, central: self.before_epoch });
         }
         self.ask_again(resumed);
+        self.offer_again();
         Ok(())
     }
 

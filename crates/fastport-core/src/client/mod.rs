@@ -9,6 +9,7 @@ mod handshake;
 mod receiving;
 mod relaying;
 mod requests;
+mod streams;
 mod types;
 
 use alloc::boxed::Box;
@@ -29,6 +30,7 @@ use crate::session::push_frame;
 use crate::time::Instant;
 
 pub use self::requests::Past;
+pub use self::streams::{ChunkError, NewOffer, PartRoom};
 pub use self::types::{Event, Fault, Message, Options, PublishError, Secret};
 
 /// See the module's text.
@@ -72,6 +74,7 @@ pub struct Client {
     orphans: Vec<Orphan>,
     /// The relay has lost counted messages that it had acknowledged and that are not here any more.
     is_epoch_lost: bool,
+    streams: streams::Streams,
 }
 
 struct Name {
@@ -136,6 +139,7 @@ impl Client {
             published: 0,
             orphans: Vec::new(),
             is_epoch_lost: false,
+            streams: streams::Streams::default(),
             options,
         }
     }
@@ -144,6 +148,7 @@ impl Client {
     pub fn disconnected(&mut self) {
         self.phase = Phase::Unlinked;
         self.prologue.clear();
+        self.streams.lose_link();
     }
 
     /// Whether the client is in its session.
@@ -160,6 +165,11 @@ impl Client {
         if self.ack_due.is_some() && self.outbox.unsent() > 0 {
             self.send_ack();
         }
+        if !self.streams.is_idle()
+            && let Some(turn) = self.stream_turn()
+        {
+            return self.stream_output(turn);
+        }
         match self.phase {
             Phase::Ready => self.outbox.output(&mut self.buffers, &mut self.ledger),
             _ => &[],
@@ -168,10 +178,10 @@ impl Client {
 
     /// Notes that `written` bytes of [`Client::output`] were written.
     pub fn advance(&mut self, written: usize) {
-        if self.prologue.is_empty() {
-            self.outbox.advance(&mut self.buffers, &mut self.ledger, written);
-        } else {
+        if !self.prologue.is_empty() {
             self.prologue.drain(..written.min(self.prologue.len()));
+        } else if self.streams.is_idle() || !self.advance_stream(written) {
+            self.outbox.advance(&mut self.buffers, &mut self.ledger, written);
         }
     }
 

@@ -51,6 +51,8 @@ impl Client {
                 let topic = topic.and_then(|id| self.names.get(&id)).map(|topic| &*topic.name);
                 tell(Event::Gap { topic, count, cause });
             }
+            Frame::Chunk { .. } => self.handle_chunk(frame, tell),
+            Frame::Credit { stream, bytes } => self.handle_credit(stream, bytes, tell),
             _ => {}
         }
         Ok(())
@@ -125,8 +127,13 @@ impl Client {
                 let reason = ByeReason::from_number(bye.code);
                 Err(Fault::Bye { reason, retry_ms: bye.retry })
             }
-            // answers to streams that this client does not have
-            (Control::Cancel(_) | Control::Decline(_) | Control::Offer(_), Phase::Ready) => Ok(()),
+            (
+                Control::Offer(_) | Control::Accept(_) | Control::Decline(_) | Control::Cancel(_),
+                Phase::Ready,
+            ) => {
+                self.handle_stream(message, tell);
+                Ok(())
+            }
             _ => Err(Fault::Unexpected),
         }
     }

@@ -1,3 +1,5 @@
+mod streams;
+
 use alloc::string::String;
 use std::collections::BTreeMap;
 
@@ -10,7 +12,7 @@ use crate::handshake::{Credential, Handshake, Step};
 use crate::proof::KEY_BYTES;
 use crate::retention::Retention;
 use crate::rights::Rights;
-use crate::session::{Limits, PeerKey, Session};
+use crate::session::{Limits, PeerKey, Session, StreamLimits};
 use crate::time::Now;
 
 const LIMITS: Limits = Limits {
@@ -26,6 +28,7 @@ const LIMITS: Limits = Limits {
     stall_ms: 0,
     retention: Retention { messages: 8, age_ms: 60_000, bytes: 4096 },
     when_full: WhenFull::DropOldest,
+    streams: StreamLimits::DEFAULT,
 };
 
 fn options(epoch: u64, name: &str) -> Options {
@@ -56,6 +59,7 @@ struct Rig {
     acked: u64,
     unpublished: u64,
     resumed: u32,
+    streams: Vec<streams::Told>,
     credential: Credential,
 }
 
@@ -71,6 +75,7 @@ impl Rig {
             acked: 0,
             unpublished: 0,
             resumed: 0,
+            streams: Vec::new(),
             credential: Credential::Granted {
                 identity: Box::default(),
                 rights: Arc::new(Rights::everything()),
@@ -85,6 +90,7 @@ impl Rig {
 
     fn cut(&mut self, session: &mut Session, now: Now) {
         self.client.disconnected();
+        self.streams.push(streams::Told::Lost);
         self.to_relay.clear();
         self.to_client.clear();
         self.handshake = None;
@@ -114,6 +120,7 @@ impl Rig {
         }
         let (messages, acked) = (&mut self.messages, &mut self.acked);
         let (unpublished, resumed) = (&mut self.unpublished, &mut self.resumed);
+        let told = &mut self.streams;
         let tell = |event: Event<'_>| match event {
             Event::Message(message) => {
                 messages.push((message.topic.into(), message.payload.to_vec()));
@@ -121,6 +128,16 @@ impl Rig {
             Event::Acked { taken, .. } => *acked = taken.max(*acked),
             Event::Unpublished { count } => *unpublished += count,
             Event::Welcome { resumed: true, .. } => *resumed += 1,
+            Event::Offered { id, .. } => told.push(streams::Told::Offered(id)),
+            Event::Withdrawn { id, .. } => told.push(streams::Told::Withdrawn(id)),
+            Event::Chunk { id, offset, bytes, .. } => {
+                let bytes = bytes.to_vec();
+                told.push(streams::Told::Chunk { id, offset, bytes });
+            }
+            Event::Taken { stream, offset, .. } => {
+                told.push(streams::Told::Taken { stream, offset });
+            }
+            Event::HasAll { .. } => told.push(streams::Told::HasAll),
             _ => {}
         };
         match self.client.handle_bytes(now.mono, &self.to_client, tell) {

@@ -112,6 +112,89 @@ pub enum Event<'a> {
         /// What it had.
         token: &'a [u8],
     },
+    /// A stream is offered to the client.
+    Offered {
+        /// Its number, as long as the link lasts.
+        id: u32,
+        /// The topic's name.
+        topic: &'a str,
+        /// A file's name.
+        name: Option<&'a str>,
+        /// Its length.
+        size: Option<u64>,
+        /// SHA-256 of all of it.
+        digest: Option<&'a [u8]>,
+        /// [`fastport_wire::control::offers`].
+        flags: u32,
+        /// What a sealed offer says, sealed.
+        data: Option<&'a [u8]>,
+    },
+    /// An offer to the client is no more, or what it took of it; of what was never heard of, too.
+    Withdrawn {
+        /// Its number.
+        id: u32,
+        /// Why.
+        code: Option<ErrorCode>,
+    },
+    /// The next bytes of a stream that the client takes.
+    Chunk {
+        /// Its number.
+        id: u32,
+        /// Where they lie.
+        offset: u64,
+        /// Nothing follows.
+        is_last: bool,
+        /// They are sealed.
+        is_sealed: bool,
+        /// They.
+        bytes: &'a [u8],
+    },
+    /// A receiver takes what the client offers: a part of its own begins.
+    Taken {
+        /// The offer.
+        offer: u32,
+        /// The part, as long as the link lasts.
+        stream: u32,
+        /// From where.
+        offset: u64,
+    },
+    /// A part may be sent further.
+    Credited {
+        /// The offer.
+        offer: u32,
+        /// The part.
+        stream: u32,
+    },
+    /// A receiver has all of it, and found it sound; its part, if there was one, is over.
+    HasAll {
+        /// The offer.
+        offer: u32,
+        /// The part.
+        stream: u32,
+    },
+    /// A receiver does not want it.
+    Declined {
+        /// The offer.
+        offer: u32,
+        /// Why.
+        code: Option<ErrorCode>,
+    },
+    /// A part is over before its end.
+    PartEnded {
+        /// The offer.
+        offer: u32,
+        /// The part.
+        stream: u32,
+        /// Why.
+        code: Option<ErrorCode>,
+    },
+    /// The relay does not take an offer.
+    OfferRefused {
+        /// The offer.
+        offer: u32,
+        /// Why.
+        code: Option<ErrorCode>,
+    },
     /// Messages were not published, since their topic could not be opened again.
     Unpublished {
         /// How many.

@@ -78,6 +78,7 @@ impl Session {
         peer.outbox.own(&mut self.buffers);
         slot.generation = slot.generation.wrapping_add(1);
         self.peer_wheel.schedule(index, until);
+        self.end_streams_of(index);
     }
 
     fn find_resumable(&self, admission: &Admission) -> Option<u32> {
@@ -125,6 +126,7 @@ impl Session {
             peer.link = Link::attached(now.mono);
         }
         self.schedule_look(now.mono, index);
+        self.offer_standing(index, |_| true);
         Ok(Some(self.key_of(index)))
     }
 
@@ -248,6 +250,7 @@ impl Session {
 
     /// Ends a peer: what it did not get is booked, all it had is freed.
     pub(super) fn remove(&mut self, index: u32, cause: GapCause) {
+        self.end_streams_of(index);
         let Some(slot) = self.peers.get_mut(index as usize) else { return };
         let Some(mut peer) = slot.peer.take() else { return };
         self.record_gone(index, &peer);

@@ -12,11 +12,13 @@ mod holders;
 mod journal;
 mod members;
 mod memory;
+mod output;
 pub(crate) mod own;
 mod peer;
 mod publish;
 mod relayed;
 mod requests;
+mod streams;
 mod subscriptions;
 mod timers;
 mod topics;
@@ -37,6 +39,8 @@ pub use self::members::Spooled;
 pub use self::own::{Counts, Note, Own, Publisher};
 use self::peer::{Link, Peer};
 pub use self::publish::PublishError;
+use self::streams::Streams;
+pub use self::streams::{StreamFigures, StreamLimits};
 use self::topics::Topics;
 use crate::budget::{Budget, Buffers, NoBudget};
 use crate::handshake::Refusal;
@@ -75,6 +79,8 @@ pub struct Limits {
     pub retention: Retention,
     /// What happens at a full outbox whose peer states no wish.
     pub when_full: WhenFull,
+    /// What streams may use.
+    pub streams: StreamLimits,
 }
 
 /// Names a peer's link: after a reconnect the key of the old one is stale.
@@ -199,6 +205,8 @@ pub struct Figures {
     pub evicted: u64,
     /// Messages.
     pub ledger: Ledger,
+    /// Streams.
+    pub streams: StreamFigures,
 }
 
 /// See the module's text.
@@ -238,6 +246,8 @@ pub struct Session {
     serials: u64,
     /// what outlives the process; `None`: nothing does
     journal: Option<Box<Journal>>,
+    /// files under way; `None`: there never were any
+    streams: Option<Box<Streams>>,
 }
 
 #[derive(Debug, Default)]
@@ -275,6 +285,7 @@ impl Session {
             members: Vec::new(),
             serials: 0,
             journal: None,
+            streams: None,
         }
     }
 
@@ -299,59 +310,8 @@ impl Session {
             retained: self.topics.retained(),
             evicted: self.evicted,
             ledger: self.ledger,
+            streams: self.stream_figures(),
         }
-    }
-
-    /// What the peer's link should write. Call [`Session::advance`] with what it wrote.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub fn output(&mut self, key: PeerKey) -> Result<Output<'_>, Gone> {
-        let room_for_gaps =
-            self.with_room(key.index, |peer, buffers, _| peer.outbox.reserve_gaps(buffers));
-        // without any the reader is told of what it missed at a later write
-        room_for_gaps.unwrap_or_default();
-        self.add_ack(key);
-        let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
-        let peer = slot.and_then(|slot| slot.peer.as_mut()).ok_or(Gone)?;
-        let is_last = matches!(peer.link, Link::Closing);
-        if is_last {
-            // then the output is all there is
-            peer.outbox.own(&mut self.buffers);
-        }
-        Ok(Output { bytes: peer.outbox.output(&mut self.buffers, &mut self.ledger), is_last })
-    }
-
-    /// Notes that the peer's link wrote `written` bytes of its output.
-    pub fn advance(&mut self, key: PeerKey, written: usize) {
-        let slot = self.peers.get_mut(key.index()).filter(|slot| slot.generation == key.generation);
-        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return };
-        peer.written = peer.written.wrapping_add(u32::try_from(written).unwrap_or(u32::MAX));
-        peer.outbox.advance(&mut self.buffers, &mut self.ledger, written);
-        let frees_itself = peer.is_blocked && !peer.outbox.is_choked();
-        let is_ack_due = peer.is_ack_due();
-        if peer.must_not_lose() || frees_itself {
-            self.wake_blocked();
-        }
-        if is_ack_due {
-            self.send_ack(key.index);
-        }
-    }
-
-    /// Whether the peer has bytes to write or is to be closed. Where [`Session::output`] is empty
-    /// all the same, there is no memory to say what was dropped: wait for a wake-up.
-    #[must_use]
-    pub fn has_output(&self, key: PeerKey) -> bool {
-        let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
-        slot.and_then(|slot| slot.peer.as_ref())
-            .is_none_or(|peer| !peer.outbox.is_drained() || matches!(peer.link, Link::Closing))
-    }
-
-    /// Whether a peer that does not read its answers gets no more of them for now.
-    #[must_use]
-    pub fn is_choked(&self, key: PeerKey) -> bool {
-        let slot = self.peers.get(key.index()).filter(|slot| slot.generation == key.generation);
-        slot.and_then(|slot| slot.peer.as_ref()).is_some_and(|peer| peer.outbox.is_choked())
     }
 
     /// The index ([`PeerKey::index`]) of a peer whose link should look at its output, and at input

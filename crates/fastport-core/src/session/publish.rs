@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 
 use fastport_wire::control::{ByeReason, ErrorCode, Tier, WhenFull, features};
-use fastport_wire::field::kind;
+use fastport_wire::field::{self, kind};
 use fastport_wire::frame::{self, DataFlags, GapCause, Head};
 use fastport_wire::topic::TopicError;
 use fastport_wire::{Frame, Topic as TopicName, TopicId, WireError};
 
 use super::holders::Coming;
 use super::peer::{Link, Peer};
+use super::streams::Chunk;
 use super::topics::Reader;
 use super::{Gone, PeerKey, Progress, Session, push_frame, wants_time};
 use crate::budget::{Buffers, NoBudget, Span};
@@ -371,11 +372,11 @@ impl Session {
                     peer.is_asked_for_ack = false;
                 }
             }
-            // 0 answers what has no request, and leaves the link open
-            Frame::Chunk { .. } | Frame::Credit { .. } if is_choked => return false,
-            Frame::Chunk { .. } | Frame::Credit { .. } => {
-                self.refuse(index, 0, ErrorCode::UnknownId);
+            Frame::Chunk { stream, offset, last, sealed, bytes } => {
+                let (is_last, is_sealed) = (last, sealed);
+                self.handle_chunk(index, &Chunk { stream, offset, is_last, is_sealed, bytes });
             }
+            Frame::Credit { stream, bytes } => self.handle_credit(index, stream, bytes),
             Frame::Time { unix_ms } => self.handle_time(index, unix_ms),
             // what is not written down would be forgotten
             Frame::Gap { .. } if self.is_frozen() => return false,
@@ -558,8 +559,8 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
 
 /// A run for so many readers is kept once for all of them, if it is long.
 const SHARING_READERS: usize = 2;
-/// Bodies up to here are taken however short payloads are to be.
-const LEAST_BODY: usize = 4096;
+/// Bodies up to here are taken however short payloads are to be: a chunk, and its head.
+const LEAST_BODY: usize = field::MAX_CHUNK + 64;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
 const CONTROL_ROOM: usize = 512;
 /// What waits for memory looks again after that.

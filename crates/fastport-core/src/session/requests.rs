@@ -77,17 +77,8 @@ impl Session {
                 self.asks.push_back(Ask { peer: key, request: create.request, about });
                 Ok(())
             }
-            Control::Offer(offer) => {
-                let code = Some(ErrorCode::Unavailable.number());
-                self.send(
-                    index,
-                    &control::Cancel { id: offer.id, code, ..Default::default() }.into(),
-                );
-                Ok(())
-            }
-            Control::Accept(_) | Control::Decline(_) | Control::Cancel(_) => {
-                // 0 answers a message that has no request, and leaves the link open
-                Err((0, ErrorCode::UnknownId))
+            Control::Offer(_) | Control::Accept(_) | Control::Decline(_) | Control::Cancel(_) => {
+                return self.handle_stream(index, &message);
             }
             Control::Bye(bye) => {
                 self.leave(index, ByeReason::from_number(bye.code));

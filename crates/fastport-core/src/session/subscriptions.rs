@@ -38,6 +38,7 @@ impl Session {
         let count = Some(self.replay(now, index, filter, past));
         let request = subscribe.request;
         self.send(index, &control::Ok { request, count, ..Default::default() }.into());
+        self.offer_standing(index, |name| filter.matches(name));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 mod clocks;
 mod journal;
 mod relayed;
+mod streams;
 
 use std::borrow::ToOwned;
 use std::string::String;
@@ -39,6 +40,9 @@ pub(super) enum Seen {
     Error { request: Option<u32>, code: ErrorCode },
     Bye(ByeReason),
     Cancel(u32),
+    Offer(u32),
+    Accept(u32),
+    Decline(u32),
     Topic(u32, String),
     Data(u32, Vec<u8>),
     Ack { taken: u64, durable: Option<u64>, central: Option<u64> },
@@ -65,6 +69,7 @@ pub(super) fn limits() -> Limits {
         stall_ms: 0,
         retention: Retention { messages: 0, age_ms: 10_000, bytes: 4096 },
         when_full: WhenFull::DropOldest,
+        streams: StreamLimits { per_peer: 4, per_session: 8, size: 1 << 40, window: 4096 },
     }
 }
 
@@ -169,6 +174,9 @@ fn see_control(body: &[u8]) -> Seen {
             Seen::Bye(ByeReason::from_number(message.code).expect("a known reason"))
         }
         Control::Cancel(message) => Seen::Cancel(message.id),
+        Control::Offer(message) => Seen::Offer(message.id),
+        Control::Accept(message) => Seen::Accept(message.id),
+        Control::Decline(message) => Seen::Decline(message.id),
         other => panic!("not from a relay: {other:?}"),
     }
 }
@@ -755,19 +763,6 @@ fn a_session_for_sealed_payloads_refuses_others_and_takes_the_daemons_own() {
 }
 
 #[test]
-fn a_stream_that_there_is_not_is_answered_and_the_link_stays() {
-    let mut rig = Rig::new(limits());
-    let peer = rig.attach(admission(1));
-    for bytes in [&[0x70, 3, 1, 0, 0][..], &[0x80, 2, 1, 9]] {
-        rig.give(peer, bytes);
-        assert_eq!(refusal(&rig.take(peer)), Some(ErrorCode::UnknownId));
-    }
-    rig.give(peer, &control(control::Accept { id: 1, ..Default::default() }));
-    assert_eq!(refusal(&rig.take(peer)), Some(ErrorCode::UnknownId));
-    assert!(!rig.is_last(peer));
-}
-
-#[test]
 fn bytes_that_are_no_frame_end_the_link_and_name_the_fault() {
     for (bytes, code) in [
         (&[0xa0, 0][..], ErrorCode::BadFrame),
@@ -806,33 +801,6 @@ fn an_acknowledgement_of_more_than_was_written_ends_the_link() {
     rig.give(reader, &ack(1));
     assert_eq!(refusal(&rig.take(reader)), Some(ErrorCode::BadAck), "not written yet");
     assert!(rig.is_last(reader));
-}
-
-#[test]
-fn a_stream_nobody_can_take_is_cancelled() {
-    let mut rig = Rig::new(limits());
-    let peer = rig.attach(admission(1));
-    rig.give_all(peer, &control(control::Offer { topic: "a", id: 9, ..Default::default() }));
-    assert_eq!(rig.take(peer), [Seen::Cancel(9)]);
-}
-
-#[test]
-fn what_belongs_to_a_stream_that_is_not_there_is_answered_and_the_link_stays() {
-    let mut rig = Rig::new(limits());
-    let peer = rig.attach(admission(1));
-    let bytes = b"x";
-    for bytes in [
-        control(control::Accept { id: 9, ..Default::default() }),
-        control(control::Decline { id: 9, ..Default::default() }),
-        control(control::Cancel { id: 9, ..Default::default() }),
-        frame(&Frame::Chunk { stream: 9, offset: 0, last: false, sealed: false, bytes }),
-        frame(&Frame::Credit { stream: 9, bytes: 1 }),
-    ] {
-        rig.give_all(peer, &bytes);
-        let expected = Seen::Error { request: Some(0), code: ErrorCode::UnknownId };
-        assert_eq!(rig.take(peer), [expected]);
-        assert!(!rig.is_last(peer));
-    }
 }
 
 #[test]

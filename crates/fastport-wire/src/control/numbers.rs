@@ -123,6 +123,10 @@ numbers! {
         BadReadings = 21, "bad-readings";
         /// A payload is not sealed, in a session that takes sealed ones only.
         Unsealed = 22, "unsealed";
+        /// The receiver of a stream has no room for it.
+        NoSpace = 23, "no-space";
+        /// What came of a stream is not what was offered.
+        Damaged = 24, "damaged";
     }
     /// Why a link is closed in good order.
     ByeReason {
@@ -151,6 +155,8 @@ pub mod features {
     pub const ACK_DURABLE: u32 = 0x2;
     /// Send the count of frames at the central instance in ACKs.
     pub const ACK_CENTRAL: u32 = 0x4;
+    /// Send OFFERs of streams on the topics that the peer reads.
+    pub const STREAMS: u32 = 0x8;
 }
 
 /// SUBSCRIBE's `flags`.
@@ -159,4 +165,12 @@ pub mod options {
     pub const NO_LOCAL: u32 = 0x1;
     /// Do not send topics' last values at the start.
     pub const NO_LAST: u32 = 0x2;
+}
+
+/// OFFER's `flags`.
+pub mod offers {
+    /// The stream is a tar archive of a directory of that name.
+    pub const DIRECTORY: u32 = 0x1;
+    /// The stream is sealed end to end.
+    pub const SEALED: u32 = 0x4;
 }

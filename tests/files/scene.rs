@@ -1,0 +1,321 @@
+//! What the tests of files share: tools, folders, a disk that is small and a wire that is cut.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::{DEADLINE, Daemon};
+
+pub(crate) const PLAIN: &str = r#"
+[board]
+enabled = false
+
+[[listen]]
+kind = "tcp"
+address = "127.0.0.1:0"
+
+[[listen]]
+kind = "websocket"
+address = "127.0.0.1:0"
+
+[[session]]
+name = "demo"
+open = true
+"#;
+
+pub(crate) fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+pub(crate) fn plain() -> (TempDir, Daemon) {
+    let folder = folder();
+    let daemon = Daemon::start(folder.path(), PLAIN);
+    (folder, daemon)
+}
+
+pub(crate) fn tool(url: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastport"));
+    command.arg("--url").arg(url).args(arguments);
+    command.env_remove("FASTPORT_URL").env_remove("FASTPORT_SESSION");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A tool that is ended when it is dropped.
+pub(crate) struct Tool(Option<Child>);
+
+impl Tool {
+    pub(crate) fn start(url: &str, arguments: &[&str]) -> Self {
+        Self(Some(tool(url, arguments).spawn().expect("the tool is built")))
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) fn finish(mut self) -> Output {
+        let mut child = self.0.take().expect("it was started");
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (out, err) = (read_all(out), read_all(err));
+        let until = Instant::now() + 4 * DEADLINE;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("the child is ours") {
+                break status;
+            }
+            if Instant::now() > until {
+                child.kill().expect("the child is ours");
+            }
+            std::thread::park_timeout(Duration::from_millis(2));
+        };
+        let [stdout, stderr] = [out, err].map(|it| it.join().expect("no panic"));
+        Output { status, stdout, stderr }
+    }
+
+    /// Waits for it to end well; what it said.
+    pub(crate) fn succeed(self) -> String {
+        let output = self.finish();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{:?}: {said}", output.status);
+        said
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.0.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+    }
+
+    pub(crate) fn kill(mut self) {
+        let mut child = self.0.take().expect("it was started");
+        child.kill().expect("the child is ours");
+        child.wait().expect("the child is ours");
+    }
+}
+
+/// Reads a pipe to its end, beside all else.
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    let mut pipe = pipe.expect("piped");
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // a tool that was killed said what it said
+        pipe.read_to_end(&mut all).unwrap_or_default();
+        all
+    })
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            child.kill().unwrap_or_default();
+            child.wait().map(|_| ()).unwrap_or_default();
+        }
+    }
+}
+
+pub(crate) fn send(url: &str, file: &Path, more: &[&str]) -> Tool {
+    let file = file.to_str().expect("UTF-8");
+    Tool::start(url, &[&["send", file, "files/a", "--connect-timeout", "30s"], more].concat())
+}
+
+pub(crate) fn recv(url: &str, dir: &Path, more: &[&str]) -> Tool {
+    let dir = dir.to_str().expect("UTF-8");
+    let arguments = ["recv", "files/#", "--dir", dir, "--connect-timeout", "30s"];
+    Tool::start(url, &[&arguments, more].concat())
+}
+
+/// Bytes of no pattern that a wrong place would leave unseen.
+pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut all = Vec::with_capacity(length + 8);
+    while all.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        all.extend_from_slice(&state.to_le_bytes());
+    }
+    all.truncate(length);
+    all
+}
+
+pub(crate) fn file(folder: &Path, name: &str, length: usize) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, bytes(length, length as u64)).expect("the folder is ours");
+    path
+}
+
+/// The files in a folder; hidden ones with a dot before.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let names = entries.map(|entry| entry.expect("readable").file_name());
+    let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Waits until something is so.
+pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the folder has so many bytes of a file that is not whole.
+pub(crate) fn wait_for_part(folder: &Path, least: u64) {
+    wait_for("part of a file", || {
+        let mut entries = fs::read_dir(folder).expect("a folder").filter_map(Result::ok);
+        entries.any(|entry| {
+            entry.file_name().to_string_lossy().ends_with(".part")
+                && entry.metadata().is_ok_and(|about| about.len() >= least)
+        })
+    });
+}
+
+pub(crate) fn assert_same(one: &Path, other: &Path) {
+    let (one, other) = (fs::read(one).expect("there"), fs::read(other).expect("there"));
+    assert!(one == other, "{} and {} bytes differ", one.len(), other.len());
+}
+
+/// Waits until so many peers read files.
+pub(crate) fn wait_for_receivers(daemon: &Daemon, count: u64) {
+    wait_for("receivers", || {
+        let output = Tool::start(&daemon.url("tcp"), &["status", "--json"]).finish();
+        let status: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("the daemon's figures");
+        // the one that asks is a peer, too
+        status["sessions"]["demo"]["peers"].as_u64() == Some(count + 1)
+            && status["sessions"]["demo"]["topics"].is_u64()
+    });
+}
+
+/// A file system of its own in a folder, gone when it is dropped.
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
+        let is_mounted = command.status().is_ok_and(|status| status.success());
+        if !is_mounted {
+            println!("SKIPPED: a file system of its own needs root");
+        }
+        is_mounted.then(|| Self(at.to_owned()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // lazily: what is killed may still have a file open
+        Command::new("umount").arg("-l").arg(&self.0).status().map(|_| ()).unwrap_or_default();
+    }
+}
+
+/// Not in memory, where it is large.
+pub(crate) fn folder_on_disk() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder is writable")
+}
+
+pub(crate) fn write_large(path: &Path, mib: u64) {
+    let mut file = fs::File::create(path).expect("the folder is ours");
+    for number in 0..mib {
+        file.write_all(&bytes(1 << 20, number + 7)).expect("there is room");
+    }
+}
+
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let [mut one, mut other] = [one, other].map(|path| fs::File::open(path).expect("there"));
+    let (mut first, mut second) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let length = one.read(&mut first).expect("readable");
+        if length == 0 {
+            return other.read(&mut second).expect("readable") == 0;
+        }
+        if other.read_exact(&mut second[..length]).is_err() || first[..length] != second[..length] {
+            return false;
+        }
+    }
+}
+
+/// Carries connections on, and cuts them when it is told.
+pub(crate) struct Proxy {
+    pub(crate) address: String,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let (target, all) = (target.to_owned(), Arc::clone(&open));
+        // ends with the test's process
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(&target) else { continue };
+                let pair = [near, far];
+                let clones = pair.each_ref().map(|it| it.try_clone().expect("descriptors"));
+                all.lock().expect("no panic").extend(clones);
+                let [near, far] = pair;
+                let [near_too, far_too] =
+                    [&near, &far].map(|it| it.try_clone().expect("descriptors"));
+                std::thread::spawn(move || carry(near, far));
+                std::thread::spawn(move || carry(far_too, near_too));
+            }
+        });
+        Self { address, open }
+    }
+
+    pub(crate) fn cut(&self) {
+        for stream in self.open.lock().expect("no panic").drain(..) {
+            // it may have ended by itself
+            stream.shutdown(Shutdown::Both).unwrap_or_default();
+        }
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    std::io::copy(&mut from, &mut to).map(|_| ()).unwrap_or_default();
+    to.shutdown(Shutdown::Both).unwrap_or_default();
+    from.shutdown(Shutdown::Both).unwrap_or_default();
+}
+
+/// The most memory that a process has of its own, in KiB, beyond what it had at first.
+pub(crate) struct Peak {
+    first: u64,
+    most: Arc<AtomicU64>,
+}
+
+impl Peak {
+    pub(crate) fn watch(pid: u32) -> Self {
+        let first = anonymous(pid).expect("it runs");
+        let most = Arc::new(AtomicU64::new(first));
+        let seen = Arc::clone(&most);
+        std::thread::spawn(move || {
+            while let Some(now) = anonymous(pid) {
+                seen.fetch_max(now, Ordering::Relaxed);
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        });
+        Self { first, most }
+    }
+
+    pub(crate) fn growth(&self) -> u64 {
+        self.most.load(Ordering::Relaxed) - self.first
+    }
+}
+
+fn anonymous(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
