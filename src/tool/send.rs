@@ -102,8 +102,11 @@ impl One {
         let shown = self.path.display().to_string();
         let size = source.size();
         let name = source.name().to_string();
-        let mut sending =
-            self.client.send_file(&self.topic, source).map_err(|error| self.failure(&error))?;
+        let mut sending = self
+            .client
+            .send_file(&self.topic, source)
+            .await
+            .map_err(|error| self.failure(&error))?;
         let bar = self.bars.bar(&format!("{name}: waiting for a receiver"), size, 0);
         let progress = sending.progress();
         let sent = tokio::select! {

@@ -85,7 +85,7 @@ impl Take {
                             // what was here before may have been damaged, and not what came
                             damaged += 1;
                             self.client.stop_taking(&offered, ErrorCode::Damaged);
-                            part = again.ok_or(ReceiveError::Internal)?;
+                            part = *again.ok_or(ReceiveError::Internal)?;
                             Reached::Later
                         }
                         Err((_, error)) => {
@@ -254,12 +254,12 @@ impl Take {
     async fn finish(
         &self,
         mut part: Part,
-    ) -> Result<Option<PathBuf>, (Option<Part>, ReceiveError)> {
+    ) -> Result<Option<PathBuf>, (Option<Box<Part>>, ReceiveError)> {
         let when_exists = self.options.when_exists;
         let finished = blocking(move || match part.finish(when_exists) {
             Ok(placed) => Ok(placed),
             Err(ReceiveError::Damaged) => match part.restart() {
-                Ok(true) => Err((Some(part), ReceiveError::Damaged)),
+                Ok(true) => Err((Some(Box::new(part)), ReceiveError::Damaged)),
                 Ok(false) => Err((None, ReceiveError::Damaged)),
                 Err(error) => Err((None, error)),
             },

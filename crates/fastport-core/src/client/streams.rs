@@ -264,19 +264,17 @@ impl Client {
         match *message {
             Control::Offer(control::Offer {
                 id, topic, name, size, digest, flags, data, ..
-            }) => {
                 // one that is taken is known
-                if !self.streams.taken.contains_key(&id) {
-                    let flags = flags.unwrap_or(0);
-                    tell(Event::Offered { id, topic, name, size, digest, flags, data });
-                }
+            }) if !self.streams.taken.contains_key(&id) => {
+                let flags = flags.unwrap_or(0);
+                tell(Event::Offered { id, topic, name, size, digest, flags, data });
             }
             Control::Accept(accept) => self.handle_accept(&accept, tell),
-            Control::Decline(control::Decline { id, code, .. }) => {
-                if self.streams.offers.contains_key(&id) {
-                    let code = code.and_then(ErrorCode::from_number);
-                    tell(Event::Declined { offer: id, code });
-                }
+            Control::Decline(control::Decline { id, code, .. })
+                if self.streams.offers.contains_key(&id) =>
+            {
+                let code = code.and_then(ErrorCode::from_number);
+                tell(Event::Declined { offer: id, code });
             }
             Control::Cancel(cancel) => self.handle_cancel(&cancel, tell),
             _ => {}
