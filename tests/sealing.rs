@@ -117,10 +117,9 @@ impl Reader {
     /// Waits until it says `words`.
     fn wait_for(&mut self, words: &str) {
         while !self.said.last().is_some_and(|line| line.contains(words)) {
-            match self.error.recv_timeout(DEADLINE) {
-                Ok(line) => self.said.push(line),
-                Err(_) => panic!("{words:?} was not said: {:#?}", self.said),
-            }
+            let line = self.error.recv_timeout(DEADLINE);
+            assert!(line.is_ok(), "{words:?} was not said: {:#?}", self.said);
+            self.said.extend(line);
         }
     }
 

@@ -49,14 +49,13 @@ impl Link {
     fn read(&mut self, mut take: impl FnMut(&Frame<'_>)) -> bool {
         self.input.copy_within(self.used..self.filled, 0);
         (self.filled, self.used) = (self.filled - self.used, 0);
-        match self.io.read(&mut self.input[self.filled..]) {
-            Ok(length) => {
-                assert!(length > 0, "the daemon closed the link");
-                self.filled += length;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-            Err(error) => panic!("{error}"),
+        let read = self.io.read(&mut self.input[self.filled..]);
+        if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            return false;
         }
+        let length = read.expect("the link holds");
+        assert!(length > 0, "the daemon closed the link");
+        self.filled += length;
         while let Ok(Some((frame, length))) =
             Frame::decode(&self.input[self.used..self.filled], MAX_BODY)
         {
@@ -158,11 +157,10 @@ impl Sender {
         let mut out = vec![0; 4 * (MAX_CHUNK + 32)];
         while at < bytes && !is_over.load(Ordering::Relaxed) {
             while at == granted {
-                self.0.read(|frame| match *frame {
-                    Frame::Credit { stream: id, bytes } => {
-                        (stream, granted) = (id, granted + bytes)
+                self.0.read(|frame| {
+                    if let Frame::Credit { stream: id, bytes } = *frame {
+                        (stream, granted) = (id, granted + bytes);
                     }
-                    _ => {}
                 });
             }
             // as many as fit go with one call
@@ -200,7 +198,7 @@ pub(crate) fn alarms(
     std::thread::scope(|scope| {
         let reading = scope.spawn(move || read_alarms(receiver.0, count, begun));
         if !is_idle {
-            std::thread::sleep(PAUSE * 100);
+            std::thread::park_timeout(PAUSE * 100);
         }
         publish(&mut publisher, topic, count, begun);
         let mut delays = reading.join().expect("no panic");
@@ -213,7 +211,7 @@ fn publish(publisher: &mut Link, topic: TopicId, count: usize, begun: Instant) {
     for _ in 0..count {
         let payload = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(0).to_be_bytes();
         publisher.send(&Frame::Data { flags: DataFlags::NONE, topic, payload: &payload });
-        std::thread::sleep(PAUSE);
+        std::thread::park_timeout(PAUSE);
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn tool(url: &str, arguments: &[&str]) -> Command {
 }
 
 /// A tool that is ended when it is dropped.
-pub(crate) struct Tool(Option<Child>);
+pub(crate) struct Tool(pub(crate) Option<Child>);
 
 impl Tool {
     pub(crate) fn start(url: &str, arguments: &[&str]) -> Self {
@@ -203,7 +203,7 @@ impl SmallDisk {
         command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
         let is_mounted = command.status().is_ok_and(|status| status.success());
         if !is_mounted {
-            println!("SKIPPED: a file system of its own needs root");
+            eprintln!("SKIPPED: a file system of its own needs root");
         }
         is_mounted.then(|| Self(at.to_owned()))
     }

@@ -275,6 +275,7 @@ fn session_limits() -> session::Limits {
         linger: 60,
         stall_ms: 30_000,
         streams: session::StreamLimits::DEFAULT,
+        sealed: false,
         retention: Retention { messages: 0, age_ms: 0, bytes: 0 },
         when_full: WhenFull::DropOldest,
     }
