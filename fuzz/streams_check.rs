@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     keepalive: 0,
     linger: 60,
     stall_ms: 0,
+    sealed: false,
     streams: StreamLimits { per_peer: 4, per_session: 6, size: 1 << 20, window: 8192 },
     retention: Retention { messages: 0, age_ms: 10_000, bytes: 4096 },
     when_full: WhenFull::DropOldest,
