@@ -1,7 +1,7 @@
 //! The composition root: the only place that names concrete links, and owns every task.
 
 mod board;
-#[cfg_attr(not(feature = "central"), path = "app/without_central.rs")]
+#[cfg(feature = "central")]
 mod central;
 mod error;
 #[cfg(feature = "faults")]
@@ -13,9 +13,17 @@ mod listeners;
 mod reload;
 mod settings;
 mod signals;
-#[cfg_attr(not(feature = "uplink"), path = "app/without_uplink.rs")]
+#[cfg(feature = "uplink")]
 mod uplink;
+#[cfg(not(feature = "central"))]
+mod without_central;
+#[cfg(not(feature = "uplink"))]
+mod without_uplink;
 
+#[cfg(not(feature = "central"))]
+use self::without_central as central;
+#[cfg(not(feature = "uplink"))]
+use self::without_uplink as uplink;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;

@@ -12,10 +12,19 @@ mod listener;
 mod memory;
 mod pending;
 mod stream;
-#[cfg_attr(not(feature = "tls"), path = "without_tls.rs")]
+#[cfg(feature = "tls")]
 mod tls;
-#[cfg_attr(not(feature = "websocket"), path = "without_websocket.rs")]
+#[cfg(feature = "websocket")]
 mod websocket;
+#[cfg(not(feature = "tls"))]
+mod without_tls;
+#[cfg(not(feature = "websocket"))]
+mod without_websocket;
+
+#[cfg(not(feature = "tls"))]
+use self::without_tls as tls;
+#[cfg(not(feature = "websocket"))]
+use self::without_websocket as websocket;
 
 pub use self::door::{Door, Limits};
 pub use self::faulty::{Faults, Faulty};

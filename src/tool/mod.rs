@@ -18,9 +18,13 @@ mod session;
 mod show;
 mod status;
 mod subscribe;
-#[cfg_attr(not(feature = "uplink"), path = "without_uplink.rs")]
+#[cfg(feature = "uplink")]
 mod uplink;
+#[cfg(not(feature = "uplink"))]
+mod without_uplink;
 
+#[cfg(not(feature = "uplink"))]
+use self::without_uplink as uplink;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;

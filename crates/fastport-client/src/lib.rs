@@ -41,10 +41,19 @@ mod sealing;
 mod shared;
 mod subscription;
 mod target;
-#[cfg_attr(not(feature = "tls"), path = "without_tls.rs")]
+#[cfg(feature = "tls")]
 mod tls;
-#[cfg_attr(not(feature = "websocket"), path = "without_web.rs")]
+#[cfg(feature = "websocket")]
 mod web;
+#[cfg(not(feature = "tls"))]
+mod without_tls;
+#[cfg(not(feature = "websocket"))]
+mod without_web;
+
+#[cfg(not(feature = "tls"))]
+use self::without_tls as tls;
+#[cfg(not(feature = "websocket"))]
+use self::without_web as web;
 
 pub use fastport_core::client::{Fault, Secret};
 pub use fastport_seal::{KeyId, OpenError, SenderId, SessionKey, StreamOpener, StreamSealer};
