@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -46,13 +47,29 @@ fn start(url: &str, arguments: &[&str]) -> Child {
 /// Waits for the tool to end; kills it when it takes far too long, and then it has no exit code.
 fn finish(mut child: Child) -> Output {
     let until = Instant::now() + DEADLINE;
-    while child.try_wait().expect("the child is ours").is_none() {
+    // a pipe that is full would keep it from ending
+    let (out, error) = (child.stdout.take().map(read_all), child.stderr.take().map(read_all));
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child is ours") {
+            break status;
+        }
         if Instant::now() > until {
             child.kill().expect("the child is ours");
         }
         std::thread::park_timeout(std::time::Duration::from_millis(2));
-    }
-    child.wait_with_output().expect("it ended")
+    };
+    let bytes = |reader: Option<JoinHandle<Vec<u8>>>| {
+        reader.map(|reader| reader.join().expect("no panic")).unwrap_or_default()
+    };
+    Output { status, stdout: bytes(out), stderr: bytes(error) }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        bytes
+    })
 }
 
 fn run(url: &str, arguments: &[&str]) -> Output {
