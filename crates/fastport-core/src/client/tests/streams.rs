@@ -83,6 +83,8 @@ impl Programs {
                         self.receiver.client.has_all(id, SIZE);
                     }
                 }
+                // the next offer may come before the last is withdrawn
+                Told::Withdrawn(id) if self.taken != Some(id) => {}
                 Told::Withdrawn(_) | Told::Lost => self.taken = None,
                 Told::Taken { .. } | Told::HasAll => panic!("it offers nothing"),
             }
