@@ -126,7 +126,7 @@ start_daemon() {
     "${command[@]}" >"$work/log" 2>&1 &
     daemon=$!
     local until=$((SECONDS + 60))
-    until grep -q ready "$work/log"; do
+    until grep -qs ready "$work/log"; do
         kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
         [ $SECONDS -lt $until ] || fail "the daemon is not ready after 60 s"
         sleep 0.1

@@ -14,7 +14,7 @@
 #
 # The programs are in dist/TARGET/SET. Paths of this machine and the day are kept out of them, so that the
 # same source gives the same bytes; that two builds do has not been tried yet. Of the targets
-# aarch64-unknown-linux-gnu was built and run with this script, with GNU ld; the others were not yet.
+# aarch64-unknown-linux-gnu was built and run with this script; the others were not yet.
 #
 # INSTALL=1   what is missing is installed (tools/cross-needs.sh says what it is)
 # GLIBC=2.31  the oldest C library to run on, with zig as linker; else 2.36, that of Debian 12
