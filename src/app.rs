@@ -20,10 +20,6 @@ mod without_central;
 #[cfg(not(feature = "uplink"))]
 mod without_uplink;
 
-#[cfg(not(feature = "central"))]
-use self::without_central as central;
-#[cfg(not(feature = "uplink"))]
-use self::without_uplink as uplink;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -47,6 +43,10 @@ pub use self::settings::{Settings, Source};
 use self::signals::Signals;
 use self::uplink::Uplink;
 pub use self::uplink::UplinkError;
+#[cfg(not(feature = "central"))]
+use self::without_central as central;
+#[cfg(not(feature = "uplink"))]
+use self::without_uplink as uplink;
 use crate::clock::{self, Clock, keep_floor};
 use crate::config::Config;
 use crate::guard::Gate;

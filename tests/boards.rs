@@ -8,32 +8,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use fastport::config::boards::{MODEL_FILE, NAMES};
 use fastport::config::hardware::Storage;
 use fastport::config::{BoardFile, Bytes, Ciphers, Config};
 
-use support::fastportd;
-
-/// Runs a command to its end: exit status, standard output, standard error.
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let output = command.output().expect("fastportd is built");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("what it says is UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("temporary folders can be made")
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, text).expect("the test's folder is writable");
-    path
-}
+use support::{fastportd, folder, run, write};
 
 fn source(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)

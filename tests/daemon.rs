@@ -19,24 +19,7 @@ use fastport_wire::{Readings, Schema};
 use rustls_pki_types::ServerName;
 
 use support::peer::{Event, Peer, connect, connect_small};
-use support::{DEADLINE, Daemon, fastportd, without_settings};
-
-/// Runs a command to its end: exit status, standard output, standard error.
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let output = command.output().expect("fastportd is built");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("what it says is UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("temporary folders can be made")
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, text).expect("the test's folder is writable");
-    path
-}
+use support::{DEADLINE, Daemon, fastportd, folder, run, without_settings, write};
 
 /// A free TCP port of loopback, and sessions as `sessions` says.
 fn on_tcp(rest: &str) -> String {

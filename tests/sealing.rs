@@ -9,14 +9,13 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
 
 use fastport_wire::control::ErrorCode;
 use fastport_wire::frame::DataFlags;
 use tempfile::TempDir;
 
 use self::support::peer::{Event, Peer};
-use self::support::{DEADLINE, Daemon};
+use self::support::{DEADLINE, Daemon, finish};
 
 /// Sessions as any other, and one for sealed payloads only.
 const CONFIG: &str = r#"
@@ -60,7 +59,8 @@ impl Site {
     }
 
     fn run(&self, session: &str, arguments: &[&str]) -> Output {
-        finish(self.tool(session, arguments).spawn().expect("the tool is built"))
+        let child = self.tool(session, arguments).spawn().expect("the tool is built");
+        finish(child, DEADLINE)
     }
 
     /// Publishes `text` on `a`, sealed with the key of that name.
@@ -72,18 +72,6 @@ impl Site {
     fn join(&self, session: &str) -> Peer {
         Peer::join(&self.daemon.address("tcp"), session)
     }
-}
-
-/// Waits for the tool to end; kills it when it takes far too long.
-fn finish(mut child: Child) -> Output {
-    let until = Instant::now() + DEADLINE;
-    while child.try_wait().expect("the child is ours").is_none() {
-        if Instant::now() > until {
-            child.kill().expect("the child is ours");
-        }
-        std::thread::park_timeout(std::time::Duration::from_millis(2));
-    }
-    child.wait_with_output().expect("it ended")
 }
 
 /// What a tool printed that must have succeeded.
@@ -128,7 +116,7 @@ impl Reader {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-INT", &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()));
-        assert!(finish(self.child).status.success());
+        assert!(finish(self.child, DEADLINE).status.success());
         self.said.extend(self.error.iter());
         (self.said.pop().unwrap_or_default(), self.out.iter().collect())
     }
@@ -340,7 +328,7 @@ fn many_messages_arrive_once_and_in_order() {
         assert_eq!(reader.line(), format!("a {number}"));
     }
     writer.join().expect("no panic").expect("the tool reads it all");
-    printed(finish(publisher));
+    printed(finish(publisher, DEADLINE));
     assert_eq!(reader.end(), (String::new(), Vec::new()), "none is refused");
 }
 

@@ -7,11 +7,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde_json::Value;
-use support::{DEADLINE, Daemon, demo_config};
+use support::{DEADLINE, Daemon, demo_config, finish, folder};
 use tempfile::TempDir;
 
 /// What the session of these tests lets peers do, and keeps.
@@ -20,10 +19,6 @@ publish = ["#"]
 subscribe = ["#", "$board/#"]
 retention.messages = 1000
 "##;
-
-fn folder() -> TempDir {
-    tempfile::tempdir().expect("a temporary folder")
-}
 
 fn plain() -> (TempDir, Daemon) {
     let folder = folder();
@@ -44,42 +39,14 @@ fn start(url: &str, arguments: &[&str]) -> Child {
     tool(url, arguments).spawn().expect("the tool is built")
 }
 
-/// Waits for the tool to end; kills it when it takes far too long, and then it has no exit code.
-fn finish(mut child: Child) -> Output {
-    let until = Instant::now() + DEADLINE;
-    // a pipe that is full would keep it from ending
-    let (out, error) = (child.stdout.take().map(read_all), child.stderr.take().map(read_all));
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("the child is ours") {
-            break status;
-        }
-        if Instant::now() > until {
-            child.kill().expect("the child is ours");
-        }
-        std::thread::park_timeout(std::time::Duration::from_millis(2));
-    };
-    let bytes = |reader: Option<JoinHandle<Vec<u8>>>| {
-        reader.map(|reader| reader.join().expect("no panic")).unwrap_or_default()
-    };
-    Output { status, stdout: bytes(out), stderr: bytes(error) }
-}
-
-fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
-        bytes
-    })
-}
-
 fn run(url: &str, arguments: &[&str]) -> Output {
-    finish(start(url, arguments))
+    finish(start(url, arguments), DEADLINE)
 }
 
 fn run_with_input(url: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = tool(url, arguments).stdin(Stdio::piped()).spawn().expect("the tool is built");
     child.stdin.take().expect("piped").write_all(input).expect("the tool reads it");
-    finish(child)
+    finish(child, DEADLINE)
 }
 
 /// Runs the tool, which must succeed; what it printed.
@@ -169,7 +136,7 @@ fn a_live_message_reaches_a_subscriber_that_waits() {
     while waiting.try_wait().expect("the child is ours").is_none() {
         text(&url, &["pub", "live", "tick"]);
     }
-    assert_eq!(printed(finish(waiting)), "live tick\n".repeat(3));
+    assert_eq!(printed(finish(waiting, DEADLINE)), "live tick\n".repeat(3));
 }
 
 #[test]
@@ -306,7 +273,7 @@ fn a_signal_ends_it_cleanly() {
         let pid = child.id().to_string();
         let sent = Command::new("kill").args(["-INT", &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()));
-        let ended = finish(child);
+        let ended = finish(child, DEADLINE);
         assert_eq!((ended.status.code(), ended.stderr), (code, Vec::new()), "{arguments:?}");
     }
 }
@@ -328,7 +295,7 @@ fn a_reader_that_has_enough_ends_it_quietly() {
     while child.try_wait().expect("the child is ours").is_none() && Instant::now() < until {
         text(&url, &["pub", "a", "more"]);
     }
-    let ended = finish(child);
+    let ended = finish(child, DEADLINE);
     assert_eq!((ended.status.code(), ended.stderr), (Some(0), Vec::new()));
 }
 

@@ -23,8 +23,6 @@ mod uplink;
 #[cfg(not(feature = "uplink"))]
 mod without_uplink;
 
-#[cfg(not(feature = "uplink"))]
-use self::without_uplink as uplink;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,6 +33,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::arguments::{Arguments, Command, UplinkAction};
 use self::exit::{Failure, Outcome, USAGE};
+#[cfg(not(feature = "uplink"))]
+use self::without_uplink as uplink;
 
 /// Runs the tool with these arguments, the program's name first; the code to exit with.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

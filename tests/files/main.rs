@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use self::scene::{
-    PLAIN, Peak, Proxy, SmallDisk, Tool, assert_same, bytes, file, folder, folder_on_disk, is_same,
-    names, plain, recv, send, tool, wait_for_part, wait_for_receivers, write_large,
+    Peak, Proxy, SmallDisk, Tool, assert_same, bytes, file, folder_on_disk, is_same, names, plain,
+    recv, send, tool, wait_for_part, wait_for_receivers, write_large,
 };
-use self::support::{DEADLINE, Daemon};
+use self::support::{DEADLINE, Daemon, demo_config, folder};
 
 #[test]
 fn a_file_arrives_whole_under_its_name_over_every_transport() {
@@ -122,7 +122,7 @@ fn a_relay_that_is_killed_costs_no_byte() {
     let (daemon_folder, mut daemon) = plain();
     let (from, to) = (folder(), folder());
     let url = daemon.url("tcp");
-    let config = PLAIN.replacen("127.0.0.1:0", &daemon.address("tcp"), 1);
+    let config = demo_config("").replacen("127.0.0.1:0", &daemon.address("tcp"), 1);
     let source = file(from.path(), "a.bin", 60_000_000);
     let receiver = recv(&url, to.path(), &["--count", "1"]);
     let sender = send(&url, &source, &[]);
@@ -250,7 +250,7 @@ fn a_sender_that_is_interrupted_takes_its_offer_back() {
 fn a_large_file_passes_a_small_gateway_over_cuts_and_a_kill() {
     let mib: u64 = std::env::var("FASTPORT_TEST_FILE_MIB")
         .map_or(256, |text| text.parse().expect("a number of MiB"));
-    let config = PLAIN.to_owned() + "[limits]\nmemory = \"16MiB\"\nstream.window = \"1MiB\"\n";
+    let config = demo_config("") + "[limits]\nmemory = \"16MiB\"\nstream.window = \"1MiB\"\n";
     let daemon_folder = folder();
     let mut daemon = Daemon::start(daemon_folder.path(), &config);
     let proxy = Proxy::start(&daemon.address("tcp"));
@@ -352,7 +352,7 @@ fn a_sealed_file_arrives_over_kills_of_both_ends_and_the_relay() {
     }
     let to = folder();
     let source = file(from.path(), "large.bin", 60_000_000);
-    let config = PLAIN.replacen("127.0.0.1:0", &daemon.address("tcp"), 1);
+    let config = demo_config("").replacen("127.0.0.1:0", &daemon.address("tcp"), 1);
     let (receiver, sender) = (recv(&url, to.path(), &seal), send(&url, &source, &seal));
     wait_for_part(to.path(), 1_000_000);
     receiver.kill();

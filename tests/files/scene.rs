@@ -7,37 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{DEADLINE, Daemon};
-
-pub(crate) const PLAIN: &str = r#"
-[board]
-enabled = false
-
-[[listen]]
-kind = "tcp"
-address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
-[[session]]
-name = "demo"
-open = true
-"#;
-
-pub(crate) fn folder() -> TempDir {
-    tempfile::tempdir().expect("a temporary folder")
-}
+use crate::support::{self, DEADLINE, Daemon, demo_config, folder};
 
 pub(crate) fn plain() -> (TempDir, Daemon) {
     let folder = folder();
-    let daemon = Daemon::start(folder.path(), PLAIN);
+    let daemon = Daemon::start(folder.path(), &demo_config(""));
     (folder, daemon)
 }
 
@@ -59,21 +37,8 @@ impl Tool {
 
     /// Waits for it to end by itself.
     pub(crate) fn finish(mut self) -> Output {
-        let mut child = self.0.take().expect("it was started");
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let (out, err) = (read_all(out), read_all(err));
-        let until = Instant::now() + 4 * DEADLINE;
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("the child is ours") {
-                break status;
-            }
-            if Instant::now() > until {
-                child.kill().expect("the child is ours");
-            }
-            std::thread::park_timeout(Duration::from_millis(2));
-        };
-        let [stdout, stderr] = [out, err].map(|it| it.join().expect("no panic"));
-        Output { status, stdout, stderr }
+        let child = self.0.take().expect("it was started");
+        support::finish(child, 4 * DEADLINE)
     }
 
     /// Waits for it to end well; what it said.
@@ -95,17 +60,6 @@ impl Tool {
         child.kill().expect("the child is ours");
         child.wait().expect("the child is ours");
     }
-}
-
-/// Reads a pipe to its end, beside all else.
-fn read_all(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
-    let mut pipe = pipe.expect("piped");
-    std::thread::spawn(move || {
-        let mut all = Vec::new();
-        // a tool that was killed said what it said
-        pipe.read_to_end(&mut all).unwrap_or_default();
-        all
-    })
 }
 
 impl Drop for Tool {

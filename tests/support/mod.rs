@@ -2,10 +2,12 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
 
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub mod peer;
@@ -35,6 +37,52 @@ open = true
 {lines}
 "#
     )
+}
+
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// Writes a file in a test's folder.
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("the test's folder is writable");
+    path
+}
+
+/// Runs a command of ours to its end: exit status, standard output, standard error.
+pub fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.output().expect("it is built");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("what it says is UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Waits for a child to end, and reads what it says meanwhile: a full pipe would keep it from ending.
+/// One that takes longer than `within` is killed, and has no exit code.
+pub fn finish(mut child: Child, within: Duration) -> Output {
+    let until = Instant::now() + within;
+    let (out, error) = (child.stdout.take().map(read_all), child.stderr.take().map(read_all));
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child is ours") {
+            break status;
+        }
+        if Instant::now() > until {
+            child.kill().expect("the child is ours");
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    };
+    let [stdout, stderr] = [out, error].map(|reader: Option<JoinHandle<Vec<u8>>>| {
+        reader.map(|reader| reader.join().expect("no panic")).unwrap_or_default()
+    });
+    Output { status, stdout, stderr }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        bytes
+    })
 }
 
 /// The command `fastportd`, without settings from the environment of the tests.
