@@ -6,7 +6,8 @@ use fastport_wire::TopicId;
 use fastport_wire::field::{data_flag, kind};
 use fastport_wire::frame::GapCause;
 
-use super::{BadAck, Outbox, topic_of};
+use super::frames::topic_of;
+use super::{BadAck, Outbox};
 use crate::budget::{Buffers, NoBudget};
 use crate::ledger::Ledger;
 

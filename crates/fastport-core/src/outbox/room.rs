@@ -7,8 +7,9 @@ use fastport_wire::control::WhenFull;
 use fastport_wire::field::{MAX_BODY, data_flag};
 use fastport_wire::frame::{self, GapCause};
 
+use super::frames::data_topic;
 use super::gaps::GapCounts;
-use super::{Outbox, Preface, Run, data_topic};
+use super::{Outbox, Preface, Run};
 use crate::budget::{Buffers, NoBudget};
 use crate::ledger::Ledger;
 

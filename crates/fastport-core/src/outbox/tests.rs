@@ -3,6 +3,7 @@ mod exact;
 use alloc::sync::Arc;
 use std::vec;
 
+use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::DataFlags;
 use proptest::prelude::*;
 
