@@ -123,7 +123,7 @@ fn a_bad_frame_ends_its_link_with_its_name() {
     let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() });
     let cause = GapCause::Overflow;
     for (what, bytes, code) in [
-        ("unknown frame type 10", &[0xa0, 0][..], ErrorCode::BadFrame),
+        ("unknown frame type 11", &[0xb0, 0][..], ErrorCode::BadFrame),
         ("unknown frame type 15", &[0xff], ErrorCode::BadFrame),
         ("padding with flags", &[0x01], ErrorCode::BadFrame),
         ("CONTROL with flags", &[0x11, 1, 0xa0], ErrorCode::BadFrame),

@@ -664,3 +664,35 @@ async fn what_waits_on_disk_arrives_once_and_in_order_whoever_is_killed_meanwhil
     let logs = logs.join("\n");
     assert_eq!((stored.len(), differs), (expected.len(), None), "{logs}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_patient_a_lane_has_become_outlives_the_process() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = nobody.local_addr().expect("an address").port();
+    drop(nobody);
+    let config = with_spool(folder.path(), &format!("tcp://127.0.0.1:{port}"), "")
+        .replace("open = true }]", "open = true, promise = \"journal\" }]")
+        .replace("board =", "journal = { place = \"disk\" }\nboard =")
+        .replace("retry_first = \"100ms\"", "retry_first = \"10s\"")
+        .replace("retry_most = \"1s\"", "retry_most = \"1h\"");
+    let number = |lane: &Value, name: &str| lane[name].as_u64().expect("a number");
+    let mut gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    let lane = until(&here, "it waits longer", |lane| number(lane, "retry_level") >= 4).await;
+    let before = number(&lane, "retry_level");
+    tokio::task::block_in_place(|| {
+        gateway.signal("KILL");
+        gateway.wait();
+        gateway = start(folder.path(), "gateway", &config);
+    });
+    let here = client(&gateway).await;
+    let lane = until(&here, "it tries again", |lane| number(lane, "attempts") > 0).await;
+    // a process that knows nothing has failed no more often than it has tried
+    let [level, attempts] = ["retry_level", "attempts"].map(|name| number(&lane, name));
+    assert!(level >= before && level > attempts, "{before} before: {lane:#}");
+    // a link makes it as eager as ever
+    let listen = format!("127.0.0.1:{port}");
+    let _central = start(folder.path(), "central", &central_config(&listen, ""));
+    until(&here, "there is a link", |lane| lane["link"] == "ready").await;
+}

@@ -9,7 +9,7 @@ use crate::config::{Config, JournalPlace, Promise, Session};
 use crate::hub::{Hub, Show};
 use crate::supervise::tasks::Tasks;
 use crate::supervise::turn::Part;
-use crate::uplink;
+use crate::uplink::{self, Memory};
 
 pub use crate::uplink::UplinkError;
 
@@ -30,8 +30,15 @@ impl Uplink {
         let Some(session) = session else { return Ok(Self(None)) };
         let is_journaled =
             sessions.iter().any(|known| known.name == session && known.promise == Promise::Journal);
-        let outlives = is_journaled && (holds_files || config.journal.place == JournalPlace::Disk);
-        let state = (config.daemon.state.as_deref(), !outlives);
+        let is_on_disk = is_journaled && config.journal.place == JournalPlace::Disk;
+        let memory = if is_on_disk {
+            Memory::OnDisk
+        } else if is_journaled && holds_files {
+            Memory::Held
+        } else {
+            Memory::Lost
+        };
+        let state = (config.daemon.state.as_deref(), memory);
         let uplink = uplink::Uplink::new(options, session.as_str(), state, hub)?;
         let uplink = Self(Some(uplink));
         if let Some(figures) = uplink.figures() {

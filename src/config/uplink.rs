@@ -39,6 +39,10 @@ pub struct Uplink {
     pub proxy: Option<String>,
     /// The most bytes a second that are written to the link; 0: no limit.
     pub bytes_per_second: Bytes,
+    /// What goes up and comes down is compressed where that pays, and the central instance can.
+    pub compress: bool,
+    /// How long a message waits for others that go up with it; alarms do not.
+    pub delay: Duration,
     /// The longest time for one attempt: name, connection, TLS, handshake.
     pub connect_timeout: Duration,
     /// A link that says nothing for so long, though asked, is dead. 8 s: with what it takes to notice
@@ -75,6 +79,8 @@ impl Default for Uplink {
             prefix: None,
             proxy: None,
             bytes_per_second: Bytes(0),
+            compress: true,
+            delay: Duration::ZERO,
             connect_timeout: Duration::from_secs(10),
             dead_after: Duration::from_secs(8),
             look_back: Duration::from_secs(300),
@@ -104,6 +110,8 @@ impl Fields for Uplink {
         visit.key("prefix", Restart, &mut self.prefix);
         visit.key("proxy", Restart, &mut self.proxy);
         visit.key("bytes_per_second", Restart, &mut self.bytes_per_second);
+        visit.key("compress", Restart, &mut self.compress);
+        visit.key("delay", Restart, &mut within(&mut self.delay, Duration::ZERO..=seconds(10)));
         let timeout = seconds(1)..=seconds(300);
         visit.key(
             "connect_timeout",
@@ -206,7 +214,8 @@ pub struct Spool {
     pub max_age: Duration,
     /// The most bytes written to flash in a day; 0: no limit. At the limit the disk is not used.
     pub flash_per_day: Bytes,
-    /// The longest between two transactions while the disk is in use: what a power cut can cost.
+    /// Once something waits on disk, the longest that a message waits in memory only: what a power cut
+    /// can cost then.
     pub commit: Duration,
 }
 
@@ -217,7 +226,7 @@ impl Default for Spool {
             disk: Bytes::mib(64),
             max_age: Duration::from_secs(7 * 86_400),
             flash_per_day: Bytes(0),
-            commit: Duration::from_secs(1),
+            commit: Duration::from_secs(10),
         }
     }
 }
@@ -225,7 +234,7 @@ impl Default for Spool {
 impl Fields for Spool {
     fn fields(&mut self, visit: &mut dyn Visit) {
         use Reload::Restart;
-        let commit = Duration::from_millis(10)..=Duration::from_secs(60);
+        let commit = Duration::from_millis(100)..=Duration::from_secs(600);
         visit.key(
             "memory",
             Restart,

@@ -114,6 +114,11 @@ impl Seat {
         Ok(Taken { progress, asks })
     }
 
+    /// Looks for ACKs in bytes that wait behind those that are blocked: one may be what makes room.
+    pub fn look_ahead(&self, bytes: &[u8]) {
+        self.room.with(|session| session.look_behind(self.key, bytes));
+    }
+
     /// Lets `write` write the peer's output; it returns how many bytes it wrote, and something more.
     ///
     /// # Errors

@@ -15,9 +15,10 @@ use tracing::debug;
 
 use super::door::{Door, Presence};
 use super::handshake::Admitted;
+use super::packing::Packing;
 use super::pending::Pending;
 use crate::guard::{Meters, Visit};
-use crate::hub::Seat;
+use crate::hub::{Seat, Taken};
 use crate::supervise::turn::{self, Part};
 
 /// How a transport carries frames once the handshake is done.
@@ -41,6 +42,23 @@ pub(super) enum Written {
     Failed(io::Error),
 }
 
+/// What became of a peer's output.
+pub(super) struct Wrote {
+    /// bytes that the transport took
+    pub(super) written: usize,
+    pub(super) state: Written,
+    /// nothing comes behind it
+    pub(super) is_last: bool,
+}
+
+/// What became of bytes that a peer sent.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) taken: Taken,
+    /// bytes of the frames that are done with, unpacked
+    pub(super) weight: usize,
+}
+
 /// What one look at input or output came to.
 pub(super) enum Turn {
     Moved,
@@ -53,6 +71,31 @@ pub(super) enum Event {
     Asked(Vec<Ask>),
     Finished,
     Replaced,
+}
+
+impl Given {
+    fn plain(taken: Taken) -> Self {
+        Self { weight: taken.progress.consumed, taken }
+    }
+
+    /// What became of the next of them, which were `consumed` bytes as they came.
+    #[cfg(feature = "pack")]
+    pub(super) fn add(&mut self, next: Taken, consumed: usize) {
+        let progress = &mut self.taken.progress;
+        self.weight += next.progress.consumed;
+        progress.consumed += consumed;
+        progress.messages = progress.messages.saturating_add(next.progress.messages);
+        progress.is_blocked |= next.progress.is_blocked;
+        progress.pauses |= next.progress.pauses;
+        self.taken.asks.extend(next.asks);
+    }
+
+    /// Whether more may be handed over now.
+    #[cfg(feature = "pack")]
+    pub(super) fn goes_on(&self) -> bool {
+        let Taken { progress, asks } = &self.taken;
+        !progress.is_blocked && !progress.pauses && asks.is_empty()
+    }
 }
 
 impl From<Gone> for Event {
@@ -88,7 +131,7 @@ impl<C: Carrier + Send + 'static> Drive<C> {
             is_blocked: false,
             is_registered: false,
             timer: None,
-            meters: admitted.meters,
+            extra: Extra::new(admitted.meters, admitted.packs, &door),
         };
         Self::Open(Open { desk, carrier, door: Presence::new(door), visit })
     }
@@ -163,7 +206,22 @@ pub(super) struct Desk {
     is_blocked: bool,
     is_registered: bool,
     timer: Option<Box<Timer>>,
-    meters: Option<Box<Meters>>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few links have.
+struct Extra {
+    meters: Option<Meters>,
+    /// The peer takes PACK frames, as this link does.
+    packing: Option<Box<Packing>>,
+}
+
+impl Extra {
+    fn new(meters: Option<Meters>, packs: bool, door: &Door) -> Option<Box<Self>> {
+        let packing = packs.then(|| Packing::try_new(door.hub.budget())).flatten();
+        let is_wanted = meters.is_some() || packing.is_some();
+        is_wanted.then(|| Box::new(Self { meters, packing: packing.map(Box::new) }))
+    }
 }
 
 enum Timer {
@@ -211,11 +269,15 @@ impl Desk {
         door: &Door,
         cx: &mut Context<'_>,
     ) -> Turn {
-        let wrote = self.seat.write_with(|output| {
-            let (written, state) = carrier.poll_write(output.bytes, cx);
-            (written, (written, state, output.is_last))
-        });
-        let (written, state, is_last) = match wrote {
+        let packing = self.extra.as_mut().and_then(|extra| extra.packing.as_mut());
+        let wrote = match packing {
+            None => self.seat.write_with(|output| {
+                let (written, state) = carrier.poll_write(output.bytes, cx);
+                (written, Wrote { written, state, is_last: output.is_last })
+            }),
+            Some(packing) => packing.poll_output(&self.seat, carrier, cx),
+        };
+        let Wrote { written, state, is_last } = match wrote {
             Ok(wrote) => wrote,
             Err(gone) => return Turn::Over(gone.into()),
         };
@@ -251,7 +313,7 @@ impl Desk {
         match self.timer.as_deref_mut() {
             Some(Timer::Slowed(sleep)) => {
                 while sleep.as_mut().poll(cx).is_ready() {
-                    let pause = self.meters.as_ref().map_or(0, |meters| {
+                    let pause = meters(&self.extra).map_or(0, |meters| {
                         // what was read may have cost more than one pause
                         meters.spend(door.hub.clock().mono(), 0, 0)
                     });
@@ -291,19 +353,31 @@ impl Desk {
 
     fn retry_pending(&mut self, door: &Door) -> Turn {
         let bytes = self.pending.take();
-        let was_blocked = self.is_blocked;
+        let (was_blocked, before) = (self.is_blocked, self.done_of_pack());
         self.is_fresh = false;
-        match self.handle(&bytes, door) {
+        let turn = self.handle(&bytes, door);
+        let is_same = self.pending.bytes().len() == bytes.len() && self.done_of_pack() == before;
+        match turn {
             // what waited still waits
-            Turn::Moved if was_blocked && self.pending.bytes().len() == bytes.len() => Turn::Idle,
+            Turn::Moved if was_blocked && is_same => Turn::Idle,
             turn => turn,
         }
     }
 
+    fn done_of_pack(&self) -> usize {
+        let packing = self.extra.as_ref().and_then(|extra| extra.packing.as_ref());
+        packing.map_or(0, |packing| packing.done())
+    }
+
     /// Hands bytes to the hub; the rest of them is pending.
     pub(super) fn handle(&mut self, bytes: &[u8], door: &Door) -> Turn {
-        let taken = match self.seat.handle_bytes(bytes) {
-            Ok(taken) => taken,
+        let packing = self.extra.as_mut().and_then(|extra| extra.packing.as_mut());
+        let given = match packing {
+            None => self.seat.handle_bytes(bytes).map(Given::plain),
+            Some(packing) => packing.handle(&self.seat, bytes),
+        };
+        let Given { taken, weight } = match given {
+            Ok(given) => given,
             Err(gone) => return Turn::Over(gone.into()),
         };
         let progress = taken.progress;
@@ -312,9 +386,9 @@ impl Desk {
         if self.pending.set(rest).is_err() {
             return self.out_of_memory();
         }
-        if let Some(meters) = &self.meters {
+        if let Some(meters) = meters(&self.extra) {
             let now = door.hub.clock().mono();
-            let pause = meters.spend(now, progress.messages.into(), progress.consumed as u64);
+            let pause = meters.spend(now, progress.messages.into(), weight as u64);
             if pause > 0 {
                 door.status().slowed.add(1);
                 let sleep = tokio::time::sleep(Duration::from_millis(pause));
@@ -345,6 +419,10 @@ impl Desk {
     fn out_of_memory(&self) -> Turn {
         self.fail(ErrorCode::Unavailable, "no memory for a frame's start")
     }
+}
+
+fn meters(extra: &Option<Box<Extra>>) -> Option<&Meters> {
+    extra.as_ref().and_then(|extra| extra.meters.as_ref())
 }
 
 /// The frame that says goodbye.

@@ -7,13 +7,14 @@ use fastport_core::handshake::{self, Credential, Handshake, Hello, Refusal, Step
 use fastport_core::proof::NONCE_BYTES;
 use fastport_core::session::Admission;
 use fastport_core::time::Instant;
-use fastport_wire::control::ErrorCode;
+use fastport_wire::control::{ErrorCode, features};
 use fastport_wire::field::kind;
 use fastport_wire::{Frame, frame};
 use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::door::{Door, Permit};
+use super::packing;
 use crate::guard::{Meters, Origin, Visit};
 use crate::hub::Seat;
 
@@ -21,6 +22,11 @@ use crate::hub::Seat;
 pub(super) trait Frames {
     /// Appends what comes next to `input`: at least one byte.
     async fn receive(&mut self, input: &mut Vec<u8>) -> Result<(), Failure>;
+
+    /// Whether the peer speaks in frames, and not in JSON.
+    fn are_frames(&self) -> bool {
+        true
+    }
 
     /// Sends whole frames.
     async fn send(&mut self, frames: &[u8]) -> io::Result<()>;
@@ -30,9 +36,11 @@ pub(super) trait Frames {
 pub(super) struct Admitted {
     pub(super) seat: Seat,
     pub(super) input: Vec<u8>,
-    pub(super) meters: Option<Box<Meters>>,
+    pub(super) meters: Option<Meters>,
     /// Whether the link stays on this machine.
     pub(super) is_local: bool,
+    /// PACK frames go both ways.
+    pub(super) packs: bool,
 }
 
 /// Takes a link to its place in a session; `None`: it was refused, or is gone.
@@ -129,7 +137,7 @@ async fn attempt(
                     frames.send(&bytes).await?;
                     break;
                 }
-                Step::Admit(session, admission) => {
+                Step::Admit(session, mut admission) => {
                     let now = door.hub.clock().mono();
                     if expects_key_proof {
                         door.gate.note_right_proof(origin, now);
@@ -140,9 +148,15 @@ async fn attempt(
                     }
                     pace(door, &session, &admission, now)?;
                     let meters = door.gate.meters(&session, &admission.identity, origin, now);
+                    // for all others it would be work for nothing
+                    let may_pack = admission.rights.is_gateway() && frames.are_frames();
+                    if !packing::IS_BUILT_IN || !may_pack {
+                        admission.flags &= !features::PACKS;
+                    }
+                    let packs = admission.flags & features::PACKS != 0;
                     let seat = door.hub.attach(&session, *admission)?;
-                    let meters = meters.map(Box::new);
-                    return Ok(Admitted { seat, input, meters, is_local: origin.is_local() });
+                    let is_local = origin.is_local();
+                    return Ok(Admitted { seat, input, meters, is_local, packs });
                 }
             };
         }

@@ -10,17 +10,23 @@ mod faulty;
 mod handshake;
 mod listener;
 mod memory;
+#[cfg(feature = "pack")]
+mod packing;
 mod pending;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "websocket")]
 mod websocket;
+#[cfg(not(feature = "pack"))]
+mod without_packing;
 #[cfg(not(feature = "tls"))]
 mod without_tls;
 #[cfg(not(feature = "websocket"))]
 mod without_websocket;
 
+#[cfg(not(feature = "pack"))]
+use self::without_packing as packing;
 #[cfg(not(feature = "tls"))]
 use self::without_tls as tls;
 #[cfg(not(feature = "websocket"))]

@@ -423,6 +423,10 @@ fn poll_write_both<T: AsyncWrite + Unpin>(
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Frames for WebSocketLink<T> {
+    fn are_frames(&self) -> bool {
+        self.json.is_none()
+    }
+
     async fn receive(&mut self, input: &mut Vec<u8>) -> Result<(), Failure> {
         loop {
             let mut bytes = self.raw.take();

@@ -116,6 +116,13 @@ fn lanes(uplink: &Value) -> String {
             number("bytes_in")
         )
         .unwrap_or_default();
+        writeln!(
+            text,
+            "  packed       from {} bytes out, {} in",
+            number("frames_out"),
+            number("frames_in")
+        )
+        .unwrap_or_default();
         let listed = |key: &str| list(lane.get(key));
         writeln!(text, "  dropped      {}", listed("dropped")).unwrap_or_default();
         writeln!(
@@ -180,12 +187,14 @@ mod tests {
             "link": "ready", "since_seconds": 7, "central": "tcp://a:1", "address": "1.2.3.4:1",
             "round_trip_ms": 12, "unacknowledged": 3, "oldest_seconds": 1, "drain_rate": 50,
             "messages_up": 9, "messages_down": 2, "bytes_out": 100, "bytes_in": 50,
+            "frames_out": 400, "frames_in": 80,
             "dropped": {}, "connects": 1, "attempts": 4, "failures": { "name": 3 },
         }}});
         let expected = "normal: ready for 7 s, tcp://a:1 1.2.3.4:1\n\
             \x20 round trip   12 ms\n\
             \x20 waiting      3 messages, the oldest for 1 s; 50 went up in the last second\n\
             \x20 carried      9 up, 2 down; 100 bytes out, 50 in\n\
+            \x20 packed       from 400 bytes out, 80 in\n\
             \x20 dropped      none\n\
             \x20 connections  1 of 4 attempts; failed: 3 name\n";
         assert_eq!(lanes(&uplink), expected);

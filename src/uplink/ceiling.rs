@@ -46,6 +46,11 @@ impl Ceiling {
         usize::try_from(bucket.left - kept).unwrap_or(0)
     }
 
+    /// What is worth waiting for where frames are packed: a batch compresses better than a message.
+    pub(super) fn batch(&self) -> usize {
+        usize::try_from(size(self.bytes_per_second) / 2).unwrap_or(0)
+    }
+
     /// Bytes were written.
     pub(super) fn spend(&self, bytes: usize) {
         if self.bytes_per_second > 0 {

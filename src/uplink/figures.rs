@@ -35,6 +35,10 @@ pub struct LaneFigures {
     pub refused_down: Number,
     /// Messages that the central instance had to drop before they came down.
     pub gaps_down: Number,
+    /// Bytes of the frames that were written to links, before they were packed.
+    pub frames_out: Number,
+    /// Bytes of the frames that were read from links, unpacked.
+    pub frames_in: Number,
     /// Bytes written to links.
     pub bytes_out: Number,
     /// Bytes read from links.
@@ -72,6 +76,8 @@ pub struct State {
     ages: Ages,
     /// Messages that went up in the last second.
     pub drain_rate: u64,
+    /// Failures that the next wait is reckoned by: kept for a process that comes after this one.
+    pub retry_level: u64,
 }
 
 /// How it stands with a link.
@@ -226,6 +232,8 @@ impl LaneFigures {
             ("messages_down", &self.messages_down),
             ("refused_down", &self.refused_down),
             ("gaps_down", &self.gaps_down),
+            ("frames_out", &self.frames_out),
+            ("frames_in", &self.frames_in),
             ("bytes_out", &self.bytes_out),
             ("bytes_in", &self.bytes_in),
             ("attempts", &self.attempts),
@@ -248,6 +256,7 @@ impl LaneFigures {
         let oldest = state.ages.oldest(Instant::now());
         all.insert("oldest_seconds".to_owned(), oldest.as_secs().into());
         all.insert("drain_rate".to_owned(), state.drain_rate.into());
+        all.insert("retry_level".to_owned(), state.retry_level.into());
         all.insert("failures".to_owned(), failures.into());
         all.insert("dropped".to_owned(), dropped.into());
         all.into()

@@ -114,7 +114,8 @@ impl Carrier<'_> {
         }
     }
 
-    /// Puts frames on disk, where memory is half full or `all` are to go.
+    /// Puts frames on disk, where memory is half full, others of the lane have waited there for long
+    /// enough, or `all` are to go.
     pub(super) async fn gather(&mut self, all: bool) {
         let Some(store) = self.store.clone().filter(|store| store.takes()) else { return };
         if !self.is_reconciled {
@@ -122,10 +123,14 @@ impl Carrier<'_> {
         }
         let Some(counts) = self.place.counts().filter(|_| self.is_reconciled) else { return };
         let is_much = counts.held >= self.place.outbox() / 2;
-        let is_wanted = is_much || (all && counts.total > counts.acked);
+        let waits = counts.total > counts.acked;
+        let now = tokio::time::Instant::now();
+        let is_due = self.commit.is_due(now, store.holds(self.lane), waits);
+        let is_wanted = is_much || is_due || (all && waits);
         if !is_wanted {
             return;
         }
+        self.commit.done();
         let note = Note::from_words(counts.note);
         let Ok(seat) = self.place.enter(0) else { return };
         let (max_age, rules) = (self.uplink.max_age(), Arc::clone(self.uplink.rules()));

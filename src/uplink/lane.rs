@@ -18,6 +18,7 @@ use tracing::{debug, info};
 
 use super::bridge::{Backlog, Bridge, Gaps, Task};
 use super::ceiling::Ceiling;
+use super::commit::Commit;
 use super::drain::Drain;
 use super::figures::{Failure, Figures, LaneFigures, LinkState};
 use super::flow;
@@ -41,11 +42,21 @@ pub struct Uplink {
     ceiling: Ceiling,
     figures: Arc<Figures>,
     store: Option<Arc<Store>>,
-    /// at the end what waits in memory goes to the disk
-    flushes: bool,
+    memory: Memory,
     stop: watch::Sender<bool>,
     /// lanes that have not ended
     left: watch::Sender<usize>,
+}
+
+/// What becomes of that which waits in memory when there is no process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// It is lost: it goes to the disk before.
+    Lost,
+    /// The service manager holds it; a loss of power takes it.
+    Held,
+    /// It is on disk, too.
+    OnDisk,
 }
 
 /// An uplink cannot be set up: the operator's to mend.
@@ -81,15 +92,15 @@ impl std::error::Error for UplinkError {}
 
 impl Uplink {
     /// An uplink of a session of the hub; `state` is the daemon's directory, to which what waits
-    /// in memory goes at the end where `flushes` says so. From here on the session keeps for it what
-    /// its rules select. It waits for the disk.
+    /// in memory goes as far as needs be. From here on the session keeps for it what its rules select.
+    /// It waits for the disk.
     ///
     /// # Errors
     /// [`UplinkError`].
     pub fn new(
         config: &config::Uplink,
         session: &str,
-        (state, flushes): (Option<&Path>, bool),
+        (state, memory): (Option<&Path>, Memory),
         hub: &Arc<Hub>,
     ) -> Result<Arc<Self>, UplinkError> {
         for url in &config.central {
@@ -118,7 +129,7 @@ impl Uplink {
             central_session,
             figures: Arc::new(Figures::new(&rules.lanes(), store.clone())),
             store,
-            flushes,
+            memory,
             stop: watch::Sender::new(false),
             left: watch::Sender::new(places.len()),
             rules,
@@ -135,6 +146,12 @@ impl Uplink {
 
     pub(super) fn rules(&self) -> &Arc<Rules> {
         &self.rules
+    }
+
+    /// When memory goes to the disk behind what is there: never, where it is there already.
+    fn commit(&self) -> Commit {
+        let within = self.config.spool.commit;
+        Commit::new(Some(within).filter(|_| self.memory != Memory::OnDisk))
     }
 
     /// The longest that a message waits, where its rule says nothing.
@@ -206,11 +223,13 @@ impl Uplink {
             is_reconciled: false,
             gaps: Gaps::default(),
             log: DiskLog::default(),
+            commit: self.commit(),
         };
+        carrier.figures.state().retry_level = level >> 1;
         carrier.reconcile().await;
         let mut stop = self.stop.subscribe();
         carrier.run(&mut stop).await;
-        if self.flushes {
+        if self.memory == Memory::Lost {
             carrier.gather(true).await;
         }
         self.left.send_modify(|left| *left = left.saturating_sub(1));
@@ -245,6 +264,7 @@ pub(super) struct Carrier<'a> {
     /// what the last links may not have told
     pub(super) gaps: Gaps,
     pub(super) log: DiskLog,
+    pub(super) commit: Commit,
 }
 
 impl Carrier<'_> {
@@ -283,6 +303,8 @@ impl Carrier<'_> {
             welcome_by: tokio::time::Instant::now() + config.connect_timeout,
             connect_timeout: config.connect_timeout,
             dead_after: config.dead_after,
+            delay: config.delay,
+            commit: self.uplink.commit(),
         };
         let way = match self.way(&url).await {
             Ok(way) => way,
@@ -353,7 +375,7 @@ impl Carrier<'_> {
                     let late = ConnectError::TimedOut(times.connect_timeout);
                     return connected.unwrap_or(Err(late));
                 }
-                () = tokio::time::sleep(LOOK) => self.look().await,
+                () = tokio::time::sleep(self.looks()) => self.look().await,
             }
         }
     }
@@ -411,6 +433,7 @@ impl Carrier<'_> {
         // without a credential all gateways are one identity, and a name would be one for all
         let name = if matches!(secret, Secret::None) { "" } else { self.lane.name() };
         let dead_after = u32::try_from(uplink.config.dead_after.as_secs()).unwrap_or(u32::MAX);
+        let packs = if uplink.config.compress { features::PACKS } else { 0 };
         let options = Options {
             session: uplink.central_session.clone(),
             identity: identity.into(),
@@ -422,7 +445,7 @@ impl Carrier<'_> {
             when_full: Some(WhenFull::Hold),
             keepalive: Some((dead_after / 2).max(1)),
             linger: u32::MAX,
-            flags: features::ACK_CENTRAL,
+            flags: features::ACK_CENTRAL | packs,
             outbox: flow::MOST.max(payload_limit.saturating_add(FRAME_ROOM)),
         };
         let bridge = Bridge::new(task, options, (local, note), Arc::clone(&self.figures));
@@ -489,8 +512,10 @@ impl Carrier<'_> {
 
     /// Keeps how patient the lane has become with its state, for a process that comes after this one.
     fn keep_level(&self) {
+        let level = self.retry.level();
+        self.figures.state().retry_level = level >> 1;
         let Some(counts) = self.place.counts() else { return };
-        let (note, level) = (Note::from_words(counts.note), self.retry.level());
+        let note = Note::from_words(counts.note);
         if note.level == level {
             return;
         }
@@ -508,6 +533,11 @@ impl Carrier<'_> {
         }
     }
 
+    /// Between looks at what gathers.
+    fn looks(&self) -> Duration {
+        self.commit.looks(LOOK)
+    }
+
     /// Waits, and sees meanwhile what gathers.
     async fn look_while_waiting(&mut self, wait: Duration) {
         let until = tokio::time::Instant::now() + wait;
@@ -516,7 +546,7 @@ impl Carrier<'_> {
             if let Some(counts) = self.place.counts() {
                 self.figures.state().look(Instant::now(), counts.acked, counts.total);
             }
-            let next = tokio::time::Instant::now() + LOOK;
+            let next = tokio::time::Instant::now() + self.looks();
             if next >= until {
                 tokio::time::sleep_until(until).await;
                 return;

@@ -11,6 +11,7 @@
 mod ages;
 mod bridge;
 mod ceiling;
+mod commit;
 mod drain;
 mod figures;
 mod filler;
@@ -25,8 +26,9 @@ mod run;
 pub mod spool;
 mod store;
 mod way;
+mod wire;
 
 pub use self::figures::Figures;
-pub use self::lane::{Uplink, UplinkError};
+pub use self::lane::{Memory, Uplink, UplinkError};
 pub use self::local::IDENTITY;
 pub use self::rules::{Carried, Rules};

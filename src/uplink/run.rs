@@ -11,21 +11,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fastport_client::ConnectError;
-use fastport_client::raw::{Input, Link};
+use fastport_client::raw::Link;
 use fastport_core::client::Fault;
 use fastport_core::proof::NONCE_BYTES;
 use fastport_core::time::Instant;
+use fastport_pack::PackError;
 use fastport_wire::{Frame, TopicId};
 use tracing::warn;
 
 use super::bridge::{Bridge, Coming, Ended, Gaps, Message, Notice, ToLocal};
 use super::ceiling::Ceiling;
+use super::commit::Commit;
 use super::drain::Drain;
 use super::figures::LaneFigures;
 use super::flow::Flow;
 use super::local::Place;
 use super::note::Local;
 use super::rules::Rules;
+use super::wire::Wire;
 use crate::clock::Clock;
 use crate::config::Lane;
 use crate::hub::Seat;
@@ -37,6 +40,8 @@ pub(super) enum Why {
     Connect(ConnectError),
     /// The central instance was silent for too long.
     Silent(Duration),
+    /// It sent a PACK frame that is none.
+    BadPack(PackError),
     /// Its counts are of another state.
     OtherState { taken: u64, least: u64, most: u64 },
     /// It stores nothing.
@@ -73,6 +78,10 @@ pub(super) struct Times {
     pub(super) connect_timeout: Duration,
     /// A link that is silent for so long is dead.
     pub(super) dead_after: Duration,
+    /// A message waits for so long for others to go up with it.
+    pub(super) delay: Duration,
+    /// Behind rows on disk nothing waits longer in memory only.
+    pub(super) commit: Commit,
 }
 
 /// Looks now and then whether the favourite is back.
@@ -103,15 +112,18 @@ pub(super) struct Run<'a> {
 struct Doing {
     clock: Clock,
     seat: Option<Seat>,
-    input: Input,
+    wire: Wire,
     flow: Flow,
     heard: Instant,
     opened: HashMap<Box<str>, TopicId>,
     /// words for the local session that it did not take yet
     unsaid: Vec<u8>,
     is_at_ceiling: bool,
+    /// until when what is to go up waits for more
+    batch_at: Option<tokio::time::Instant>,
     has_begun_drain: bool,
     next_gather: tokio::time::Instant,
+    commit: Commit,
     /// since when memory is nearly full
     full_since: Option<tokio::time::Instant>,
     next_look: tokio::time::Instant,
@@ -138,14 +150,16 @@ impl<'a> Run<'a> {
         let state = Doing {
             clock,
             seat: None,
-            input: Input::default(),
+            wire: Wire::default(),
             flow: Flow::new(now),
             heard: now,
             opened: HashMap::new(),
             unsaid: Vec::new(),
             is_at_ceiling: false,
+            batch_at: None,
             has_begun_drain: false,
             next_gather: tokio::time::Instant::now(),
+            commit: times.commit,
             full_since: None,
             next_look: tokio::time::Instant::now(),
             sent_then: figures.messages_up.get(),
@@ -233,7 +247,8 @@ impl<'a> Run<'a> {
         let welcome = (!is_ready).then_some(self.times.welcome_by);
         let ceiling = self.state.is_at_ceiling.then(|| here + self.ceiling.pause());
         let looks = (is_ready && self.has_waiting()).then_some(self.state.next_look.max(soon));
-        let all = [client_due, ask, welcome, ceiling, looks, Some(at(dead_at))];
+        let batch = self.state.batch_at;
+        let all = [client_due, ask, welcome, ceiling, looks, batch, Some(at(dead_at))];
         Ok(all.into_iter().flatten().min().unwrap_or(soon))
     }
 
@@ -280,7 +295,10 @@ impl<'a> Run<'a> {
             moved |= self.publish(now)?;
             moved |= self.tell_local()?;
         }
-        let (written, _) = self.link.poll_write(cx, self.bridge.client()).map_err(lost)?;
+        let wire = &mut self.state.wire;
+        let written = wire
+            .poll_write(&mut self.link, self.bridge.client(), self.figures, cx)
+            .map_err(lost)?;
         self.ceiling.spend(written);
         self.figures.bytes_out.add(written as u64);
         Ok(moved | (written > 0) | self.read(now, cx)?)
@@ -317,7 +335,7 @@ impl<'a> Run<'a> {
 
     /// From the bridge to the central instance, as much as may be on its way.
     fn carry(&mut self, now: Instant) -> Result<bool, Why> {
-        let allowance = self.allowance();
+        let allowance = if self.is_batch_due() { self.allowance() } else { 0 };
         let carried = if allowance > 0 {
             self.bridge.carry_up(self.state.clock.now(), allowance)?
         } else {
@@ -328,9 +346,29 @@ impl<'a> Run<'a> {
         Ok(carried > 0)
     }
 
+    /// Whether what waits to be carried has waited long enough for more. An alarm does not wait.
+    fn is_batch_due(&mut self) -> bool {
+        let waiting = self.bridge.waiting();
+        if self.times.delay.is_zero() || self.lane == Lane::Alarm || waiting == 0 {
+            self.state.batch_at = None;
+            return true;
+        }
+        let here = tokio::time::Instant::now();
+        let due = *self.state.batch_at.get_or_insert(here + self.times.delay);
+        let is_due = due <= here || waiting >= BATCH_ENOUGH;
+        if is_due {
+            self.state.batch_at = None;
+        }
+        is_due
+    }
+
     /// How many bytes may be put on their way.
     fn allowance(&mut self) -> usize {
-        let free = self.ceiling.allowance(self.lane, std::time::Instant::now());
+        let mut free = self.ceiling.allowance(self.lane, std::time::Instant::now());
+        let wire = &self.state.wire;
+        if wire.is_packing() {
+            free = if free < self.ceiling.batch() { 0 } else { wire.unpacked(free) };
+        }
         self.state.is_at_ceiling = free == 0;
         self.state.flow.allowance().min(free)
     }
@@ -394,18 +432,24 @@ impl<'a> Run<'a> {
             self.state.heard = now;
             return Ok(false);
         }
-        match self.link.poll_read(cx, &mut self.state.input) {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(Ok(0)) => return Err(Why::Connect(ConnectError::Hangup)),
-            Poll::Ready(Ok(bytes)) => self.figures.bytes_in.add(bytes as u64),
-            Poll::Ready(Err(error)) => return Err(lost(error)),
+        let Doing { wire, flow, heard, .. } = &mut self.state;
+        if !wire.has_frames() {
+            match wire.poll_read(&mut self.link, cx).map_err(lost)? {
+                None => return Ok(false),
+                Some(0) => return Err(Why::Connect(ConnectError::Hangup)),
+                Some(bytes) => self.figures.bytes_in.add(bytes as u64),
+            }
+            *heard = now;
         }
-        self.state.heard = now;
-        if let Some(frames) = self.state.input.take_frames() {
-            let flow = &mut self.state.flow;
-            self.bridge.handle_central(now, &frames, |token| {
+        if wire.has_frames() {
+            let frames = wire.next_frames().map_err(Why::BadPack)?;
+            self.figures.frames_in.add(frames.len() as u64);
+            self.bridge.handle_central(now, frames, |token| {
                 flow.answered(now, token);
             })?;
+            if self.bridge.client().packs() {
+                wire.start_packing();
+            }
         }
         Ok(true)
     }
@@ -515,6 +559,8 @@ const LOCAL_OVER: &str = "the local session ended the lane's link";
 const NO_PLACE: &str = "the local session has no place for the lane";
 /// Memory that is nearly full for so long is too small.
 const FULL_FOR: Duration = Duration::from_secs(2);
+/// What goes up without waiting for more.
+const BATCH_ENOUGH: usize = 8 * 1024;
 /// Moves before the others' turn.
 const TURNS: usize = 32;
 /// What came down and waits here; then the central instance keeps the rest.

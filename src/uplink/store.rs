@@ -205,13 +205,21 @@ impl Store {
         Some(self.run(|spool, now| spool.expire(now)).await)
     }
 
+    /// Whether messages of a lane are on disk, as far as is known.
+    pub(super) fn holds(&self, lane: Lane) -> bool {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = LANES.iter().position(|known| *known == lane);
+        let figures = seen.as_ref().zip(place).and_then(|(seen, place)| seen.lanes.get(place));
+        figures.is_some_and(|figures| figures.held > 0)
+    }
+
     /// As `fastport status` has it.
     pub(super) fn to_json(&self) -> Value {
         let Some(figures) = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) else {
             return Value::Null;
         };
         let mut lanes = serde_json::Map::new();
-        for (lane, figures) in [Lane::Alarm, Lane::Normal, Lane::Bulk].iter().zip(figures.lanes) {
+        for (lane, figures) in LANES.iter().zip(figures.lanes) {
             let dropped: serde_json::Map<_, _> = GapCause::ALL
                 .iter()
                 .zip(figures.dropped)
@@ -320,6 +328,8 @@ pub(super) fn is_held() -> bool {
     std::env::var_os("FAULT_HOLD_SPOOL").is_some_and(|file| Path::new(&file).exists())
 }
 
+/// In the order of their figures.
+const LANES: [Lane; 3] = [Lane::Alarm, Lane::Normal, Lane::Bulk];
 /// The spool's file in `daemon.state`.
 const FILE: &str = "spool.db";
 /// Between looks at how old the rows are.

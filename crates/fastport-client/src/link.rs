@@ -89,7 +89,12 @@ impl Link {
         }
     }
 
-    fn poll_write_some(&mut self, cx: &mut Context<'_>, output: &[u8]) -> Poll<io::Result<usize>> {
+    /// Writes from the front of whole frames, or of the rest of one that was begun; how many bytes.
+    pub fn poll_write_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Self::Stream(stream) => match ready!(Pin::new(stream).poll_write(cx, output))? {
                 0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -99,7 +104,11 @@ impl Link {
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    /// Flushes what was written.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let flushed = match self {
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
             Self::Web(web) => web.poll_flush(cx),

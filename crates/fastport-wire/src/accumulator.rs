@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn an_error_stays_until_the_stream_is_a_new_one() {
         let mut accumulator = Accumulator::<N>::new();
-        assert_eq!(accumulator.feed(&[0xa0]), Err(WireError::UnknownKind(0xa)));
-        assert_eq!(accumulator.feed(&[0x50, 0]), Err(WireError::UnknownKind(0xa)));
+        assert_eq!(accumulator.feed(&[0xb0]), Err(WireError::UnknownKind(0xb)));
+        assert_eq!(accumulator.feed(&[0x50, 0]), Err(WireError::UnknownKind(0xb)));
         accumulator.reset();
         let fed = accumulator.feed(&[0x50, 0]).expect("well formed").expect("whole");
         assert_eq!(fed.whole.frame(), Ok(Frame::Ping { token: &[] }));

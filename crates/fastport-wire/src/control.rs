@@ -60,7 +60,7 @@ pub struct Fields<'a> {
     /// Key 13. How many counted frames of the epoch the sender of this has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<u64>,
-    /// Key 14. [`features`] of a HELLO, [`options`] of a SUBSCRIBE, data flags of an EMIT,
+    /// Key 14. [`features`] of a HELLO or WELCOME, [`options`] of a SUBSCRIBE, data flags of an EMIT,
     /// [`offers`] of an OFFER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<u32>,
@@ -327,6 +327,8 @@ messages! {
         clock: Option<u64>,
         /// The relay's MAC, for [`Method::DeviceKey`].
         proof: Option<&'a [u8]>,
+        /// Of HELLO's [`features`] those that need both sides, as far as they are in force.
+        flags: Option<u32>,
         /// The relay's software and version, for people.
         text: Option<&'a str>,
     }

@@ -22,6 +22,8 @@ pub mod kind {
     pub const CREDIT: u8 = 0x8;
     /// Messages that will not come.
     pub const GAP: u8 = 0x9;
+    /// Several frames, compressed; on links where both sides said that they take it.
+    pub const PACK: u8 = 0xa;
 }
 
 /// DATA flags: the low four bits of the first byte.
@@ -76,5 +78,7 @@ pub const MAX_CHUNK_HEAD: usize = 5 + 10;
 pub const MAX_LENGTH_BYTES: usize = 4;
 /// The most bytes before a frame's body: type and flags, then the length.
 pub const MAX_HEAD: usize = 1 + MAX_LENGTH_BYTES;
+/// The most bytes that the frames in a PACK have, and the most that its body has.
+pub const MAX_PACK: usize = 64 * 1024;
 /// The most bytes of an echo token in a PING.
 pub const MAX_TOKEN: usize = 16;

@@ -211,6 +211,8 @@ pub enum Frame<'a> {
         /// Why.
         cause: GapCause,
     },
+    /// Several frames, compressed: how long they are, then an LZ4 block. Read by `fastport-pack`.
+    Pack(&'a [u8]),
 }
 
 /// Where a frame lies in the bytes it was found in.
@@ -260,7 +262,7 @@ pub fn head(bytes: &[u8], max_body: usize) -> Result<Option<Head>, WireError> {
     if first == 0 {
         return Ok(Some(Head { first, head: 1, body: 0 }));
     }
-    if !(kind::CONTROL..=kind::GAP).contains(&(first >> 4)) {
+    if !(kind::CONTROL..=kind::PACK).contains(&(first >> 4)) {
         return Err(match first >> 4 {
             kind::PADDING => WireError::BadFlags(first),
             unknown => WireError::UnknownKind(unknown),
@@ -336,6 +338,7 @@ impl<'a> Frame<'a> {
         let mut rest = body;
         let frame = match head.kind() {
             kind::CONTROL => return Ok(Self::Control(body)),
+            kind::PACK => return Ok(Self::Pack(body)),
             kind::DATA => {
                 let topic = TopicId::take(&mut rest)?;
                 return Ok(Self::Data { flags: DataFlags(flags), topic, payload: rest });
@@ -407,9 +410,10 @@ impl<'a> Frame<'a> {
         out.byte(self.first_byte())?;
         out.number(body as u64)?;
         match *self {
-            Self::Control(bytes) | Self::Ping { token: bytes } | Self::Pong { token: bytes } => {
-                out.bytes(bytes)?;
-            }
+            Self::Control(bytes)
+            | Self::Ping { token: bytes }
+            | Self::Pong { token: bytes }
+            | Self::Pack(bytes) => out.bytes(bytes)?,
             Self::Data { topic, payload, .. } => {
                 out.number(topic.get().into())?;
                 out.bytes(payload)?;
@@ -470,6 +474,7 @@ impl<'a> Frame<'a> {
             ),
             Self::Credit { .. } => (kind::CREDIT, 0),
             Self::Gap { .. } => (kind::GAP, 0),
+            Self::Pack(_) => (kind::PACK, 0),
         };
         kind << 4 | flags
     }
@@ -477,9 +482,10 @@ impl<'a> Frame<'a> {
     fn body_len(&self) -> usize {
         let number = |value: u32| varint::len(value.into());
         match *self {
-            Self::Control(bytes) | Self::Ping { token: bytes } | Self::Pong { token: bytes } => {
-                bytes.len()
-            }
+            Self::Control(bytes)
+            | Self::Ping { token: bytes }
+            | Self::Pong { token: bytes }
+            | Self::Pack(bytes) => bytes.len(),
             Self::Data { topic, payload, .. } => number(topic.get()) + payload.len(),
             Self::Ack { taken, durable, central, .. } => {
                 varint::len(taken) + durable.map_or(0, varint::len) + central.map_or(0, varint::len)
@@ -597,7 +603,7 @@ mod tests {
     fn each_fault_has_its_name() {
         for (bytes, error) in [
             (&[0x0f, 0][..], WireError::BadFlags(0x0f)),
-            (&[0xa0, 0], WireError::UnknownKind(0xa)),
+            (&[0xb0, 0], WireError::UnknownKind(0xb)),
             (&[0x50, 65], WireError::TooLong),
             (&[0x50, 0xff, 0xff, 0xff, 0xff], WireError::TooLong),
             (&[0x50, 0x80, 0x00], WireError::BadNumber),

@@ -411,7 +411,7 @@ mod tests {
             (&[0x50, 0, 0x50, 0][..], WireError::Trailing),
             (&[0x50, 1], WireError::Truncated),
             (&[0, 0x50, 0], WireError::Trailing),
-            (&[0xa0, 0], WireError::UnknownKind(0xa)),
+            (&[0xb0, 0], WireError::UnknownKind(0xb)),
             (&[], WireError::Truncated),
         ] {
             let packet = packet_of(content, 0);

@@ -109,6 +109,7 @@ fn every_flag_has_its_number_in_the_document() {
         }),
         (field::kind::CREDIT, "CREDIT", "none".to_owned()),
         (field::kind::GAP, "GAP", "none".to_owned()),
+        (field::kind::PACK, "PACK", "none".to_owned()),
     ] {
         let row = &frames.rows[usize::from(kind)];
         assert_eq!(row[..3], [kind.to_string(), name.to_owned(), flags]);
@@ -117,11 +118,12 @@ fn every_flag_has_its_number_in_the_document() {
     for said in [
         format!(
             "{} times (send TIME frames), {} ack_durable, {} ack_central (send these counts in ACKs), {} \
-             streams (send OFFERs)",
+             streams (send OFFERs), {} packs",
             features::TIME,
             features::ACK_DURABLE,
             features::ACK_CENTRAL,
-            features::STREAMS
+            features::STREAMS,
+            features::PACKS
         ),
         format!(
             "{} no_local (not what this peer publishes), {} no_last",
@@ -185,7 +187,7 @@ fn every_example_is_whole_frames() {
             count += 1;
         }
     }
-    assert_eq!(count, 22);
+    assert_eq!(count, 23);
 }
 
 #[test]

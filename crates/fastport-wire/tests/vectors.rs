@@ -36,7 +36,9 @@ fn every_frame_has_its_bytes_and_its_meaning() {
             assert_eq!(hex(&encoded(&frame)), vector["bytes"], "{name}");
         }
     }
-    let all = ["control", "data", "ack", "time", "ping", "pong", "topic", "chunk", "credit", "gap"];
+    let all = [
+        "control", "data", "ack", "time", "ping", "pong", "topic", "chunk", "credit", "gap", "pack",
+    ];
     assert_eq!(kinds, all.map(String::from).into());
     let causes: BTreeSet<_> =
         list(&vectors["vectors"]).iter().filter_map(|v| v["frame"]["cause"].as_str()).collect();
@@ -321,6 +323,7 @@ fn meaning(frame: &Frame<'_>) -> Value {
             "type": "gap", "topic": topic.map(TopicId::get), "count": large(count),
             "cause": cause.name(),
         }),
+        Frame::Pack(body) => json!({"type": "pack", "body": hex(body)}),
         // a type of which this test knows nothing: equal to nothing in the vectors
         _ => Value::Null,
     }

@@ -83,6 +83,8 @@ def frame(f):
         return raw(7, flags, leb(f["stream"]) + leb(int(f["offset"])) + unhex(f["bytes"]))
     if kind == "credit":
         return raw(8, 0, leb(f["stream"]) + leb(int(f["bytes"])))
+    if kind == "pack":
+        return raw(10, 0, unhex(f["body"]))
     assert kind == "gap"
     body = leb(f["topic"] or 0) + leb(int(f["count"])) + bytes([CAUSES.index(f["cause"])])
     return raw(9, 0, body)
@@ -130,6 +132,7 @@ def frames():
         ("last chunk, sealed", {"type": "chunk", "stream": 9, "offset": 1048576, "last": True, "sealed": True, "bytes": "ff"}),
         ("chunk at the largest offset", {"type": "chunk", "stream": 0, "offset": str(2**64 - 1), "last": True, "sealed": False, "bytes": ""}),
         ("credit", {"type": "credit", "stream": 1, "bytes": 65536}),
+        ("pack: 40 times the frame 2103056869 (200 bytes) in an LZ4 block", {"type": "pack", "body": "c8015f21030568690500ab502103056869"}),
     ]
     for number, cause in enumerate(CAUSES):
         topic = 7 if number % 2 else None
@@ -235,6 +238,9 @@ def control():
         ("welcome, resumed, with all fields", {
             "op": "welcome", "text": "fastportd 1.0.0", "version": 2, "proof": mac, "taken": 1000,
             "keepalive": 30, "clock": 1700000000000, "payload_limit": 1048576, "linger": 600, "resumed": True,
+        }),
+        ("welcome of a relay that takes PACK frames, as the peer does", {
+            "op": "welcome", "version": 2, "taken": 0, "flags": 16, "payload_limit": 65536, "resumed": False,
         }),
         ("open", {"op": "open", "request": 1, "topic": "a/b"}),
         ("open, with schema and tier", {"op": "open", "request": 2, "topic": "plant/t", "schema": b64(b"\x07C"), "tier": "central"}),
@@ -400,7 +406,7 @@ def packets():
         ("good CRC over two frames", packet(ping + ping, 0), 0, [bad("trailing")]),
         ("good CRC over a part of a frame", packet(counted[:3], 0), 0, [bad("truncated")]),
         ("good CRC over nothing", packet(b"", 0), 0, [bad("truncated")]),
-        ("good CRC over an unknown frame type", packet(b"\xa0\0", 0), 0, [bad("unknown-kind", value=10)]),
+        ("good CRC over an unknown frame type", packet(b"\xb0\0", 0), 0, [bad("unknown-kind", value=11)]),
         ("longer than the receiver takes (64 bytes and CRC)", packet(frame(data(1, "11" * 62)), 0) + packet(ping, 0), 0, [bad("too-long"), good(ping)]),
         ("as long as the receiver takes", packet(frame(data(1, "11" * 61)), 0), 0, [good(frame(data(1, "11" * 61)))]),
     ]
@@ -442,7 +448,7 @@ def handshake():
 def refused():
     frame_cases = [
         ("padding has no flags", "0f00", "bad-flags", 15),
-        ("unknown type 10", "a000", "unknown-kind", 10),
+        ("unknown type 11", "b000", "unknown-kind", 11),
         ("unknown type 15", "ff00", "unknown-kind", 15),
         ("length over the reader's limit", "5041", "too-long", None),
         ("length over the reader's limit, told before the body comes", "208101", "too-long", None),
@@ -453,6 +459,7 @@ def refused():
         ("time has no flags", "410101", "bad-flags", 1),
         ("credit has no flags", "84020101", "bad-flags", 4),
         ("gap has no flags", "9103010100", "bad-flags", 1),
+        ("pack has no flags", "a10101", "bad-flags", 1),
         ("ack with an unknown flag", "380101", "bad-flags", 8),
         ("ping with an unknown flag", "5200", "bad-flags", 2),
         ("topic with an unknown flag", "61030101" + "61", "bad-flags", 1),

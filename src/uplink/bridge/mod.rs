@@ -329,6 +329,12 @@ impl Bridge {
         if self.is_ready && !self.is_draining { self.up.take(bytes) } else { 0 }
     }
 
+    /// Bytes of the local session that wait to be carried.
+    #[must_use]
+    pub(super) fn waiting(&self) -> usize {
+        self.up.waiting()
+    }
+
     /// Carries frames up for at most `allowance` bytes; returns how many that was.
     ///
     /// # Errors

@@ -159,6 +159,11 @@ impl Up {
         room
     }
 
+    /// Bytes of it that wait to be carried.
+    pub(super) fn waiting(&self) -> usize {
+        self.input.len() - self.done
+    }
+
     /// Frames for the local session.
     pub(super) fn poll_words(&mut self) -> Option<Vec<u8>> {
         if self.told < self.acked {

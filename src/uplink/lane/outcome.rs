@@ -29,7 +29,7 @@ impl Carrier<'_> {
                 self.renews = self.astray >= MOST_ASTRAY;
                 (Failure::Here, Cause::Trouble)
             }
-            Why::NoStore => (Failure::Refused, Cause::Trouble),
+            Why::NoStore | Why::BadPack(_) => (Failure::Refused, Cause::Trouble),
             Why::Here(_) => (Failure::Here, Cause::Trouble),
             Why::Return | Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
         }
@@ -122,6 +122,9 @@ impl Carrier<'_> {
 fn describe(why: &Why) -> String {
     match why {
         Why::Connect(error) => error.to_string(),
+        Why::BadPack(error) => {
+            format!("the central instance does not follow the protocol: {error}")
+        }
         Why::Silent(after) => format!("nothing came for {} s", after.as_secs_f32()),
         Why::OtherState { taken, least, most } => format!(
             "it has {taken} messages of this lane, where {least} to {most} can be: another state"

@@ -124,9 +124,12 @@ impl Run<'_> {
             }
             self.state.next_gather = here + BETWEEN;
             let Some(counts) = seat.counts() else { return Ok(false) };
-            if counts.held < self.place.outbox() / 2 {
+            // it is draining: there are rows
+            let is_due = self.state.commit.is_due(here, true, counts.total > counts.acked);
+            if counts.held < self.place.outbox() / 2 && !is_due {
                 return Ok(false);
             }
+            self.state.commit.done();
             let filler = Filler::new(Arc::clone(self.rules), self.max_age, counts.acked);
             drain.filler = Some(filler);
         }

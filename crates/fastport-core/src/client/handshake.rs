@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use fastport_wire::Frame;
-use fastport_wire::control::{self, Method, WhenFull};
+use fastport_wire::control::{self, Method, WhenFull, features};
 use fastport_wire::frame::DataFlags;
 
 use super::{Client, Event, Fault, Options, Orphan, Phase, Secret};
@@ -99,6 +99,7 @@ impl Client {
         tell: &mut impl FnMut(Event<'_>),
     ) -> Result<(), Fault> {
         self.phase = Phase::Ready;
+        self.packs = welcome.flags.unwrap_or(0) & self.options.flags & features::PACKS != 0;
         self.keepalive_ms = u64::from(welcome.keepalive.unwrap_or(0)) * 1000;
         self.payload_limit = usize::try_from(welcome.payload_limit).unwrap_or(usize::MAX);
         let continues = self.options.continues.take().is_some();

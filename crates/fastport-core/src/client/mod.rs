@@ -60,6 +60,8 @@ pub struct Client {
     /// how many counted messages were published when the relay was last asked for an ACK
     asked_at: u64,
     clock: Option<u64>,
+    /// both sides take PACK frames
+    packs: bool,
     names: HashMap<TopicId, Name>,
     /// open for publishing, by name
     open: BTreeMap<Box<str>, OpenTopic>,
@@ -130,6 +132,7 @@ impl Client {
             unacked_weight: 0,
             asked_at: 0,
             clock: None,
+            packs: false,
             names: HashMap::new(),
             open: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
@@ -155,6 +158,13 @@ impl Client {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready)
+    }
+
+    /// Whether both sides take PACK frames on this link, which whoever carries the bytes makes and
+    /// reads.
+    #[must_use]
+    pub fn packs(&self) -> bool {
+        self.packs && self.is_ready()
     }
 
     /// The bytes to write next.

@@ -177,7 +177,7 @@ impl Session {
         }
     }
 
-    fn key_of(&self, index: u32) -> PeerKey {
+    pub(super) fn key_of(&self, index: u32) -> PeerKey {
         let generation = self.peers.get(index as usize).map_or(0, |slot| slot.generation);
         PeerKey { index, generation }
     }
@@ -324,6 +324,7 @@ fn welcome(
         payload_limit: u32::try_from(limits.payload).unwrap_or(u32::MAX),
         clock: now.clock(),
         proof: proof.map(|proof| &proof[..]),
+        flags: Some(peer.flags & features::PACKS).filter(|&flags| flags != 0),
         text: Some(SOFTWARE),
         ..Default::default()
     };

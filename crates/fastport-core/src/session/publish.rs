@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use fastport_wire::control::{ByeReason, ErrorCode, Tier, WhenFull, features};
-use fastport_wire::field::{self, kind};
+use fastport_wire::field::{self, MAX_BODY, kind};
 use fastport_wire::frame::{self, DataFlags, GapCause, Head};
 use fastport_wire::topic::TopicError;
 use fastport_wire::{Frame, Topic as TopicName, TopicId, WireError};
@@ -386,6 +386,14 @@ impl Session {
         true
     }
 
+    /// Looks for an ACK in bytes of a peer which wait behind those that are blocked, and are handed over
+    /// later.
+    pub fn look_behind(&mut self, key: PeerKey, bytes: &[u8]) {
+        if self.at(key.index).is_some() && self.key_of(key.index) == key {
+            self.look_ahead(key.index, bytes, MAX_BODY);
+        }
+    }
+
     /// Takes the last ACK out of bytes that wait: two readers that must not lose, each publishing
     /// what the other reads, would otherwise wait for each other's ACK for ever.
     fn look_ahead(&mut self, index: u32, bytes: &[u8], max_body: usize) {
@@ -401,7 +409,7 @@ impl Session {
         let Some(count) = last else { return };
         self.handle_ack(index, count);
         if let Some(peer) = self.at_mut(index) {
-            peer.acked_ahead = count;
+            peer.acked_ahead = peer.acked_ahead.max(count);
         }
     }
 

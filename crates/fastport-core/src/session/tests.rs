@@ -765,7 +765,7 @@ fn a_session_for_sealed_payloads_refuses_others_and_takes_the_daemons_own() {
 #[test]
 fn bytes_that_are_no_frame_end_the_link_and_name_the_fault() {
     for (bytes, code) in [
-        (&[0xa0, 0][..], ErrorCode::BadFrame),
+        (&[0xb0, 0][..], ErrorCode::BadFrame),
         (&[0x20, 0xff, 0xff, 0x7f], ErrorCode::FrameTooLong),
         (&[0x10, 1, 0xff], ErrorCode::BadControl),
         (&[0x40, 1, 1], ErrorCode::Unexpected),
@@ -1247,7 +1247,7 @@ fn a_reader_that_is_being_closed_holds_nobody_up() {
     let mut slow = Slow::new(with_policy(1, WhenFull::Hold));
     let taken = slow.publish(0..50, DataFlags::COUNTED);
     let Slow { mut rig, publisher, slow, id, .. } = slow;
-    rig.give(slow, &[0xa0, 0]);
+    rig.give(slow, &[0xb0, 0]);
     assert!(rig.is_woken(publisher));
     rig.give_all(publisher, &counted(id, &[taken; 47]));
     assert_eq!(rig.dropped(GapCause::ReaderGone), 1);

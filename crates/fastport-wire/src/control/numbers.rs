@@ -157,6 +157,8 @@ pub mod features {
     pub const ACK_CENTRAL: u32 = 0x4;
     /// Send OFFERs of streams on the topics that the peer reads.
     pub const STREAMS: u32 = 0x8;
+    /// PACK frames may be sent: by the relay where HELLO has it, by both where WELCOME has it, too.
+    pub const PACKS: u32 = 0x10;
 }
 
 /// SUBSCRIBE's `flags`.
