@@ -91,6 +91,13 @@ async fn lane(client: &Client, lane: &str) -> Value {
     figures["uplink"]["lanes"][lane].clone()
 }
 
+/// Messages of the lane `normal` that are on disk.
+async fn held_on_disk(client: &Client) -> u64 {
+    let text = client.status().await.expect("figures");
+    let figures: Value = serde_json::from_str(&text).expect("JSON");
+    figures["uplink"]["spool"]["lanes"]["normal"]["held"].as_u64().unwrap_or(0)
+}
+
 async fn until(client: &Client, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let latest = Instant::now() + DEADLINE;
     loop {
@@ -596,6 +603,12 @@ async fn a_gateway_killed_before_its_disk_knows_what_arrived_sends_nothing_twice
     let mut gateway = site.start_gateway_with(&[("FAULT_HOLD_SPOOL", hold)]);
     let device = init(site.device("device")).await.expect("the gateway is there");
     publish_numbers(&device, 0..MANY).await;
+    // what the client holds for a gateway that is slow is published, too
+    let latest = Instant::now() + DEADLINE;
+    while held_on_disk(&device).await == 0 {
+        assert!(Instant::now() < latest, "nothing goes to the disk");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let _central = site.start_central();
     gateway.wait_for("uplink ready");
     let up_to = async |number: u32| {
@@ -607,9 +620,7 @@ async fn a_gateway_killed_before_its_disk_knows_what_arrived_sends_nothing_twice
     let last = publish_numbers(&device, MANY..MANY + 100).await;
     let held = timeout(DEADLINE, device.wait(last, Tier::Central)).await;
     held.expect("in time").expect("held there");
-    let text = device.status().await.expect("figures");
-    let figures: Value = serde_json::from_str(&text).expect("JSON");
-    assert_ne!(figures["uplink"]["spool"]["lanes"]["normal"]["held"], 0, "{figures:#}");
+    assert_ne!(held_on_disk(&device).await, 0);
     gateway.signal("KILL");
     gateway.wait();
     let mut gateway = site.start_gateway();
@@ -695,4 +706,28 @@ async fn how_patient_a_lane_has_become_outlives_the_process() {
     let listen = format!("127.0.0.1:{port}");
     let _central = start(folder.path(), "central", &central_config(&listen, ""));
     until(&here, "there is a link", |lane| lane["link"] == "ready").await;
+}
+
+#[tokio::test]
+async fn once_some_wait_on_disk_others_follow_within_the_commit_interval() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("tcp://{}", nobody.local_addr().expect("an address"));
+    drop(nobody);
+    let config = with_spool(folder.path(), &url, "")
+        .replace("disk = \"64MiB\"", "disk = \"64MiB\", commit = \"1s\"");
+    let gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    publish_numbers(&here, 0..1000).await;
+    let all_of = async |number: u64| {
+        let latest = Instant::now() + DEADLINE;
+        while held_on_disk(&here).await != number {
+            assert!(Instant::now() < latest, "{} of {number}", held_on_disk(&here).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // far less than half of the memory is left, and goes too
+    all_of(1000).await;
+    publish_numbers(&here, 1000..1001).await;
+    all_of(1001).await;
 }

@@ -7,6 +7,7 @@
 mod door;
 mod drive;
 mod faulty;
+mod given;
 mod handshake;
 mod listener;
 mod memory;

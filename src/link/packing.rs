@@ -10,7 +10,8 @@ use fastport_core::session::Gone;
 use fastport_pack::{BATCH, PackError, Packer, Part, first_part, unpack};
 use fastport_wire::control::ErrorCode;
 
-use super::drive::{Carrier, Given, Written, Wrote};
+use super::drive::{Carrier, Written};
+use super::given::{Given, Wrote};
 use crate::hub::Seat;
 
 /// Whether this build reads and writes them.

@@ -8,7 +8,8 @@ use std::task::Context;
 use fastport_core::budget::Budget;
 use fastport_core::session::Gone;
 
-use super::drive::{Carrier, Given, Wrote};
+use super::drive::Carrier;
+use super::given::{Given, Wrote};
 use crate::hub::Seat;
 
 pub(super) const IS_BUILT_IN: bool = false;
