@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
 
-packages=(fastport-wire fastport-core fastport-seal)
+packages=(fastport-wire fastport-core fastport-seal fastport-pack)
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf)
 

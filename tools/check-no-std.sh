@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prove that fastport-wire and fastport-seal need neither std nor alloc, and fastport-core no std, by building
-# them for a microcontroller that has none (Cortex-M4F). With INSTALL=1 what is missing is installed by apt-get.
+# Prove that fastport-wire and fastport-seal need neither std nor alloc, and fastport-core and fastport-pack no std, by
+# building them for a microcontroller that has none (Cortex-M4F). With INSTALL=1 what is missing is installed by apt-get.
 #
 # core and alloc for the target come from the first of these that is there:
 #   1. the toolchain's own target        rustup target add thumbv7em-none-eabihf (tried by itself)
@@ -45,7 +45,7 @@ debian_has_source() { [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && has_sour
 # has none: so wire and seal must link, and core, which does use alloc, must be refused, or the proof is worth
 # nothing.
 by_target() {
-    for package in fastport-wire fastport-seal fastport-core; do
+    for package in fastport-wire fastport-seal fastport-core fastport-pack; do
         CARGO_TARGET_THUMBV7EM_NONE_EABIHF_RUSTFLAGS=-Dwarnings cargo build --quiet --locked \
             --package "$package" --target "$target" --target-dir "$out"
     done
@@ -74,7 +74,7 @@ link_without_allocator() {
 # Only the named libraries exist: an `extern crate alloc` in wire does not compile.
 by_source() {
     local rustc=$1 cargo=$2
-    for package in wire:core seal:core core:core,alloc; do
+    for package in wire:core seal:core core:core,alloc pack:core,alloc; do
         RUSTC=$rustc RUSTC_BOOTSTRAP=1 "$cargo" build --quiet --locked --package "fastport-${package%%:*}" \
             --target "$target" --target-dir "$out-source" "-Zbuild-std=${package#*:}"
     done
