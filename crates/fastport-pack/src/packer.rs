@@ -1,5 +1,6 @@
 //! From frames to PACK frames, where it pays.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use fastport_wire::field::{MAX_BODY, kind};
@@ -119,8 +120,7 @@ impl Packer {
 /// A PACK of these frames, if it is shorter by a tenth.
 fn packed(frames: &[u8]) -> Option<Vec<u8>> {
     let most = lz4_flex::block::get_maximum_output_size(frames.len());
-    let mut block = Vec::new();
-    block.resize(most, 0);
+    let mut block = vec![0; most];
     let length = lz4_flex::block::compress_into(frames, &mut block).ok()?;
     let block = block.get(..length)?;
     let body = varint::len(frames.len() as u64) + length;
