@@ -2,6 +2,7 @@
 //! `cargo bench -p fastport-pack`. The figures in docs/decisions.md are from here.
 
 #![allow(clippy::print_stdout, reason = "it prints figures")]
+#![allow(clippy::cast_possible_truncation, reason = "payloads of some bytes")]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,7 +16,7 @@ fn main() {
         "{:<22}{:>8}{:>8}{:>8}{:>10}{:>10}",
         "", "frames", "bytes", "packed", "ns/B in", "ns/B out"
     );
-    let kinds: [(&str, fn(u32) -> Vec<u8>); 4] =
+    let kinds: [(&str, Payload); 4] =
         [("JSON", json), ("SenML", senml), ("readings", reading), ("sealed", sealed)];
     for (name, payload) in kinds {
         for count in [5, 20, 100, 1000] {
@@ -24,6 +25,8 @@ fn main() {
         }
     }
 }
+
+type Payload = fn(u32) -> Vec<u8>;
 
 fn figures(name: &str, count: u32, frames: &[u8]) {
     let rounds = 20_000_000 / frames.len();

@@ -1,5 +1,7 @@
 //! What is promised of PACK frames, from frames to bytes and back.
 
+#![allow(clippy::cast_possible_truncation, reason = "numbers that were made small")]
+
 #[path = "../../../fuzz/pack_check.rs"]
 mod pack_check;
 
