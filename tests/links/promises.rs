@@ -165,7 +165,7 @@ pub(crate) async fn last_words_reach_a_peer_that_is_still_sending(kind: Kind) {
     let mut peer = Peer::join(site.dial().await).await;
     // no such frame type, and more behind it than the relay reads at once
     for _ in 0..32 {
-        peer.send(&[0xa0; 16 * 1024]).await.expect("the relay reads what is in vain");
+        peer.send(&[0xb0; 16 * 1024]).await.expect("the relay reads what is in vain");
     }
     let code = ErrorCode::BadFrame.number();
     assert_eq!(peer.next().await, Got::Error { request: None, code, retry: None });
