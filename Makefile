@@ -51,7 +51,7 @@ lint: ## clippy, every warning an error
 	$(CARGO) clippy --manifest-path $(PEERS) --target-dir target --all-targets --locked -- -D warnings
 
 imports: ## who may name whom (ARCHITECTURE.md)
-	$(CARGO) test --quiet --locked --test import_rules
+	$(CARGO) test --quiet --workspace --locked --features central --test import_rules
 
 doc: ## the API documentation, every warning an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --lib --no-deps --locked
