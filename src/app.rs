@@ -135,10 +135,7 @@ impl App {
             handshake_timeout: config.limits.handshake_timeout,
         };
         let door = Door::new(Arc::clone(&hub), Arc::clone(&gate), link_limits);
-        let ciphers = config.daemon.ciphers;
-        let bind = |listen| listeners::bind(listen, &mut inherited, ciphers, hub.clock());
-        let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        inherited.report_unused();
+        let listeners = listeners::bind_all(&config, inherited, &held, hub.clock())?;
         let bound = config.listen.iter().zip(&listeners).map(Bound::new).collect();
         let sessions = sessions.iter().map(|session| session.name.as_str().into()).collect();
         let started = config.clone();

@@ -235,8 +235,8 @@ until_ok said 'in the held file runs=2'
 echo "held: $(systemctl show -P NFileDescriptorStore fastportd)"
 "#;
     let Some(text) = under_systemd("held", CONFIG, script) else { return };
-    // the same file again is not held twice
-    assert!(text.contains("held: 1\n"), "{text}");
+    // the file and the listener's socket; the same again is not held twice
+    assert!(text.contains("held: 2\n"), "{text}");
 }
 
 #[test]
@@ -324,14 +324,8 @@ fastport status | grep '^panics '
     assert!(!text.contains("panics            0"), "{text}");
 }
 
-#[test]
-fn a_restart_with_inherited_sockets_refuses_nobody() {
-    let script = r#"
-systemctl daemon-reload
-sed -i '/7471/d' /etc/systemd/system/fastportd.socket 2>/dev/null || true
-systemctl start fastportd.socket
-systemctl start fastportd
-# connects all the time, one after another; each must be welcomed
+/// Connects all the time, one link after another, over three restarts: each must be welcomed.
+const WELCOMED: &str = r#"
 ( for _ in $(seq 40); do
       fastport --connect-timeout 20s pub a/b x || { echo refused; exit 1; }
   done; echo welcomed ) >/run/clients 2>&1 &
@@ -339,11 +333,44 @@ clients=$!
 for _ in 1 2 3; do systemctl restart fastportd; done
 wait "$clients"
 cat /run/clients
+"#;
+
+#[test]
+fn sockets_of_the_daemon_s_own_are_held_until_no_listener_is_at_their_address() {
+    let script = format!(
+        r#"
+start
+{WELCOMED}
+# the new address overlaps with the old one
+sed -i s/127.0.0.1:7470/0.0.0.0:7470/ /etc/fastport/gateway.toml
+systemctl restart fastportd
+until_ok said 'no listener any more address=127.0.0.1:7470'
+fastport pub a/b x
+echo "held: $(systemctl show -P NFileDescriptorStore fastportd)"
+systemctl stop fastportd
+fastport pub a/b x 2>/dev/null || echo "stopped: $?"
+"#
+    );
+    let Some(text) = under_systemd("own sockets", CONFIG, &script) else { return };
+    assert!(text.contains("welcomed\n") && !text.contains("refused"), "{text}");
+    assert!(text.contains("held: 1\n") && text.contains("stopped: 69\n"), "{text}");
+}
+
+#[test]
+fn a_restart_with_inherited_sockets_refuses_nobody() {
+    let script = format!(
+        r#"
+systemctl daemon-reload
+sed -i '/7471/d' /etc/systemd/system/fastportd.socket 2>/dev/null || true
+systemctl start fastportd.socket
+systemctl start fastportd
+{WELCOMED}
 systemctl reload fastportd
 systemctl stop fastportd.socket fastportd
 journal | grep -c 'INFO ready' | sed 's/^/starts: /'
-"#;
-    let Some(text) = under_systemd("sockets", CONFIG, script) else { return };
+"#
+    );
+    let Some(text) = under_systemd("sockets", CONFIG, &script) else { return };
     assert!(text.contains("welcomed\n") && !text.contains("refused"), "{text}");
     assert!(text.contains("starts: 4\n"), "{text}");
 }

@@ -1,5 +1,7 @@
 //! From `[[listen]]` to sockets, and what of it a reload changes while they stay bound.
 
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,12 +9,13 @@ use tracing::warn;
 
 use super::StartError;
 use crate::clock::Clock;
-use crate::config::{Ciphers, Listen, Tls};
+use crate::config::{Ciphers, Config, Listen, Tls};
 use crate::link::{
-    Listener, TlsError, TlsSource, Transport, TransportHandle, adopt_tcp, adopt_unix, bind_tcp,
-    bind_unix,
+    BindError, Listener, Permission, TlsError, TlsSource, Transport, TransportHandle, adopt_tcp,
+    adopt_unix, bind_tcp, bind_unix,
 };
-use crate::supervise::inherited::Inherited;
+use crate::supervise::fds::Store;
+use crate::supervise::inherited::{HeldUnix, Inherited, name_of_listener};
 
 /// A listener that runs, as it was configured last.
 pub(super) struct Bound {
@@ -69,37 +72,101 @@ pub(super) fn reload(bound: &mut [Bound], new: &[Listen], ciphers: Ciphers, cloc
     }
 }
 
+/// Binds the sockets of all listeners, or takes over those that were held; see [`bind`].
+pub(super) fn bind_all(
+    config: &Config,
+    mut inherited: Inherited,
+    held: &Store,
+    clock: &Clock,
+) -> Result<Vec<Listener>, StartError> {
+    let (all, ciphers) = (&config.listen, config.daemon.ciphers);
+    let names: Vec<_> = all.iter().filter_map(|listen| name_of_listener(&place(listen))).collect();
+    inherited.let_go(&names, held);
+    let source = |files: &Tls| TlsSource::load(files.clone(), ciphers, clock.clone()).map(Arc::new);
+    let bind = |listen| bind(listen, &mut inherited, held, source);
+    let listeners = all.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    inherited.report_unused();
+    Ok(listeners)
+}
+
+/// Where it listens, one of a kind.
+fn place(listen: &Listen) -> String {
+    match listen {
+        Listen::Unix { path, .. } => path.display().to_string(),
+        Listen::Tcp { address }
+        | Listen::Tls { address, .. }
+        | Listen::WebSocket { address, .. }
+        | Listen::WebSocketTls { address, .. } => address.to_string(),
+    }
+}
+
 /// Binds a listener's socket, or takes the one that the service manager holds at its address: that
-/// one's queue goes on while the daemon is away, so that a restart refuses nobody.
-pub(super) fn bind(
+/// one's queue goes on while the daemon is away, so that a restart refuses nobody. A socket that is bound
+/// here is given to it to be held.
+fn bind(
     listen: &Listen,
     inherited: &mut Inherited,
-    ciphers: Ciphers,
-    clock: &Clock,
+    held: &Store,
+    source: impl Fn(&Tls) -> Result<Arc<TlsSource>, TlsError>,
 ) -> Result<Listener, StartError> {
-    let source = |files: &Tls| TlsSource::load(files.clone(), ciphers, clock.clone()).map(Arc::new);
-    let mut tcp = |address, transport| match inherited.take_tcp(address) {
-        Some(socket) => adopt_tcp(socket, transport),
-        None => bind_tcp(address, transport),
-    };
+    let mut tcp = |address, transport| tcp(address, transport, inherited, held);
     Ok(match listen {
         Listen::Tcp { address } => tcp(*address, Transport::Plain)?,
-        Listen::Tls { address, tls } => tcp(*address, Transport::Tls(source(tls)?))?,
+        Listen::Tls { address, tls: files } => tcp(*address, Transport::Tls(source(files)?))?,
         Listen::WebSocket { address, origins } => {
             tcp(*address, Transport::WebSocket(Arc::new(origins.clone())))?
         }
-        Listen::WebSocketTls { address, origins, tls } => {
-            let transport = Transport::WebSocketTls(source(tls)?, Arc::new(origins.clone()));
+        Listen::WebSocketTls { address, origins, tls: files } => {
+            let transport = Transport::WebSocketTls(source(files)?, Arc::new(origins.clone()));
             tcp(*address, transport)?
         }
-        Listen::Unix { path, mode, group } => match inherited.take_unix(path) {
-            Some(socket) => adopt_unix(socket, path)?,
-            None => {
-                let group = group.as_deref().map(group_id).transpose()?;
-                bind_unix(path, mode.bits(), group)?
-            }
-        },
+        Listen::Unix { path, mode, group } => {
+            let group = group.as_deref().map(group_id).transpose()?;
+            unix(path, Permission { mode: mode.bits(), group }, inherited, held)?
+        }
     })
+}
+
+fn tcp(
+    address: SocketAddr,
+    transport: Transport,
+    inherited: &mut Inherited,
+    held: &Store,
+) -> Result<Listener, BindError> {
+    if let Some(socket) = inherited.take_tcp(address) {
+        return adopt_tcp(socket, transport);
+    }
+    let listener = bind_tcp(address, transport)?;
+    // at port 0 it would be found by nobody
+    if address.port() != 0 {
+        hold(held, &address.to_string(), &listener);
+    }
+    Ok(listener)
+}
+
+fn unix(
+    path: &Path,
+    permission: Permission,
+    inherited: &mut Inherited,
+    held: &Store,
+) -> Result<Listener, BindError> {
+    if let Some(HeldUnix { socket, is_ours }) = inherited.take_unix(path) {
+        // a socket unit has its own
+        return adopt_unix(socket, path, is_ours.then_some(permission));
+    }
+    let mut listener = bind_unix(path, permission)?;
+    if hold(held, &path.display().to_string(), &listener) {
+        listener.leave_path();
+    }
+    Ok(listener)
+}
+
+fn hold(held: &Store, address: &str, listener: &Listener) -> bool {
+    let name = name_of_listener(address).filter(|_| held.is_there());
+    if let Some(name) = &name {
+        held.store(name, listener.as_fd());
+    }
+    name.is_some()
 }
 
 /// The number of a group, by number or by `/etc/group`.

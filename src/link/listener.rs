@@ -1,14 +1,11 @@
 //! Accepting links: cheaply, and not more than can be welcomed.
 
-use std::fs::Permissions;
-use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use std::{fmt, fs};
+use std::{fs, io};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -87,129 +84,21 @@ enum Socket {
     },
 }
 
-/// A socket cannot be bound.
-#[derive(Debug)]
-pub struct BindError {
-    /// Where.
-    pub place: String,
-    /// Why.
-    pub error: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, error } = self;
-        write!(f, "cannot listen on {place}: {error}")?;
-        match error.kind() {
-            io::ErrorKind::AddrInUse => f.write_str(
-                "; another program (or another fastportd) has it: stop that, or give another address",
-            ),
-            io::ErrorKind::PermissionDenied => {
-                f.write_str("; use a port from 1024 on, or a folder that the daemon may write")
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                f.write_str("; no interface of this machine has that address")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for BindError {}
-
-/// Binds a TCP socket.
-///
-/// # Errors
-/// [`BindError`].
-pub fn bind_tcp(address: SocketAddr, transport: Transport) -> Result<Listener, BindError> {
-    let bind = || {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        // a restart does not wait for the old connections' TIME_WAIT
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    match bind() {
-        Ok(socket) => Ok(Listener::on_tcp(socket, transport)),
-        Err(error) => Err(BindError { place: format!("{}://{address}", transport.name()), error }),
-    }
-}
-
-/// Uses a TCP socket that listens already. Call it in the runtime.
-///
-/// # Errors
-/// [`BindError`].
-pub fn adopt_tcp(
-    socket: std::net::TcpListener,
-    transport: Transport,
-) -> Result<Listener, BindError> {
-    match TcpListener::from_std(socket) {
-        Ok(socket) => Ok(Listener::on_tcp(socket, transport)),
-        Err(error) => {
-            Err(BindError { place: format!("an inherited {} socket", transport.name()), error })
-        }
-    }
-}
-
-/// Uses a Unix socket that listens already; its path and permissions are those of whoever made it,
-/// and stay. Call it in the runtime.
-///
-/// # Errors
-/// [`BindError`].
-pub fn adopt_unix(
-    socket: std::os::unix::net::UnixListener,
-    path: &Path,
-) -> Result<Listener, BindError> {
-    let adopted = UnixListener::from_std(socket);
-    adopted.map(|socket| Listener::on_unix(socket, path, false)).map_err(|error| BindError {
-        place: format!("the inherited unix:{}", path.display()),
-        error,
-    })
-}
-
-/// Binds a Unix socket with `mode`, and `group` where given; a socket that nobody listens on any
-/// more is replaced.
-///
-/// # Errors
-/// [`BindError`].
-pub fn bind_unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Listener, BindError> {
-    let bind = || {
-        remove_stale(path)?;
-        let socket = UnixListener::bind(path)?;
-        if let Some(group) = group {
-            std::os::unix::fs::chown(path, None, Some(group))?;
-        }
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
-        Ok(socket)
-    };
-    match bind() {
-        Ok(socket) => Ok(Listener::on_unix(socket, path, true)),
-        Err(error) => Err(BindError { place: format!("unix:{}", path.display()), error }),
-    }
-}
-
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if !is_socket {
-        return Ok(());
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(_) => fs::remove_file(path),
-    }
-}
-
 impl Listener {
-    fn on_tcp(socket: TcpListener, transport: Transport) -> Self {
+    pub(super) fn on_tcp(socket: TcpListener, transport: Transport) -> Self {
         Self { socket: Socket::Tcp(socket), transport: TransportHandle::new(transport) }
     }
 
-    fn on_unix(socket: UnixListener, path: &Path, is_ours: bool) -> Self {
+    pub(super) fn on_unix(socket: UnixListener, path: &Path, is_ours: bool) -> Self {
         let socket = Socket::Unix { socket, path: path.to_owned(), is_ours };
         Self { socket, transport: TransportHandle::new(Transport::Plain) }
+    }
+
+    /// Leaves the path of a Unix socket where it is when the listener ends: somebody else holds the socket.
+    pub fn leave_path(&mut self) {
+        if let Socket::Unix { is_ours, .. } = &mut self.socket {
+            *is_ours = false;
+        }
     }
 
     /// Where it listens, as a URL.
@@ -301,6 +190,15 @@ fn go_on<C: Carrier + Unpin + Send + 'static>(entered: Option<Drive<C>>) {
     }
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix { socket, .. } => socket.as_fd(),
+        }
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Socket::Unix { path, is_ours: true, .. } = &self.socket {
@@ -366,32 +264,12 @@ async fn pause_after(door: &Door, error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 1024;
 /// Without file descriptors there is nothing to do but wait for some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn the_path_of_a_socket_that_somebody_else_holds_stays() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("peers.sock");
-        let held = std::os::unix::net::UnixListener::bind(&path).expect("the folder is ours");
-        let given = held.try_clone().expect("it is open");
-        given.set_nonblocking(true).expect("it is a socket");
-        let listener = adopt_unix(given, &path).expect("it listens");
-        assert_eq!(listener.url(), format!("unix:{}", path.display()));
-        drop(listener);
-        std::os::unix::net::UnixStream::connect(&path)
-            .expect("who connects while it restarts waits");
-        drop(held);
-        // what the daemon bound itself goes with it
-        drop(bind_unix(&path, 0o600, None).expect("the old one is stale"));
-        assert!(!path.exists());
-    }
 
     /// Times ten thousand: tokio adds 96 bytes to it, and rounds to 128.
     #[test]

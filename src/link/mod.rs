@@ -4,6 +4,7 @@
 //! timer; what its peer does harms nobody else; bytes it could not read or write are no loss that
 //! the ledger does not know of.
 
+mod bind;
 mod door;
 mod drive;
 mod faulty;
@@ -33,10 +34,9 @@ use self::without_tls as tls;
 #[cfg(not(feature = "websocket"))]
 use self::without_websocket as websocket;
 
+pub use self::bind::{BindError, Permission, adopt_tcp, adopt_unix, bind_tcp, bind_unix};
 pub use self::door::{Door, Limits};
 pub use self::faulty::{Faults, Faulty};
-pub use self::listener::{
-    BindError, Listener, Transport, TransportHandle, adopt_tcp, adopt_unix, bind_tcp, bind_unix,
-};
+pub use self::listener::{Listener, Transport, TransportHandle};
 pub use self::memory::{memory_link, serve_pipe, serve_websocket_pipe};
 pub use self::tls::{TlsError, TlsSource};

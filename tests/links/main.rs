@@ -10,7 +10,7 @@ mod site;
 
 use fastport::config::Config;
 use fastport::guard::{Credentials, Gate, Origin};
-use fastport::link::{Faults, Limits, bind_unix};
+use fastport::link::{Faults, Limits, Permission, bind_unix};
 use fastport_core::time::Instant;
 use fastport_wire::frame::DataFlags;
 
@@ -118,7 +118,9 @@ async fn a_listener_that_waits_for_connections_holds_no_place_of_a_handshake() {
     let mut site = Site::open_with(Kind::Tcp, Limits { handshakes: 1, ..LIMITS }).await;
     let folder = tempfile::tempdir().expect("a folder can be made");
     let path = folder.path().join("second.sock");
-    site.listen(bind_unix(&path, 0o600, None).expect("the folder is ours"));
+    site.listen(
+        bind_unix(&path, Permission { mode: 0o600, group: None }).expect("the folder is ours"),
+    );
     for _ in 0..3 {
         let io = tokio::net::UnixStream::connect(&path).await.expect("it listens");
         Peer::join(Pipe::Stream(Box::new(io))).await;

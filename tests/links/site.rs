@@ -9,8 +9,8 @@ use fastport::config::{Ciphers, ClientAuth, Config, Origins, Tls};
 use fastport::guard::{Credentials, Gate};
 use fastport::hub::{Hub, Room};
 use fastport::link::{
-    Door, Faults, Faulty, Limits, Listener, TlsSource, Transport, bind_tcp, bind_unix, memory_link,
-    serve_pipe, serve_websocket_pipe,
+    Door, Faults, Faulty, Limits, Listener, Permission, TlsSource, Transport, bind_tcp, bind_unix,
+    memory_link, serve_pipe, serve_websocket_pipe,
 };
 use fastport::status::Status;
 use fastport_core::retention::Retention;
@@ -114,7 +114,10 @@ impl Site {
             Kind::Memory | Kind::Faulty | Kind::FaultyWebSocket => return None,
             Kind::Unix => {
                 let path = self._folder.path().join("peers.sock");
-                return Some(bind_unix(&path, 0o600, None).expect("the folder is ours"));
+                return Some(
+                    bind_unix(&path, Permission { mode: 0o600, group: None })
+                        .expect("the folder is ours"),
+                );
             }
             Kind::Tcp => Transport::Plain,
             Kind::Tls => Transport::Tls(self.make_tls()),
