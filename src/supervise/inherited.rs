@@ -131,8 +131,12 @@ impl Inherited {
             }
             !is_over(name)
         });
+        // a socket unit puts its own in the place of what is there
+        let units = self.unix.iter().filter(|unix| !is_ours(&unix.name));
+        let replaced: Vec<_> = units.map(|unix| unix.address.clone()).collect();
+        let is_lost = |path: &Path| !path.exists() || replaced.iter().any(|unit| **unit == *path);
         self.unix.retain(|Named { name, address, .. }| {
-            let is_over = is_over(name) || is_ours(name) && !address.exists();
+            let is_over = is_over(name) || is_ours(name) && is_lost(address);
             if is_over {
                 end(name, &address.display());
             }
@@ -221,6 +225,21 @@ mod tests {
             assert_eq!(inherited.take_unix(&path).is_some_and(|held| held.is_ours), is_there);
             std::fs::remove_file(&path).unwrap_or_default();
         }
+    }
+
+    #[test]
+    fn a_socket_unit_s_path_is_not_taken_for_ours() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("peers.sock");
+        let name = name_of_listener(&path.display().to_string()).expect("a plain path");
+        let ours = UnixListener::bind(&path).expect("the folder is ours");
+        std::fs::remove_file(&path).expect("it was bound");
+        let unit = UnixListener::bind(&path).expect("nothing is there");
+        let all = [(Some(name.clone()), ours), (Some("fastportd.socket".into()), unit)];
+        let mut inherited =
+            Inherited::sort(all.into_iter().map(|(name, socket)| (name, OwnedFd::from(socket))));
+        inherited.let_go(&[name], &Store::default());
+        assert!(inherited.take_unix(&path).is_some_and(|held| !held.is_ours));
     }
 
     #[test]
