@@ -12,7 +12,7 @@ PEERS := benches/peers/Cargo.toml
 CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths cross start-order yocto-layer fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths cross start-order deb tarball board-test yocto-layer fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -28,7 +28,7 @@ test: export FASTPORT_TEST_PYTHON := $(FASTPORT_TEST_PYTHON)
 test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
 	$(CARGO) test --workspace --locked --features central
-	$(CARGO) test --locked --features central,systemd,faults --test systemd --test supervision --test kill_matrix_service
+	$(CARGO) test --locked --features central,systemd,faults --test systemd --test supervision --test kill_matrix_service --test package
 	$(CARGO) test --locked --features sd-notify --test systemd
 	$(CARGO) test --manifest-path $(PEERS) --target-dir target --locked
 	@tools/arm-tests.sh
@@ -90,6 +90,15 @@ start-order: ## find out anew which functions a start runs (tools/start-order.ld
 
 yocto-layer: ## the layer for Yocto, complete with crates and sources, into dist/meta-fastport
 	@tools/yocto-layer.sh
+
+deb: ## Debian packages, dist/fastport_VERSION_ARCH.deb; TARGET=… for other machines (tools/deb.sh)
+	@tools/deb.sh $(TARGET)
+
+tarball: ## archives of static programs, dist/fastport-VERSION-TARGET.tar.gz; TARGET=… (tools/tarball.sh)
+	@tools/tarball.sh $(TARGET)
+
+board-test: ## an arm64 machine in an emulator: the package, an uplink, watchdogs; some minutes
+	@tools/board-test.sh
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	@tools/fuzz.sh $(FUZZ_SECONDS)

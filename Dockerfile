@@ -1,0 +1,21 @@
+# fastPort in a container of nothing else. The programs are linked statically, so there is no distribution
+# beneath them; they come from the archive that `make tarball` writes. From a checkout:
+#
+#   make tarball
+#   mkdir target/image && tar xz -C target/image --strip-components=1 -f dist/fastport-*-musl.tar.gz
+#   docker build -t fastport -f Dockerfile target/image
+#   docker run -p 7470:7470 -p 7471:7471 -v fastport:/var/lib/fastport fastport
+#
+# Never built where it was written: there is no container engine there. tests/package.rs checks that each path it
+# copies is in the archive, and that the programs start in an empty root.
+FROM scratch
+COPY bin/fastportd bin/fastport /usr/bin/
+COPY etc/container.toml /etc/fastport/gateway.toml
+# an empty folder that belongs to the daemon, which a new volume takes over
+COPY --chown=7470:7470 var/lib/fastport /var/lib/fastport
+USER 7470:7470
+ENV STATE_DIRECTORY=/var/lib/fastport
+VOLUME /var/lib/fastport
+EXPOSE 7470 7471
+ENTRYPOINT ["/usr/bin/fastportd"]
+CMD ["--config", "/etc/fastport/gateway.toml"]
