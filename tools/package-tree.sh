@@ -40,7 +40,7 @@ install -Dm 644 systemd/fastport.tmpfiles "$to/usr/lib/tmpfiles.d/fastport.conf"
 install -Dm 644 packaging/gateway.toml -t "$to/etc/fastport"
 
 install -m 644 README.md "$doc/"
-install -m 644 docs/{configuration,credentials,operations,protocol,tool}.md "$doc/docs/"
+install -m 644 docs/{boards,configuration,credentials,install,operations,protocol,sealing,tool}.md "$doc/docs/"
 install -m 644 docs/gateway.example.toml systemd/fastportd.socket systemd/drop-ins/*.conf "$doc/examples/"
 "$cargo" tree --quiet --locked --package fastport --features central --edges normal --target "$target" --prefix none \
     --format '{p} {l}' | sed 's/ (.*)//' | LC_ALL=C sort -u >"$doc/crates.txt"
