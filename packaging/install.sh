@@ -104,6 +104,8 @@ install_service() {
 uninstall() {
     if has_systemd; then
         systemctl disable --quiet --now fastportd 2>/dev/null || echo "the service was not there" >&2
+        # from systemd 254 on a stop may leave its sockets open (FileDescriptorStorePreserve=yes)
+        systemctl clean --what=fdstore fastportd 2>/dev/null || true
     fi
     rm -f "$units/fastportd.service" "$units/multi-user.target.wants/fastportd.service" \
         "$root/etc/sysusers.d/fastport.conf" "$root/etc/tmpfiles.d/fastport.conf" \

@@ -108,7 +108,7 @@ check_needs() {
         while read -r need; do
             case $need in
                 GLIBC_*)
-                    [ "$(printf '%s\n' "${need#GLIBC_}" 2.35 | sort -V | tail -n 1)" = 2.35 ] && continue ;;
+                    [ "$(printf '%s\n' "${need#GLIBC_}" 2.36 | sort -V | tail -n 1)" = 2.36 ] && continue ;;
                 libc.so.6 | libm.so.6 | libgcc_s.so.1 | libsystemd.so.0 | ld-linux*) continue ;;
             esac
             echo "$program needs $need, and the package does not say so: [package.metadata.deb] depends" >&2
