@@ -12,7 +12,7 @@
 # SCRIPTS=DIR       each script in there is run on the board at the end, instead of tools/board/guest.d; an hour for each
 #                   is SCRIPT_SECONDS=3600
 # BOARD_PORT=N      N to N+2 are free ports of this machine (17470)
-# BOARD_SECONDS=N   the longest for all of it after the root is made (900)
+# BOARD_SECONDS=N   the longest for all of it after the root is made (2400)
 # UPDATE_DOCS=1     the transcript goes into docs/board-test.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,7 +36,7 @@ main() {
     trap 'rm -rf "$run"' EXIT
     make_keys
     lay_over
-    timeout --kill-after=10 "${BOARD_SECONDS:-900}" python3 tools/board/board.py \
+    timeout --kill-after=10 "${BOARD_SECONDS:-2400}" python3 tools/board/board.py \
         "$folder" "$run" "$programs" "$scripts" "$transcript"
     [ -z "${UPDATE_DOCS:-}" ] || write_page
 }

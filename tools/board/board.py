@@ -7,6 +7,7 @@ SCRIPTS is run in the machine at the end. tools/board-test.sh prepares all that.
 """
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -145,15 +146,15 @@ class Test:
         return self.machine.run(loop, seconds * 2 + 30, is_shown=False)
 
     def until_linked(self):
-        self.until("fastport uplink status | grep -q ': ready for'", 90)
+        self.until("fastport uplink status | grep -q ': ready for'", 180)
         self.machine.run("fastport uplink status")
 
     def install(self):
         self.title("the package")
-        self.machine.wait_for_shell(1, 180)
+        self.machine.wait_for_shell(1, 600)
         run = self.machine.run
         run("uname -srm; nproc; grep MemTotal /proc/meminfo; systemctl --version | head -n 1")
-        run("dpkg -i /root/board/fastport.deb", 240)
+        run("dpkg -i /root/board/fastport.deb", 600)
         run("install -m 640 -g fastport /root/board/gateway.key /root/board/central.pem /etc/fastport/")
         run("cp /root/board/gateway.toml /etc/fastport/ && cat /etc/fastport/gateway.toml")
         run("STATE_DIRECTORY=/var/lib/fastport fastportd --check --config /etc/fastport/gateway.toml")
@@ -161,59 +162,71 @@ class Test:
     def start(self):
         self.title("the service, from start to READY, with an uplink over TLS")
         run = self.machine.run
-        run("systemctl restart fastportd", 120)
+        run("systemctl restart fastportd", 240)
         run("/root/board/watch-memory >/run/memory 2>&1 &", is_shown=False)
         run("systemctl is-active fastportd; systemctl is-enabled fastportd")
         run("/root/board/ready-time")
         self.until_linked()
+        score = run("systemd-analyze security --no-pager fastportd | tail -n 1")
+        self.expect_at_most("exposure", re.search(r": ([0-9.]+) ", score), 1.5)
+
+    def expect_memory(self):
+        """The most that it had since the start, with the uplink up, is within what is promised."""
+        memory = self.machine.run("cat /run/memory")
+        self.expect_at_most("KiB of PSS", re.search(r"most PSS so far: (\d+) KiB", memory), 6144)
+
+    def expect_at_most(self, what, found, limit):
+        if not found or float(found.group(1)) > limit:
+            raise Late(f"{what}: {found.group(1) if found else 'no figure'}, at most {limit} is promised")
+        self.log(f"{found.group(1)} of at most {limit} {what}")
 
     def exchange(self):
         self.title("messages of the host arrive, and a command comes down")
-        self.publish("sensors/host", 1, 500, "central", 120)
-        self.expect_stored("sensors/host", 500, 30)
+        self.publish("sensors/host", 1, 500, "central", 300)
+        self.expect_stored("sensors/host", 500, 120)
         run = self.machine.run
-        run("fastport sub 'commands/#' --count 1 --timeout 60s >/run/command 2>&1 &")
-        self.until("fastport status | grep -q 'sessions.demo.peers *[3-9]'", 30)
+        run("fastport sub 'commands/#' --count 1 --timeout 240s >/run/command 2>&1 &")
+        self.until("fastport status | grep -q 'sessions.demo.peers *[3-9]'", 120)
         central = f"tcp://127.0.0.1:{self.plain}"
-        self.finish(self.tool(central, ["pub", "gateways/board/commands/lamp", "on", "--counted"]), 60)
-        self.until("grep -q lamp /run/command", 30)
+        self.finish(self.tool(central, ["pub", "gateways/board/commands/lamp", "on", "--counted"]), 240)
+        self.until("grep -q lamp /run/command", 120)
         run("cat /run/command")
-        run("cat /run/memory")
+        self.expect_memory()
 
     def hang(self):
         self.title("the daemon is stopped (SIGSTOP) while the host publishes")
-        topic, words = "sensors/hang", ["--lines", "--wait", "central", "--timeout", "240s"]
+        topic, words = "sensors/hang", ["--lines", "--wait", "central", "--timeout", "600s"]
         process = self.tool(self.board, ["pub", topic, *words], range(1, 201))
         self.machine.run("kill -STOP $(systemctl show -P MainPID fastportd)")
         for number in range(201, 401):
             process.stdin.write(f"{number}\n")
         process.stdin.flush()
         self.log("400 messages published, half of them to a daemon that stands still")
-        self.until("[ $(systemctl show -P NRestarts fastportd) = 1 ] && systemctl is-active -q fastportd", 150)
+        self.until("[ $(systemctl show -P NRestarts fastportd) = 1 ] && systemctl is-active -q fastportd", 240)
         self.machine.run("journalctl -o short-monotonic --no-hostname -u fastportd | grep -E 'atchdog|last run|READY|ready|journal ends'")
-        self.finish(process, 240)
-        self.expect_stored(topic, 400, 60)
+        self.finish(process, 600)
+        self.expect_stored(topic, 400, 120)
 
     def freeze(self):
         self.title("the central instance is away; PID 1 freezes; the hardware watchdog resets the machine")
         self.stop_central()
-        self.publish("sensors/freeze", 1, 400, "taken", 120)
+        self.publish("sensors/freeze", 1, 400, "taken", 300)
         self.machine.run("fastport uplink status | grep -E ':|waiting'")
-        # the daemon goes on for the ten seconds up to the reset: what is on its way to the disk comes there
+        # the daemon goes on for the twenty seconds up to the reset: what is on its way to the disk comes there
         self.machine.run("cat /proc/sys/kernel/random/boot_id; cat /proc/uptime")
         self.machine.begin("kill -SEGV 1")
-        self.machine.wait("the hardware watchdog", lambda: self.machine.watchdogs, 60)
-        self.machine.wait_for_shell(2, 240)
+        self.machine.wait("the hardware watchdog", lambda: self.machine.watchdogs, 180)
+        self.machine.wait_for_shell(2, 600)
         self.log("the machine is up again, by itself")
-        self.until("systemctl is-active -q fastportd", 120)
+        self.until("systemctl is-active -q fastportd", 240)
         run = self.machine.run
         run("cat /proc/sys/kernel/random/boot_id; cat /proc/uptime")
         run("journalctl -o short-monotonic --no-hostname -u fastportd | grep -E 'last run|journal ends|ready'")
         self.start_central()
         self.until_linked()
-        self.expect_stored("sensors/freeze", 400, 120)
-        self.publish("sensors/after", 1, 50, "central", 120)
-        self.expect_stored("sensors/after", 50, 30)
+        self.expect_stored("sensors/freeze", 400, 240)
+        self.publish("sensors/after", 1, 50, "central", 300)
+        self.expect_stored("sensors/after", 50, 120)
 
     def scripts(self, folder):
         for name in sorted(os.listdir(folder)):
@@ -235,7 +248,6 @@ def main():
         test.freeze()
         test.scripts(scripts)
         test.title(f"all of it in {time.monotonic() - test.began:.0f} s")
-        test.machine.run("sync; systemctl poweroff --no-block", 30, is_shown=False)
     except (Late, subprocess.TimeoutExpired) as error:
         test.log(f"FAILED: {error}")
         try:

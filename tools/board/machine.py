@@ -81,7 +81,7 @@ class Machine:
         """Waits until the shell on the console has started that often."""
         self.wait("the shell", lambda: self.text.count("board: a shell") >= times, seconds)
 
-    def run(self, command, seconds=60, is_shown=True, may_fail=False):
+    def run(self, command, seconds=240, is_shown=True, may_fail=False):
         """Runs a command in the machine; what it printed."""
         self.number += 1
         mark = f"<{self.number}:"

@@ -102,7 +102,7 @@ settle() {
     sed -i 's/^root:[^:]*:/root::/' etc/shadow
     echo i6300esb >etc/modules-load.d/watchdog.conf
     mkdir -p etc/systemd/system.conf.d etc/systemd/journald.conf.d
-    printf '[Manager]\nRuntimeWatchdogSec=10s\n' >etc/systemd/system.conf.d/watchdog.conf
+    printf '[Manager]\nRuntimeWatchdogSec=20s\n' >etc/systemd/system.conf.d/watchdog.conf
     printf '[Journal]\nStorage=volatile\n' >etc/systemd/journald.conf.d/memory.conf
     printf '[Match]\nName=e*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n' >etc/systemd/network/wire.network
     ln -s /lib/systemd/system/systemd-networkd.service etc/systemd/system/multi-user.target.wants/
