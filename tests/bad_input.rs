@@ -116,8 +116,10 @@ fn cbor(body: &[u8]) -> Vec<u8> {
 fn a_bad_frame_ends_its_link_with_its_name() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
-    // no payload limit lowers what a frame may have for a stream's CHUNK
-    let too_long = data(1, DataFlags::NONE, &[7; MAX_CHUNK + 1024]);
+    let too_long = data(1, DataFlags::NONE, &[7; PAYLOAD + 1024]);
+    // what a stream's CHUNK may have whatever payloads may
+    let as_a_chunk = data(1, DataFlags::NONE, &[7; MAX_CHUNK]);
+    let long_chunk = encode(&chunk(&[7; MAX_CHUNK + 64]));
     let topic = TopicId::new(1).expect("not 0");
     let hello = control_frame(hello("demo"));
     let proof = control_frame(control::Proof { proof: b"secret", ..Default::default() });
@@ -140,6 +142,10 @@ fn a_bad_frame_ends_its_link_with_its_name() {
         ("length over 16 MiB", &[0x20, 0xff, 0xff, 0xff, 0x7f], ErrorCode::FrameTooLong),
         ("length over the relay's limit", &too_long[..4], ErrorCode::FrameTooLong),
         ("a frame over the limit", &too_long, ErrorCode::FrameTooLong),
+        ("DATA as long as a CHUNK", &as_a_chunk, ErrorCode::FrameTooLong),
+        ("CONTROL as long as a CHUNK", &cbor(&[0xa0; MAX_CHUNK]), ErrorCode::FrameTooLong),
+        ("PING as long as a CHUNK", &[0x50, 0x80, 0x80, 0x01], ErrorCode::FrameTooLong),
+        ("a CHUNK over its own limit", &long_chunk, ErrorCode::FrameTooLong),
         ("an id nobody opened", &[0x20, 2, 99, 0x21], ErrorCode::UnknownId),
         (
             "an id somebody else opened",
@@ -228,12 +234,18 @@ fn a_frame_that_ends_with_its_link_is_not_delivered() {
     }
 }
 
+fn chunk(bytes: &[u8]) -> Frame<'_> {
+    Frame::Chunk { stream: 1, offset: 0, last: false, sealed: false, bytes }
+}
+
 #[test]
 fn what_comes_for_a_stream_that_is_no_more_is_passed_over() {
     let site = Site::start();
     let mut healthy = Healthy::at(&site);
-    let chunk = Frame::Chunk { stream: 1, offset: 0, last: false, sealed: false, bytes: b"x" };
-    for bytes in [encode(&chunk), encode(&Frame::Credit { stream: 1, bytes: 100 })] {
+    let credit = Frame::Credit { stream: 1, bytes: 100 };
+    // the longest chunk is over what a payload may have
+    for frame in [chunk(b"x"), chunk(&[7; MAX_CHUNK]), credit] {
+        let bytes = encode(&frame);
         let mut late = site.join();
         assert!(late.give(&bytes));
         late.open("a");

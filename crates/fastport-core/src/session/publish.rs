@@ -44,8 +44,6 @@ impl Session {
     /// # Errors
     /// [`Gone`].
     pub fn handle_bytes(&mut self, now: Now, key: PeerKey, input: &[u8]) -> Result<Progress, Gone> {
-        // an EMIT carries a topic and a payload in one control message
-        let max_body = self.limits.payload.saturating_add(CONTROL_ROOM).max(LEAST_BODY);
         let peer = self.peer_mut(key)?;
         if !matches!(peer.link, Link::Attached { .. }) {
             return Ok(Progress { consumed: input.len(), ..Progress::default() });
@@ -55,7 +53,7 @@ impl Session {
         let mut progress = Progress::default();
         while progress.consumed < input.len() && !progress.is_blocked && !progress.pauses {
             let rest = input.get(progress.consumed..).unwrap_or_default();
-            let (head, body) = match frame::split(rest, max_body) {
+            let (head, body) = match frame::split(rest, self.longest_body(rest)) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {
@@ -88,11 +86,7 @@ impl Session {
         }
         if progress.is_blocked {
             self.block(now, key.index);
-            self.look_ahead(
-                key.index,
-                input.get(progress.consumed..).unwrap_or_default(),
-                max_body,
-            );
+            self.look_ahead(key.index, input.get(progress.consumed..).unwrap_or_default());
         }
         progress.pauses &= progress.consumed < input.len();
         if progress.consumed > 0 && self.at(key.index).is_some_and(|peer| !peer.is_known) {
@@ -101,6 +95,19 @@ impl Session {
         self.plan_ack(now.mono, key);
         self.plan_trim(now.mono);
         Ok(progress)
+    }
+
+    /// How many bytes the body of the frame at the front may have: what its kind needs, however short
+    /// payloads are to be.
+    #[inline]
+    fn longest_body(&self, bytes: &[u8]) -> usize {
+        let least = match bytes.first().map_or(kind::PADDING, |first| first >> 4) {
+            kind::CHUNK => LEAST_CHUNK,
+            kind::CONTROL => LEAST_CONTROL,
+            _ => 0,
+        };
+        // an EMIT carries a topic and a payload in one control message
+        self.limits.payload.saturating_add(CONTROL_ROOM).max(least)
     }
 
     /// Publishes a message of the daemon's own.
@@ -390,15 +397,15 @@ impl Session {
     /// later.
     pub fn look_behind(&mut self, key: PeerKey, bytes: &[u8]) {
         if self.at(key.index).is_some() && self.key_of(key.index) == key {
-            self.look_ahead(key.index, bytes, MAX_BODY);
+            self.look_ahead(key.index, bytes);
         }
     }
 
     /// Takes the last ACK out of bytes that wait: two readers that must not lose, each publishing
     /// what the other reads, would otherwise wait for each other's ACK for ever.
-    fn look_ahead(&mut self, index: u32, bytes: &[u8], max_body: usize) {
+    fn look_ahead(&mut self, index: u32, bytes: &[u8]) {
         let (mut rest, mut last) = (bytes, None);
-        while let Ok(Some((head, body))) = frame::split(rest, max_body) {
+        while let Ok(Some((head, body))) = frame::split(rest, MAX_BODY) {
             if head.kind() == kind::ACK
                 && let Ok(Frame::Ack { taken, repeat: false, .. }) = Frame::from_parts(head, body)
             {
@@ -567,8 +574,10 @@ fn last_frame<'a>(run: &Run<'a>) -> Option<(&'a [u8], bool)> {
 
 /// A run for so many readers is kept once for all of them, if it is long.
 const SHARING_READERS: usize = 2;
-/// Bodies up to here are taken however short payloads are to be: a chunk, and its head.
-const LEAST_BODY: usize = field::MAX_CHUNK + 64;
+/// What a chunk takes with its head.
+const LEAST_CHUNK: usize = field::MAX_CHUNK + 64;
+/// The longest control message that carries no payload, and more: an OFFER has at most 1000 bytes.
+const LEAST_CONTROL: usize = 4096;
 /// What an EMIT takes beside its payload: a topic of at most 255 bytes, CBOR heads.
 const CONTROL_ROOM: usize = 512;
 /// What waits for memory looks again after that.

@@ -78,7 +78,8 @@ impl Session {
                 Ok(())
             }
             Control::Offer(_) | Control::Accept(_) | Control::Decline(_) | Control::Cancel(_) => {
-                return self.handle_stream(index, &message);
+                self.handle_stream(index, &message);
+                Ok(())
             }
             Control::Bye(bye) => {
                 self.leave(index, ByeReason::from_number(bye.code));

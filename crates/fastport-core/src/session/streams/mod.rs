@@ -150,8 +150,8 @@ impl Session {
         })
     }
 
-    /// Whether the message is done with: always.
-    pub(super) fn handle_stream(&mut self, index: u32, message: &Control<'_>) -> bool {
+    /// Takes what a peer says of streams.
+    pub(super) fn handle_stream(&mut self, index: u32, message: &Control<'_>) {
         match message {
             Control::Offer(offer) => {
                 if let Err(code) = self.offer(index, offer) {
@@ -164,7 +164,6 @@ impl Session {
             Control::Cancel(cancel) => self.cancel(index, cancel),
             _ => {}
         }
-        true
     }
 
     /// The peer's link is gone, or its state: so are its streams.

@@ -4,11 +4,13 @@ use std::vec;
 use std::vec::Vec;
 
 use fastport_wire::control::{self, Control, ErrorCode, features};
+use fastport_wire::field::MAX_CHUNK;
+use fastport_wire::frame::DataFlags;
 use fastport_wire::{Frame, TopicId};
 use proptest::prelude::*;
 
 use super::super::{Admission, Limits, PeerKey, Session, StreamLimits};
-use super::{Rig, Seen, admission, control as say, data, frame, limits};
+use super::{Rig, Seen, admission, control as say, data, frame, limits, refusal};
 
 /// What a peer finds of streams in its link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,6 +293,32 @@ fn what_is_over_a_limit_is_refused_with_its_code() {
     let code = Some(ErrorCode::UnknownId);
     assert_eq!(found(&mut rig, receiver), [Of::Cancel { id: 1, stream: None, code }], "unread");
     assert_eq!(rig.session.figures().streams.refused, 3);
+}
+
+#[test]
+fn payloads_that_are_to_be_short_shorten_neither_chunks_nor_offers_and_chunks_lengthen_nothing() {
+    let mut rig = Rig::new(Limits { payload: 8, ..limits() });
+    let (name, data) = ("n".repeat(255), [7; 400]);
+    let topic = "t".repeat(255);
+    let long = control::Offer {
+        topic: &topic,
+        id: 1,
+        name: Some(&name),
+        digest: Some(&[7; 32]),
+        data: Some(&data),
+        ..Default::default()
+    };
+    let sender = rig.attach(reader(1));
+    rig.give_all(sender, &[say(long), chunk(9, 0, MAX_CHUNK, false)].concat());
+    assert_eq!(rig.session.figures().streams.offers, 1);
+    assert!(!rig.is_last(sender));
+    let topic = TopicId::new(1).expect("not 0");
+    for (payload, code) in [(9, ErrorCode::UnknownId), (MAX_CHUNK, ErrorCode::FrameTooLong)] {
+        let peer = rig.attach(reader(2));
+        let flags = DataFlags::NONE;
+        rig.give(peer, &frame(&Frame::Data { flags, topic, payload: &vec![7; payload] }));
+        assert_eq!(refusal(&rig.take(peer)), Some(code), "{payload}");
+    }
 }
 
 #[test]
