@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
 
+mod large;
+mod pace;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,14 +11,12 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use self::scene::{
-    Peak, Proxy, SmallDisk, Tool, assert_same, bytes, file, folder_on_disk, is_same, names, plain,
-    recv, send, tool, wait_for_part, wait_for_receivers, write_large,
+    SmallDisk, Tool, assert_same, bytes, file, names, plain, recv, seal_keys, send, tool,
+    wait_for_part,
 };
 use self::support::{DEADLINE, Daemon, demo_config, folder};
 
@@ -204,28 +204,6 @@ fn a_file_without_room_for_it_is_declined_and_one_that_fills_the_disk_is_removed
 }
 
 #[test]
-fn receivers_keep_their_pace_beside_one_that_is_stalled() {
-    let (_daemon_folder, daemon) = plain();
-    let from = folder();
-    let url = daemon.url("tcp");
-    let source = file(from.path(), "a.bin", 20_000_000);
-    let folders: Vec<TempDir> = (0..5).map(|_| folder()).collect();
-    let mut receivers: Vec<Tool> =
-        folders.iter().map(|to| recv(&url, to.path(), &["--count", "1"])).collect();
-    let stalled = receivers.pop().expect("there are five");
-    wait_for_receivers(&daemon, 5);
-    stalled.signal("STOP");
-    let sender = send(&url, &source, &["--receivers", "4", "--patience", "2s"]);
-    for (receiver, to) in receivers.into_iter().zip(&folders) {
-        receiver.succeed();
-        assert_same(&source, &to.path().join("a.bin"));
-    }
-    let said = sender.succeed();
-    assert!(said.contains("4 receivers have it"), "{said}");
-    stalled.signal("CONT");
-}
-
-#[test]
 fn a_sender_that_is_interrupted_takes_its_offer_back() {
     let (_daemon_folder, daemon) = plain();
     let (from, to) = (folder(), folder());
@@ -242,47 +220,6 @@ fn a_sender_that_is_interrupted_takes_its_offer_back() {
     assert!(said.contains("taken back by its sender"), "{said}");
     let left = names(to.path());
     assert!(left.len() == 1 && left[0].ends_with(".part"), "{left:?}");
-}
-
-/// The size in MiB is FASTPORT_TEST_FILE_MIB, for the long form with 4096; with FASTPORT_TEST_FILE_SEALED
-/// it is sealed.
-#[test]
-fn a_large_file_passes_a_small_gateway_over_cuts_and_a_kill() {
-    let mib: u64 = std::env::var("FASTPORT_TEST_FILE_MIB")
-        .map_or(256, |text| text.parse().expect("a number of MiB"));
-    let config = demo_config("") + "[limits]\nmemory = \"16MiB\"\nstream.window = \"1MiB\"\n";
-    let daemon_folder = folder();
-    let mut daemon = Daemon::start(daemon_folder.path(), &config);
-    let proxy = Proxy::start(&daemon.address("tcp"));
-    let url = format!("tcp://{}", proxy.address);
-    let (from, to) = (folder_on_disk(), folder_on_disk());
-    let source = from.path().join("large.bin");
-    write_large(&source, mib);
-
-    let mut peak = Peak::watch(daemon.pid());
-    let keys = std::env::var_os("FASTPORT_TEST_FILE_SEALED").map(|_| seal_keys(from.path()));
-    let seal: Vec<&str> = keys.iter().flat_map(|keys| ["--seal", keys]).collect();
-    let receiver = recv(&url, to.path(), &[&seal[..], &["--count", "1"]].concat());
-    let sender = send(&url, &source, &seal);
-    for part in 1..=5 {
-        wait_for_part(to.path(), part * (mib << 20) / 8);
-        proxy.cut();
-    }
-    wait_for_part(to.path(), 6 * (mib << 20) / 8);
-    let first = peak.growth();
-    let fixed = config.replacen("127.0.0.1:0", &daemon.address("tcp"), 1);
-    daemon.signal("KILL");
-    daemon.wait();
-    let daemon = Daemon::start(daemon_folder.path(), &fixed);
-    peak = Peak::watch(daemon.pid());
-    sender.succeed();
-    receiver.succeed();
-    let second = peak.growth();
-    assert!(is_same(&source, &to.path().join("large.bin")), "both ends have the same bytes");
-    println!("{mib} MiB: the gateway grew by {first} KiB, and after the kill by {second} KiB");
-    // the window with its heads, what links read into, and the allocator's own
-    let most = 1024 + 64 + 17 + 512;
-    assert!(first <= most && second <= most, "{first} KiB, {second} KiB");
 }
 
 #[test]
@@ -325,15 +262,6 @@ async fn alarms(url: &str, count: usize) -> Vec<Duration> {
     }
     delays.sort();
     delays
-}
-
-/// A file with keys to seal with.
-fn seal_keys(folder: &Path) -> String {
-    let path = folder.join("keys.seal").to_str().expect("UTF-8").to_owned();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastport"));
-    let made = command.args(["key", "new", "--seal", &path]).output().expect("the tool is built");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    path
 }
 
 #[test]

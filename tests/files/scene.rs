@@ -1,11 +1,11 @@
 //! What the tests of files share: tools, folders, a disk that is small and a wire that is cut.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -36,9 +36,13 @@ impl Tool {
     }
 
     /// Waits for it to end by itself.
-    pub(crate) fn finish(mut self) -> Output {
+    pub(crate) fn finish(self) -> Output {
+        self.finish_within(4 * DEADLINE)
+    }
+
+    pub(crate) fn finish_within(mut self, within: Duration) -> Output {
         let child = self.0.take().expect("it was started");
-        support::finish(child, 4 * DEADLINE)
+        support::finish(child, within)
     }
 
     /// Waits for it to end well; what it said.
@@ -82,6 +86,15 @@ pub(crate) fn recv(url: &str, dir: &Path, more: &[&str]) -> Tool {
     Tool::start(url, &[&arguments, more].concat())
 }
 
+/// A file with keys to seal with.
+pub(crate) fn seal_keys(folder: &Path) -> String {
+    let path = folder.join("keys.seal").to_str().expect("UTF-8").to_owned();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastport"));
+    let made = command.args(["key", "new", "--seal", &path]).output().expect("the tool is built");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    path
+}
+
 /// Bytes of no pattern that a wrong place would leave unseen.
 pub(crate) fn bytes(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
@@ -112,8 +125,12 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Waits until something is so.
-pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
+pub(crate) fn wait_for(what: &str, is_so: impl FnMut() -> bool) {
+    wait_within(DEADLINE, what, is_so);
+}
+
+fn wait_within(within: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + within;
     while !is_so() {
         assert!(Instant::now() < until, "not in time: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
@@ -122,7 +139,11 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Waits until the folder has so many bytes of a file that is not whole.
 pub(crate) fn wait_for_part(folder: &Path, least: u64) {
-    wait_for("part of a file", || {
+    wait_for_part_within(folder, least, DEADLINE);
+}
+
+pub(crate) fn wait_for_part_within(folder: &Path, least: u64, within: Duration) {
+    wait_within(within, "part of a file", || {
         let mut entries = fs::read_dir(folder).expect("a folder").filter_map(Result::ok);
         entries.any(|entry| {
             entry.file_name().to_string_lossy().ends_with(".part")
@@ -179,6 +200,12 @@ pub(crate) fn folder_on_disk() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the target folder is writable")
 }
 
+/// The size of large files: what the environment says, or as `make test` has it.
+pub(crate) fn mib(otherwise: u64) -> u64 {
+    std::env::var("FASTPORT_TEST_FILE_MIB")
+        .map_or(otherwise, |text| text.parse().expect("a number of MiB"))
+}
+
 pub(crate) fn write_large(path: &Path, mib: u64) {
     let mut file = fs::File::create(path).expect("the folder is ours");
     for number in 0..mib {
@@ -200,7 +227,7 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Carries connections on, and cuts them when it is told.
+/// Carries connections on, as slowly as it is told, and cuts them when it is told.
 pub(crate) struct Proxy {
     pub(crate) address: String,
     open: Arc<Mutex<Vec<TcpStream>>>,
@@ -208,6 +235,11 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn start(target: &str) -> Self {
+        Self::start_slow(target, f64::INFINITY)
+    }
+
+    /// One that carries so many bytes a second from its target.
+    pub(crate) fn start_slow(target: &str, rate: f64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let address = listener.local_addr().expect("it is bound").to_string();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
@@ -222,8 +254,8 @@ impl Proxy {
                 let [near, far] = pair;
                 let [near_too, far_too] =
                     [&near, &far].map(|it| it.try_clone().expect("descriptors"));
-                std::thread::spawn(move || carry(near, far));
-                std::thread::spawn(move || carry(far_too, near_too));
+                std::thread::spawn(move || carry(near, far, f64::INFINITY));
+                std::thread::spawn(move || carry(far_too, near_too, rate));
             }
         });
         Self { address, open }
@@ -237,39 +269,101 @@ impl Proxy {
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream) {
-    std::io::copy(&mut from, &mut to).map(|_| ()).unwrap_or_default();
+fn carry(mut from: TcpStream, mut to: TcpStream, rate: f64) {
+    if rate.is_finite() {
+        carry_slowly(&mut from, &mut to, rate).unwrap_or_default();
+    } else {
+        std::io::copy(&mut from, &mut to).map(|_| ()).unwrap_or_default();
+    }
     to.shutdown(Shutdown::Both).unwrap_or_default();
     from.shutdown(Shutdown::Both).unwrap_or_default();
 }
 
-/// The most memory that a process has of its own, in KiB, beyond what it had at first.
+/// A line's speed is time: so here it is waited for.
+fn carry_slowly(from: &mut TcpStream, to: &mut TcpStream, rate: f64) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut free_at = Instant::now();
+    loop {
+        let length = from.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..length])?;
+        // an idle line saves nothing for later
+        free_at = free_at.max(Instant::now() - LINE_SLACK)
+            + Duration::from_secs_f64(length as f64 / rate);
+        std::thread::sleep(free_at.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// By how much a line that slept too long is made up for.
+const LINE_SLACK: Duration = Duration::from_millis(20);
+
+/// The most memory that a process has, beyond what it had at first.
 pub(crate) struct Peak {
-    first: u64,
-    most: Arc<AtomicU64>,
+    first: Memory,
+    most: Arc<Mutex<Memory>>,
+}
+
+/// In KiB.
+#[derive(Debug, Clone, Copy, Default)]
+struct Memory {
+    /// Its share of all pages.
+    pss: u64,
+    /// Of that, what is no file's: heap, stacks and changed pages.
+    anonymous: u64,
 }
 
 impl Peak {
     pub(crate) fn watch(pid: u32) -> Self {
-        let first = anonymous(pid).expect("it runs");
-        let most = Arc::new(AtomicU64::new(first));
+        let first = Memory::of(pid).expect("it runs");
+        let most = Arc::new(Mutex::new(first));
         let seen = Arc::clone(&most);
+        // ends with the process
         std::thread::spawn(move || {
-            while let Some(now) = anonymous(pid) {
-                seen.fetch_max(now, Ordering::Relaxed);
+            while let Some(now) = Memory::of(pid) {
+                let mut most = seen.lock().expect("no panic");
+                most.pss = most.pss.max(now.pss);
+                most.anonymous = most.anonymous.max(now.anonymous);
+                drop(most);
                 std::thread::park_timeout(Duration::from_millis(5));
             }
         });
         Self { first, most }
     }
 
+    /// Of what is its own. The program's pages are counted as they are first used, by halves where another
+    /// daemon runs, and can be dropped: so they are no part of it.
     pub(crate) fn growth(&self) -> u64 {
-        self.most.load(Ordering::Relaxed) - self.first
+        self.most().anonymous - self.first.anonymous
+    }
+
+    fn most(&self) -> Memory {
+        *self.most.lock().expect("no panic")
     }
 }
 
-fn anonymous(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
+impl Display for Peak {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (first, most) = (self.first, self.most());
+        write!(
+            f,
+            "its own memory from {} to {} KiB at most, by {}; PSS from {} to {}, by {}",
+            first.anonymous,
+            most.anonymous,
+            self.growth(),
+            first.pss,
+            most.pss,
+            most.pss - first.pss
+        )
+    }
+}
+
+impl Memory {
+    fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = |name| text.lines().find_map(|line| line.strip_prefix(name));
+        let kib = |name| line(name)?.trim().trim_end_matches(" kB").parse().ok();
+        Some(Self { pss: kib("Pss:")?, anonymous: kib("Pss_Anon:")? })
+    }
 }
