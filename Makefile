@@ -100,8 +100,8 @@ tarball: ## archives of static programs, dist/fastport-VERSION-TARGET.tar.gz; TA
 board-test: ## an arm64 machine in an emulator: the package, an uplink, watchdogs; some minutes
 	@tools/board-test.sh
 
-fuzz: ## each fuzz target for FUZZ_SECONDS (60)
-	@tools/fuzz.sh $(FUZZ_SECONDS)
+fuzz: ## each fuzz target for FUZZ_SECONDS (60); TARGETS="seal streams" for those
+	@tools/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)
 
 clean: ## remove all that was built, and the tests' tools
 	$(CARGO) clean

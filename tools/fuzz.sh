@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Run each target of fuzz/ for some seconds: tools/fuzz.sh [SECONDS=60]. Needs a nightly toolchain, for
-# the sanitizer; builds cargo-fuzz into target/tools where it is not installed. Inputs found here are
+# Run targets of fuzz/, each for some seconds: tools/fuzz.sh [SECONDS=60 [TARGET...]]; without a name all.
+# Needs a nightly toolchain, for the sanitizer; builds cargo-fuzz into target/tools where it is not installed. Inputs found here are
 # kept in fuzz/target/corpus; fuzz/corpus holds the seeds and is only read.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
+shift || true
 version=0.13.2
 export PATH=$PATH:$PWD/target/tools/bin
 
@@ -24,7 +25,8 @@ if ! command -v cargo-fuzz >/dev/null; then
     rm -rf target/tools/build
 fi
 
-mapfile -t targets < <(cargo +nightly fuzz list)
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
 [ ${#targets[@]} -gt 0 ] || { echo "fuzz/ has no targets" >&2; exit 1; }
 for target in "${targets[@]}"; do
     found=fuzz/target/corpus/$target
