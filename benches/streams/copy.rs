@@ -3,10 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::connect;
 
-/// Copies so many bytes from a sender through a thread that only reads and writes to a receiver.
-pub(crate) fn copy(bytes: u64) {
+/// Copies so many bytes from a sender through a thread that only reads and writes to a receiver; the
+/// CPU seconds of that thread.
+pub(crate) fn copy(bytes: u64) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("it is bound").to_string();
     let mut sink = connect(&address);
@@ -14,7 +17,7 @@ pub(crate) fn copy(bytes: u64) {
     let mut source = connect(&address);
     let (from, _) = listener.accept().expect("it was just made");
     std::thread::scope(|scope| {
-        scope.spawn(move || carry(from, to, bytes));
+        let carrier = scope.spawn(move || carry(from, to, bytes));
         scope.spawn(move || {
             let block = vec![7; BLOCK];
             let mut left = bytes;
@@ -30,10 +33,11 @@ pub(crate) fn copy(bytes: u64) {
         while left > 0 {
             left -= sink.read(&mut block).expect("it is written") as u64;
         }
-    });
+        carrier.join().expect("no panic")
+    })
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, bytes: u64) {
+fn carry(mut from: TcpStream, mut to: TcpStream, bytes: u64) -> f64 {
     let mut block = vec![0; BLOCK];
     let mut left = bytes;
     while left > 0 {
@@ -41,6 +45,8 @@ fn carry(mut from: TcpStream, mut to: TcpStream, bytes: u64) {
         to.write_all(&block[..length]).expect("it is read");
         left -= length as u64;
     }
+    let cpu = clock_gettime(ClockId::ThreadCPUTime);
+    cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9
 }
 
 /// As much as the daemon reads at once.
