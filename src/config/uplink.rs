@@ -31,7 +31,7 @@ pub struct Uplink {
     pub certificate: Option<PathBuf>,
     /// The file with the certificate's key, in PEM.
     pub certificate_key: Option<PathBuf>,
-    /// The file with the authorities that may vouch for the central instance, in PEM; none: Mozilla's.
+    /// The file with the authorities that may vouch for the central instance, in PEM; none: those the system trusts.
     pub ca: Option<PathBuf>,
     /// Goes before every topic at the central instance, with a `/` between them; `%d` is the identity.
     pub prefix: Option<String>,

@@ -45,7 +45,7 @@ pub(super) struct Common {
     /// File with the device key of --id: 64 hexadecimal digits
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) key_file: Option<PathBuf>,
-    /// Trust the authorities in this PEM file instead of Mozilla's
+    /// Trust the authorities in this PEM file instead of those the system trusts
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
     /// Client certificate, PEM; without password and key it is the proof of who you are

@@ -17,7 +17,8 @@ use crate::target::Target;
 /// Whom to trust and whom to be over TLS; PEM files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates of authorities to trust instead of those that Mozilla trusts.
+    /// Certificates of authorities to trust instead of those that the system trusts: its list of
+    /// `ca-certificates`, or the file that `$SSL_CERT_FILE` names.
     pub ca: Option<PathBuf>,
     /// The client's certificate, with those between it and its authority behind it.
     pub certificate: Option<PathBuf>,

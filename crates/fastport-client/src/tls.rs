@@ -1,16 +1,18 @@
 //! TLS (rustls): whom a client trusts, and what it shows.
 
+mod authorities;
+
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
-use rustls::{CertificateError, CipherSuite, ClientConfig, RootCertStore};
+use rustls::{CertificateError, CipherSuite, ClientConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use self::authorities::{certificates, file_error};
 use crate::error::ConnectError;
 use crate::link::Connection;
 use crate::options::{CertificateTime, Options};
@@ -41,16 +43,7 @@ fn tls_connector(options: &Options) -> Result<TlsConnector, ConnectError> {
     let files = &options.tls;
     let config_error =
         |error: rustls::Error| ConnectError::Tls { why: error.to_string(), is_fatal: true };
-    let roots = match &files.ca {
-        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| file_error(path, &error))?;
-            }
-            roots
-        }
-    };
+    let roots = authorities::read(files.ca.as_deref())?;
     let mut provider = rustls::crypto::ring::default_provider();
     if options.is_chacha20_first {
         let is_chacha = |suite: CipherSuite| format!("{suite:?}").contains("CHACHA20");
@@ -86,20 +79,6 @@ impl TimeProvider for JudgedAt {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(self.0.since_1970()))
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| file_error(path, &error))?;
-    match found.is_empty() {
-        true => Err(file_error(path, &"no certificate in it")),
-        false => Ok(found),
-    }
-}
-
-fn file_error(path: &Path, why: &dyn ToString) -> ConnectError {
-    ConnectError::File { path: path.to_owned(), why: why.to_string() }
 }
 
 /// A certificate that is not trusted stays so; one out of its time may be in it once the board's
