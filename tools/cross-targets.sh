@@ -50,3 +50,6 @@ libsystemd() {
     local folder=$tools_folder/libsystemd-$debian
     if [[ $1 = *gnu* ]] && [ -e "$folder/usr/lib/$triplet/libsystemd.so" ]; then echo "$folder"; fi
 }
+
+# When the source was last changed; of an archive without history: when its log of changes was written.
+source_date() { git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md; }

@@ -77,10 +77,7 @@ remap_paths() {
     local cflags=(-fno-asynchronous-unwind-tables -fomit-frame-pointer "-ffile-prefix-map=$PWD=/fastport"
         "-ffile-prefix-map=$home=/cargo")
     export "CFLAGS_$name=${cflags[*]}"
-    if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
-        # of an archive without history: when its log of changes was written
-        SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
-    fi
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(source_date)}
     export SOURCE_DATE_EPOCH
 }
 
