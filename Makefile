@@ -12,7 +12,8 @@ PEERS := benches/peers/Cargo.toml
 CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench bench-full footprint paths cross start-order deb tarball board-test yocto-layer fuzz clean
+.PHONY: help run test check checks $(CHECKS) bench bench-full footprint sizes paths cross reproducible start-order \
+	deb tarball board-test yocto-layer fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -82,8 +83,14 @@ bench-full: ## the comparison with other relays in seven long rounds, for docs/b
 footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md
 	@tools/footprint.sh
 
+sizes: ## only the sizes of what `make cross` has built, into docs/footprint.md
+	@tools/footprint.sh sizes
+
 cross: ## both programs for another machine: TARGET=aarch64-unknown-linux-gnu (SET=edge, GLIBC=2.31)
 	@tools/cross.sh "$(TARGET)" $(SET)
+
+reproducible: ## whether two builds in two folders are the same: TARGET=aarch64-unknown-linux-gnu (SET=edge)
+	@tools/reproducible.sh "$(TARGET)" $(SET)
 
 start-order: ## find out anew which functions a start runs (tools/start-order.ld)
 	@tools/start-order.sh

@@ -39,12 +39,25 @@ main() {
     wait "$daemon" || fail "the daemon did not end in order: $?"
     daemon=''
     echo "$programs: runs under ${qemu}${cpu:+ as $cpu} ($parts)"
+    check_size
 }
 
 fail() {
     echo "$programs: $*" >&2
     [ ! -e "$work/log" ] || tail -n 20 "$work/log" >&2
     exit 1
+}
+
+# What a board with little flash was promised (docs/footprint.md).
+check_size() {
+    local most size
+    case $target-${GLIBC:-}-$(basename "$programs") in
+        aarch64-unknown-linux-gnu--minimal) most=1572864 ;;
+        aarch64-unknown-linux-gnu--edge) most=3670016 ;;
+        *) return 0 ;;
+    esac
+    size=$(stat -c %s "$programs/fastportd")
+    [ "$size" -le $most ] || fail "fastportd has $size bytes, $((size - most)) more than it may"
 }
 
 # Only libc and libsystemd, no newer than said; static on musl; ARMv6 where that is meant.

@@ -12,14 +12,14 @@
 #   arm-unknown-linux-musleabihf    zig, static                 ARMv6: Pi Zero, Pi 1. (Debian's armhf
 #                                                               C library is ARMv7: no gnu target)
 #
-# The programs are in dist/TARGET/SET. Paths of this machine and the day are kept out of them, so that the
-# same source gives the same bytes; that two builds do has not been tried yet. Of the targets
-# aarch64-unknown-linux-gnu was built and run with this script; the others were not yet.
+# The programs are in dist/TARGET/SET, with GLIBC= in dist/TARGET.GLIBC/SET. Paths of this machine and the
+# day are kept out of them, so that the same source gives the same bytes (tools/reproducible.sh).
 #
 # INSTALL=1   what is missing is installed (tools/cross-needs.sh says what it is)
 # GLIBC=2.31  the oldest C library to run on, with zig as linker; else 2.36, that of Debian 12
-# OPT=z       what is not optimised for speed is made still smaller than with s, the release profile's; a
-#             message that comes alone takes a fifth more instructions. The default for minimal
+# OPT=s       what runs once is made as small as the release profile has it, as for central. The default for
+#             minimal and edge is z: still smaller, and a message that comes alone takes more instructions
+#             (docs/decisions.md)
 # CHECK=0     the programs are not run
 #
 # The standard library is built from its source with the programs, for size as they are: rustup's component
@@ -36,7 +36,7 @@ case $set in
     *) echo "no feature set $set; there are minimal, edge and central" >&2; exit 64 ;;
 esac
 out=${CARGO_TARGET_DIR:-$PWD/target}/cross
-programs=dist/$target/$set
+programs=dist/$target${GLIBC:+.$GLIBC}/$set
 
 main() {
     tools/cross-needs.sh "$target"
@@ -63,19 +63,25 @@ choose_library() {
 
 # No path of this machine in the programs, and a date that is the source's.
 remap_paths() {
-    local home=${CARGO_HOME:-$HOME/.cargo} source
+    local home=${CARGO_HOME:-$HOME/.cargo} source registry
     source=$("$rustc" --print sysroot)/lib/rustlib/src/rust
     flags=("--remap-path-prefix=$PWD=/fastport" "--remap-path-prefix=$home=/cargo"
-        "--remap-path-prefix=$source=/rust"
+        "--remap-path-prefix=$source=/rust")
+    for registry in "$home"/registry/src/*; do flags+=("--remap-path-prefix=$registry=/crates"); done
+    flags+=(
         # the names that tools/start-order.ld has
         -Csymbol-mangling-version=legacy -Zunstable-options
-        # of each outlined piece of code, most of 12 bytes, the unwinder is told in 32 (docs/decisions.md)
-        -Cllvm-args=-enable-machine-outliner=never)
+        # what cannot unwind needs no tables, and what can needs none for its last instructions
+        -Cforce-unwind-tables=no
+        # of each outlined piece of code the unwinder is told in 32 bytes, so only what saves more
+        -Cllvm-args=-outliner-benefit-threshold=64)
     # what is only written at the start ends at a page of 16 KiB, the largest of any board's kernel, not of 64
     [[ $target != aarch64-* ]] || flags+=(-Clink-arg=-Wl,-z,common-page-size=16384)
     # nothing unwinds through C, and nothing walks its frames
     local cflags=(-fno-asynchronous-unwind-tables -fomit-frame-pointer "-ffile-prefix-map=$PWD=/fastport"
         "-ffile-prefix-map=$home=/cargo")
+    # what a central instance's store has and a spool has not
+    [ "$set" = central ] || cflags+=(-DSQLITE_OMIT_FOREIGN_KEY -DSQLITE_OMIT_AUTOVACUUM)
     export "CFLAGS_$name=${cflags[*]}"
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(source_date)}
     export SOURCE_DATE_EPOCH
@@ -94,18 +100,22 @@ choose_features() {
 }
 
 build() {
-    local rustflags=CARGO_TARGET_${name^^}_RUSTFLAGS opt=${OPT:-}
-    if [ -z "$opt" ] && [ "$set" = minimal ]; then opt=z; fi
-    export "$rustflags=${flags[*]}" ${opt:+"CARGO_PROFILE_RELEASE_OPT_LEVEL=$opt"}
-    "$@" --release --locked --bins --no-default-features --features "$features" \
+    local rustflags=CARGO_TARGET_${name^^}_RUSTFLAGS opt=${OPT:-z} keep=() package
+    [ "$set" != central ] || opt=${OPT:-s}
+    # what runs for each message, each row and each handshake stays at s
+    for package in tokio bytes libsqlite3-sys ring; do
+        keep+=(--config "profile.release.package.$package.opt-level='s'")
+    done
+    export "$rustflags=${flags[*]}" "CARGO_PROFILE_RELEASE_OPT_LEVEL=$opt"
+    "$@" --release --locked --bins --no-default-features --features "$features" "${keep[@]}" \
         --target-dir "$out" "${library[@]}"
 }
 
 # lld has a short form for what is relocated at the start (glibc from 2.36 on reads it), and keeps one of
-# functions that came out the same.
+# functions that came out the same; nothing here asks whether two addresses differ.
 build_by_gcc() {
     flags+=("-Clink-arg=-B$tools_folder/lld" -Clink-arg=-fuse-ld=lld
-        -Clink-arg=-Wl,-z,pack-relative-relocs,--icf=safe)
+        -Clink-arg=-Wl,-z,pack-relative-relocs,--icf=all)
     export "CARGO_TARGET_${name^^}_LINKER=$triplet-gcc" "CC_$name=$triplet-gcc" "AR_$name=$triplet-ar"
     build "$cargo" build --target "$target"
 }

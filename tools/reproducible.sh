@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 [ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,7p' "$0" >&2; exit 64; }
 target=$1 set=${2:-edge}
 about "$target"
-programs=dist/$target/$set
+programs=dist/$target${GLIBC:+.$GLIBC}/$set
 copy=$(mktemp -d)/another-folder
 trap 'rm -rf "$(dirname "$copy")"' EXIT
 
@@ -23,8 +23,8 @@ main() {
     (cd "$copy" && env -u CARGO_TARGET_DIR CHECK=0 tools/cross.sh "$target" "$set")
     local program differ=0
     for program in fastportd fastport; do
-        (cd dist && sha256sum "$target/$set/$program")
-        (cd "$copy/dist" && sha256sum "$target/$set/$program")
+        sha256sum "$programs/$program"
+        (cd "$copy" && sha256sum "$programs/$program")
         cmp "$programs/$program" "$copy/$programs/$program" || differ=1
     done
     [ $differ = 0 ] || { echo "$programs: two builds differ" >&2; exit 1; }
