@@ -56,7 +56,8 @@ install_needs() {
 # The host is 10.0.2.2 to the board.
 make_keys() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=central \
-        -addext subjectAltName=IP:10.0.2.2 -keyout "$run/central.key" -out "$run/central.pem" 2>/dev/null
+        -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:10.0.2.2 \
+        -keyout "$run/central.key" -out "$run/central.pem" 2>/dev/null
     "$programs/fastport" key new "$run/gateway.key" --credentials "$run/credentials.toml" --session demo \
         --id board --gateway --publish 'gateways/%d/#' --subscribe 'gateways/%d/#' >/dev/null
     chmod 600 "$run/credentials.toml"

@@ -203,7 +203,7 @@ class Test:
         process.stdin.flush()
         self.log("400 messages published, half of them to a daemon that stands still")
         self.until("[ $(systemctl show -P NRestarts fastportd) = 1 ] && systemctl is-active -q fastportd", 240)
-        self.machine.run("journalctl -o short-monotonic --no-hostname -u fastportd | grep -E 'atchdog|last run|READY|ready|journal ends'")
+        self.machine.run("journalctl -o short --no-hostname --no-pager -u fastportd | grep -E 'atchdog|last run|READY|ready|journal ends'")
         self.finish(process, 600)
         self.expect_stored(topic, 400, 120)
 
@@ -221,7 +221,7 @@ class Test:
         self.until("systemctl is-active -q fastportd", 240)
         run = self.machine.run
         run("cat /proc/sys/kernel/random/boot_id; cat /proc/uptime")
-        run("journalctl -o short-monotonic --no-hostname -u fastportd | grep -E 'last run|journal ends|ready'")
+        run("journalctl -o short --no-hostname --no-pager -u fastportd | grep -E 'last run|journal ends|ready'")
         self.start_central()
         self.until_linked()
         self.expect_stored("sensors/freeze", 400, 240)

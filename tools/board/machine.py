@@ -1,5 +1,6 @@
 """An emulated arm64 machine with a hardware watchdog, driven over its serial console."""
 
+import codecs
 import json
 import os
 import re
@@ -43,9 +44,10 @@ class Machine:
         threading.Thread(target=self._watch, args=(qmp,), daemon=True).start()
 
     def _listen(self):
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         while piece := os.read(self.process.stdout.fileno(), 4096):
             with self.news:
-                self.text += piece.decode(errors="replace").replace("\r", "")
+                self.text += decode(piece).replace("\r", "")
                 self.news.notify_all()
 
     def _watch(self, path):
