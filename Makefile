@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # seconds for each fuzz target
 FUZZ_SECONDS ?= 60
+# MiB of each file of `make large-files`: twice as much on disk, for a time
+LARGE_MIB ?= 4096
 # the Python that tests run; it has the packages `websockets` and `cryptography`
 FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 
@@ -12,7 +14,7 @@ PEERS := benches/peers/Cargo.toml
 CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench bench-full footprint sizes paths cross reproducible start-order \
+.PHONY: help run test check checks $(CHECKS) bench bench-full footprint sizes large-files paths cross reproducible start-order \
 	deb tarball board-test yocto-layer fuzz clean
 
 help: ## this list
@@ -72,8 +74,9 @@ instructions: ## the instructions of a message on each path, against benches/pat
 paths: ## how long a message takes on each path; PATHS=route-1-1 for those with that in their name
 	$(CARGO) bench --locked --package fastport-paths --bench paths -- $(PATHS)
 
-bench: ## the benchmarks, in some minutes; docs/benchmarks.md is written anew (BENCH_ROUNDS=3)
-	$(CARGO) bench --locked
+bench: ## the benchmarks, in some minutes; docs/benchmarks*.md are written anew (BENCH_ROUNDS=3)
+	$(CARGO) bench --locked --bench footprint --bench spool
+	UPDATE_DOCS=1 $(CARGO) bench --locked --bench streams
 	$(CARGO) bench --locked --package fastport-seal
 	@CARGO="$(CARGO)" tools/bench.sh
 
@@ -85,6 +88,10 @@ footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footp
 
 sizes: ## only the sizes of what `make cross` has built, into docs/footprint.md
 	@tools/footprint.sh sizes
+
+large-files: ## files of LARGE_MIB (4096) through a small gateway, plain and sealed, and to ten receivers
+	FASTPORT_TEST_FILE_MIB=$(LARGE_MIB) $(CARGO) test --release --locked --features central --test files \
+	    -- --test-threads 1 --nocapture large:: pace::
 
 cross: ## both programs for another machine: TARGET=aarch64-unknown-linux-gnu (SET=edge, GLIBC=2.31)
 	@tools/cross.sh "$(TARGET)" $(SET)

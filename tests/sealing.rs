@@ -1,11 +1,13 @@
 //! Sealing with the real binaries: what is sealed opens with the key only, what an attacker in the
 //! relay's place could do shows by its name, and the relay has neither text nor key.
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -14,6 +16,7 @@ use fastport_wire::control::ErrorCode;
 use fastport_wire::frame::DataFlags;
 use tempfile::TempDir;
 
+use self::memory::{find_in_memory, key_and_digits};
 use self::support::peer::{Event, Peer};
 use self::support::{DEADLINE, Daemon, finish};
 
@@ -394,46 +397,8 @@ fn the_relay_never_has_the_text_or_the_key() {
     let opened = site.run("home", &["--seal", &key, "sub", "--count", "1", "a"]);
     assert_eq!(printed(opened), format!("a {text}\n"));
 
-    let digits = fs::read_to_string(&key).expect("the folder is ours");
-    let digits = digits.split_whitespace().next().expect("a key").to_owned();
-    let key: Vec<u8> = (0..digits.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits"))
-        .collect();
+    let (key, digits) = key_and_digits(Path::new(&key));
     let wanted = [&sealed[..], plain.as_bytes(), text.as_bytes(), &key, digits.as_bytes()];
     let found = find_in_memory(site.daemon.pid(), &wanted);
     assert_eq!(found, [true, true, false, false, false], "what it keeps is found, and no more");
-}
-
-/// Which of these byte strings lie anywhere in a process's memory.
-fn find_in_memory(pid: u32, wanted: &[&[u8]]) -> Vec<bool> {
-    let process = Path::new("/proc").join(pid.to_string());
-    let maps = fs::read_to_string(process.join("maps")).expect("the child is ours");
-    let mut memory = fs::File::open(process.join("mem")).expect("the child is ours");
-    let mut found = vec![false; wanted.len()];
-    let mut bytes_read = 0;
-    let mut begins = [false; 256];
-    wanted.iter().for_each(|wanted| begins[usize::from(wanted[0])] = true);
-    for line in
-        maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|m| m.starts_with('r')))
-    {
-        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
-        let (start, end) = range.expect("maps has ranges");
-        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).expect("an address"));
-        let mut bytes = vec![0; usize::try_from(end - start).expect("it fits into memory there")];
-        // the kernel's own pages cannot be read
-        if memory.seek(SeekFrom::Start(start)).and_then(|_| memory.read_exact(&mut bytes)).is_err()
-        {
-            continue;
-        }
-        bytes_read += bytes.len();
-        for (at, &byte) in bytes.iter().enumerate().filter(|(_, byte)| begins[usize::from(**byte)])
-        {
-            for (found, wanted) in found.iter_mut().zip(wanted) {
-                *found |= byte == wanted[0] && bytes[at..].starts_with(wanted);
-            }
-        }
-    }
-    assert!(bytes_read > 1024 * 1024, "{bytes_read} bytes were read");
-    found
 }

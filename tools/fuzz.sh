@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run targets of fuzz/, each for some seconds: tools/fuzz.sh [SECONDS=60 [TARGET...]]; without a name all.
-# Needs a nightly toolchain, for the sanitizer; builds cargo-fuzz into target/tools where it is not installed. Inputs found here are
-# kept in fuzz/target/corpus; fuzz/corpus holds the seeds and is only read.
+# Needs a nightly toolchain, for the sanitizer; builds cargo-fuzz into target/tools where it is not
+# installed. Inputs found here are kept in fuzz/target/corpus; fuzz/corpus holds the seeds and is only read.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

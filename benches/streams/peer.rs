@@ -91,13 +91,16 @@ impl Receiver {
         Self(link)
     }
 
-    /// Takes a stream of so many bytes as fast as it comes.
+    /// Takes a stream of so many bytes as fast as it comes, and says that it has them: with its sender's
+    /// link a stream would end.
     pub(crate) fn receive(mut self, bytes: u64) {
         let mut taking = Taking::default();
         while taking.at < bytes {
             self.0.read(|frame| taking.take(frame));
             taking.answer(&mut self.0);
         }
+        let id = taking.id.unwrap_or_default();
+        self.0.say(control::Accept { id, offset: Some(bytes), ..Default::default() });
     }
 }
 
@@ -144,7 +147,7 @@ impl Sender {
         Self(Link::join(address))
     }
 
-    /// Sends a stream of so many bytes, or until `is_over`; how many it sent.
+    /// Sends a stream of so many bytes, until its receiver has them or until `is_over`; how many it sent.
     pub(crate) fn send_until(mut self, bytes: u64, is_over: &AtomicBool) -> u64 {
         self.0.say(control::Offer {
             topic: "file",
@@ -175,8 +178,16 @@ impl Sender {
             }
             self.0.io.write_all(&out[..length]).expect("the daemon reads");
         }
+        if at == bytes {
+            self.0.wait(|frame| has_all(frame, bytes).then_some(()));
+        }
         at
     }
+}
+
+fn has_all(frame: &Frame<'_>, bytes: u64) -> bool {
+    let Frame::Control(body) = *frame else { return false };
+    matches!(Control::decode(body), Ok(Control::Accept(accept)) if accept.offset == Some(bytes))
 }
 
 /// The delays of so many alarms on the receiver's link, in order. They begin once a stream comes,

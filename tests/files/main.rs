@@ -3,8 +3,11 @@
 #![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
 
 mod large;
+#[path = "../support/memory.rs"]
+mod memory;
 mod pace;
 mod scene;
+mod secrecy;
 #[path = "../support/mod.rs"]
 mod support;
 
