@@ -43,7 +43,8 @@ table() {
                 if ((order[i], each[j]) in row) print row[order[i], each[j]]
         }'
     echo
-    echo "\`source\` is the state of the sources, as \`tools/source-id.sh\` prints it: now \`$(tools/source-id.sh | cut -c1-8)\`."
+    echo "\`source\` is the state of the sources as \`tools/source-id.sh\` prints it; it was" \
+        "\`$(tools/source-id.sh | cut -c1-8)\` when this was written."
 }
 
 main "$@"

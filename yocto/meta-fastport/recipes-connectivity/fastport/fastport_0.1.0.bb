@@ -83,6 +83,9 @@ FILES:${PN}-tool = "${bindir}/fastport"
 
 SUMMARY:${PN}-dev = "fastPort client library for tokio, as source"
 FILES:${PN}-dev += "${datadir}/fastport/crates/fastport-client"
+
+# whom an uplink over TLS trusts without a file of its own
+RRECOMMENDS:${PN} += "ca-certificates"
 RDEPENDS:${PN}-dev += "${PN}-firmware-client"
 
 SUMMARY:${PN}-firmware-client = "fastPort for microcontrollers: wire format and client, no_std, as source"
