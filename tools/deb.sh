@@ -48,10 +48,10 @@ check_tools() {
         [ "$(id -u)" = 0 ] || as_root=(sudo)
         "${as_root[@]}" apt-get install -y -qq --no-install-recommends lintian >/dev/null
     fi
-    # a debug build of it is made in half the time, and is quick enough
+    # a debug build without its compressors (--compress-system) is made in half the time, and is quick enough
     target/tools/bin/cargo-deb --version 2>/dev/null | grep -qx "cargo-deb $cargo_deb" ||
-        "$cargo" install --quiet --locked --debug --root target/tools --target-dir target/tools/build \
-            --version "$cargo_deb" cargo-deb
+        CARGO_PROFILE_DEV_DEBUG=0 "$cargo" install --quiet --locked --debug --no-default-features --root target/tools \
+            --target-dir target/tools/build --version "$cargo_deb" cargo-deb
     rm -rf target/tools/build
 }
 
@@ -59,6 +59,10 @@ pack() {
     local target=$1 architecture programs=${PROGRAMS:-}
     architecture=$(architecture_of "$target")
     [ -n "$programs" ] || programs=$(build "$target")
+    # one at a time: Cargo.toml names the folder
+    mkdir -p target/package
+    exec 8>target/package/lock
+    flock -w 600 8 || { echo "another tools/deb.sh is at work in target/package" >&2; exit 75; }
     STRIP=$(strip_for "$target") tools/package-tree.sh "$programs" "$target" "$tree"
     check_needs "$tree"
     write_changelog >"$tree/usr/share/doc/fastport/changelog"
@@ -66,6 +70,7 @@ pack() {
     rm -f "$deb"
     target/tools/bin/cargo-deb --quiet --no-build --no-strip --no-dbgsym --locked "${compression[@]}" \
         --package fastport --target "$target" --deb-version "$version" --output "$deb"
+    exec 8>&-
     check "$deb"
     echo "$deb: $(stat -c %s "$deb") bytes"
 }
