@@ -9,8 +9,8 @@
 # root. A Debian package that is missing is installed with INSTALL=1, else named.
 #
 # DEB=FILE          another package
-# SCRIPTS=DIR       each script in there is run on the board at the end, instead of tools/board/guest.d; an hour for each
-#                   is SCRIPT_SECONDS=3600
+# SCRIPTS=DIR       each script in there is run on the board at the end, instead of tools/board/guest.d;
+#                   an hour for each is SCRIPT_SECONDS=3600
 # BOARD_PORT=N      N to N+2 are free ports of this machine (17470)
 # BOARD_SECONDS=N   the longest for all of it after the root is made (2400)
 # UPDATE_DOCS=1     the transcript goes into docs/board-test.md
