@@ -46,6 +46,7 @@ check_tools() {
     if ! command -v lintian >/dev/null && [ -n "${INSTALL:-}" ]; then
         local as_root=()
         [ "$(id -u)" = 0 ] || as_root=(sudo)
+        "${as_root[@]}" apt-get update -qq
         "${as_root[@]}" apt-get install -y -qq --no-install-recommends lintian >/dev/null
     fi
     # a debug build without its compressors (--compress-system) is made in half the time, and is quick enough
@@ -92,7 +93,7 @@ build() {
         echo "${CARGO_TARGET_DIR:-target}/release"
     else
         tools/cross.sh "$1" central >&2
-        echo "dist/$1/central"
+        echo "dist/$1${GLIBC:+.$GLIBC}/central"
     fi
 }
 
@@ -109,7 +110,8 @@ strip_for() {
 check_needs() {
     local program needs
     for program in "$1"/usr/bin/*; do
-        needs=$(readelf -dV --wide "$program" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p; s/.*Name: (GLIBC_[0-9.]+).*/\1/p' | sort -uV)
+        needs=$(readelf -dV --wide "$program" |
+            sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p; s/.*Name: (GLIBC_[0-9.]+).*/\1/p' | sort -uV)
         while read -r need; do
             case $need in
                 GLIBC_*)
