@@ -147,7 +147,8 @@ impl Sender {
         Self(Link::join(address))
     }
 
-    /// Sends a stream of so many bytes, until its receiver has them or until `is_over`; how many it sent.
+    /// Sends a stream of so many bytes, until its receiver has them or is gone, or until `is_over`; how many it
+    /// sent.
     pub(crate) fn send_until(mut self, bytes: u64, is_over: &AtomicBool) -> u64 {
         self.0.say(control::Offer {
             topic: "file",
@@ -155,16 +156,21 @@ impl Sender {
             size: Some(bytes.min(1 << 39)),
             ..Default::default()
         });
-        let (mut stream, mut at, mut granted) = (0, 0, 0);
+        let (mut stream, mut at, mut granted, mut is_taken) = (0, 0, 0, true);
         let block = vec![7; MAX_CHUNK];
         let mut out = vec![0; 4 * (MAX_CHUNK + 32)];
         while at < bytes && !is_over.load(Ordering::Relaxed) {
-            while at == granted {
-                self.0.read(|frame| {
-                    if let Frame::Credit { stream: id, bytes } = *frame {
+            while at == granted && is_taken {
+                self.0.read(|frame| match *frame {
+                    Frame::Credit { stream: id, bytes } => {
                         (stream, granted) = (id, granted + bytes);
                     }
+                    Frame::Control(body) => is_taken = !is_cancel(body),
+                    _ => {}
                 });
+            }
+            if !is_taken {
+                return at;
             }
             // as many as fit go with one call
             let mut length = 0;
@@ -183,6 +189,10 @@ impl Sender {
         }
         at
     }
+}
+
+fn is_cancel(body: &[u8]) -> bool {
+    matches!(Control::decode(body), Ok(Control::Cancel(_)))
 }
 
 fn has_all(frame: &Frame<'_>, bytes: u64) -> bool {

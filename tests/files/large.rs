@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::scene::{
-    Peak, Proxy, Tool, folder_on_disk, is_same, mib, recv, seal_keys, send, wait_for_part_within,
-    write_large,
+    Peak, Proxy, Tool, folder_on_disk, is_alone, is_same, mib, recv, seal_keys, send,
+    wait_for_part_within, write_large,
 };
 use crate::support::{DEADLINE, Daemon, demo_config, folder};
 
@@ -63,6 +63,8 @@ fn passes_a_small_gateway(is_sealed: bool) {
     for (when, peak) in [("before", &first), ("after", &second)] {
         println!("the gateway {when} the kill: {peak}");
         assert!(peak.growth() <= MOST_KIB, "{when} the kill: {peak}");
+        // beside other tests' daemons its share of the program's pages is not its own doing
+        assert!(!is_alone() || peak.pss_growth() <= MOST_KIB, "{when} the kill: {peak}");
     }
 }
 
@@ -81,8 +83,8 @@ fn patience(mib: u64) -> Duration {
     4 * DEADLINE + Duration::from_secs(mib / 10)
 }
 
-/// As `make test` runs it; without optimisation a fifth of the sealed bytes come in the same time.
-const PLAIN_MIB: u64 = 128;
+/// As `make test` runs it. Most of the time is that of links between attempts.
+const PLAIN_MIB: u64 = 64;
 const SEALED_MIB: u64 = 24;
 const CUTS: u64 = 5;
 /// The window.

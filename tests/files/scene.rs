@@ -202,9 +202,15 @@ pub(crate) fn folder_on_disk() -> TempDir {
 
 /// The size of large files: what the environment says, or as `make test` has it.
 pub(crate) fn mib(otherwise: u64) -> u64 {
-    std::env::var("FASTPORT_TEST_FILE_MIB")
-        .map_or(otherwise, |text| text.parse().expect("a number of MiB"))
+    std::env::var(LARGE).map_or(otherwise, |text| text.parse().expect("a number of MiB"))
 }
+
+/// Whether this is the long form, which runs one test after the other.
+pub(crate) fn is_alone() -> bool {
+    std::env::var_os(LARGE).is_some()
+}
+
+const LARGE: &str = "FASTPORT_TEST_FILE_MIB";
 
 pub(crate) fn write_large(path: &Path, mib: u64) {
     let mut file = fs::File::create(path).expect("the folder is ours");
@@ -338,6 +344,11 @@ impl Peak {
         self.most().anonymous - self.first.anonymous
     }
 
+    /// Of its share of all pages.
+    pub(crate) fn pss_growth(&self) -> u64 {
+        self.most().pss - self.first.pss
+    }
+
     fn most(&self) -> Memory {
         *self.most.lock().expect("no panic")
     }
@@ -354,7 +365,7 @@ impl Display for Peak {
             self.growth(),
             first.pss,
             most.pss,
-            most.pss - first.pss
+            self.pss_growth()
         )
     }
 }
