@@ -15,6 +15,7 @@ use fastport_wire::control::{self, Control, Method, Tier, features};
 use fastport_wire::frame::{DataFlags, GapCause};
 use fastport_wire::{Frame, TopicId};
 use rusqlite::Connection;
+use support::disk::{self, Patience};
 use support::peer::{Peer, data};
 use support::{DEADLINE, Daemon, demo_config};
 
@@ -208,6 +209,7 @@ fn frame(topic: u32, number: u64) -> Vec<u8> {
 #[test]
 fn what_central_acknowledged_is_stored_once_and_in_order_whenever_it_is_killed() {
     let kills = std::env::var("FASTPORT_TEST_KILLS").map_or(12, |kills| kills.parse().expect("n"));
+    disk::watch();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let address = free.expect("a port is free").to_string();
@@ -259,14 +261,14 @@ fn what_central_acknowledged_is_stored_once_and_in_order_whenever_it_is_killed()
 
 fn wait_for_more(acknowledged: &AtomicU64, more: u64, daemon: &mut Daemon) {
     let begun = acknowledged.load(Ordering::Relaxed);
-    let until = Instant::now() + DEADLINE;
+    let patience = Patience::new(DEADLINE);
     loop {
         let came = acknowledged.load(Ordering::Relaxed) - begun;
         if came >= more {
             return;
         }
         assert!(
-            Instant::now() < until,
+            patience.left().is_some(),
             "{came} of {more} are acknowledged; its log:\n{}",
             daemon.log()
         );

@@ -6,10 +6,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::disk::Patience;
+
+pub mod disk;
 pub mod peer;
 
 /// How long anything may take before the test gives it up; far more than it takes.
@@ -175,16 +178,21 @@ impl Daemon {
 
     /// Waits until that many log lines hold `text`, earlier ones included; the last of them.
     pub fn wait_for_times(&mut self, text: &str, times: usize) -> String {
-        let until = Instant::now() + DEADLINE;
+        let patience = Patience::new(DEADLINE);
         loop {
             let mut found = self.seen.iter().filter(|line| line.contains(text));
             if let Some(line) = found.nth(times - 1) {
                 return line.clone();
             }
-            let left = until.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("no {text:?} in the log:\n{}", self.log()));
-            self.seen.push(line);
+            let line = patience.left().map(|left| self.lines.recv_timeout(left));
+            match line {
+                Some(Ok(line)) => self.seen.push(line),
+                // the disk may have stalled meanwhile
+                Some(Err(RecvTimeoutError::Timeout)) => {}
+                Some(Err(RecvTimeoutError::Disconnected)) | None => {
+                    panic!("no {text:?} in the log:\n{}", self.log())
+                }
+            }
         }
     }
 
@@ -208,8 +216,8 @@ impl Daemon {
 
     /// Waits for the process to end; its exit status.
     pub fn wait(&mut self) -> Option<i32> {
-        let until = Instant::now() + DEADLINE;
-        while Instant::now() < until {
+        let patience = Patience::new(DEADLINE);
+        while patience.left().is_some() {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 return status.code();
             }
