@@ -56,6 +56,7 @@ use crate::log::LevelHandle;
 use crate::status::Status;
 use crate::supervise::fds::Store;
 use crate::supervise::inherited::Inherited;
+use crate::supervise::starting::Starting;
 use crate::supervise::tasks::{Panic, Tasks};
 use crate::supervise::turn::{self, Part, Turns};
 use crate::supervise::watchdog::{self, Probe};
@@ -109,6 +110,7 @@ impl App {
             made_limits(&config),
             status,
         );
+        let starting = Starting::begin();
         if let Some(folder) = &config.daemon.state {
             know_floor(hub.clock(), folder);
         }
@@ -125,11 +127,14 @@ impl App {
         let journals = Journals::new(&config, Arc::new(HeldFiles(Arc::clone(&held))));
         for session in &sessions {
             journals.begin(&hub, &gate, session);
+            starting.note_progress();
         }
         // before anybody can publish, and after what was published before is there again
         let central = Central::open(&config, &hub).map_err(StartError::Central)?;
+        starting.note_progress();
         let uplink = Uplink::set_up(&config, &sessions, &hub, held.is_there())
             .map_err(StartError::Uplink)?;
+        drop(starting);
         let link_limits = LinkLimits {
             handshakes: config.limits.handshakes as usize,
             handshake_timeout: config.limits.handshake_timeout,

@@ -34,10 +34,14 @@ impl Manager {
     }
 
     fn start(&self, environment: &[(&str, &str)]) -> Daemon {
+        self.start_as(CONFIG, environment)
+    }
+
+    fn start_as(&self, config: &str, environment: &[(&str, &str)]) -> Daemon {
         let path = Self::path(&self.folder);
         let socket = [("NOTIFY_SOCKET", path.to_str().expect("a plain path"))];
         let environment = [&socket, environment].concat();
-        Daemon::start_with(self.folder.path(), CONFIG, &environment)
+        Daemon::start_with(self.folder.path(), config, &environment)
     }
 
     fn hear(&self) -> String {
@@ -60,6 +64,35 @@ fn systemd_hears_of_ready_reload_and_stop() {
     // the default of daemon.drain, and a margin
     assert_eq!(manager.hear(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000");
     assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn a_start_that_waits_for_a_disk_is_given_more_time() {
+    let manager = Manager::new();
+    let state = manager.folder.path().join("state");
+    std::fs::create_dir(&state).expect("the folder is writable");
+    // who opens it to read waits, as for a disk, until somebody opens it to write
+    let journal = state.join("journal-demo.log");
+    let made = std::process::Command::new("mkfifo").arg(&journal).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let config = format!(
+        "daemon = {{ state = {state:?} }}\njournal = {{ place = \"disk\" }}\n{}",
+        CONFIG.replace("open = true", "open = true, promise = \"journal\"")
+    );
+    std::thread::scope(|scope| {
+        let daemon = scope.spawn(|| manager.start_as(&config, &[]));
+        for _ in 0..2 {
+            assert_eq!(manager.hear(), "EXTEND_TIMEOUT_USEC=10000000");
+        }
+        let stall = std::fs::OpenOptions::new().write(true).open(&journal);
+        drop(stall.expect("the daemon waits for it"));
+        let mut heard = manager.hear();
+        while heard.starts_with("EXTEND_TIMEOUT_USEC=") {
+            heard = manager.hear();
+        }
+        assert_eq!(heard, "READY=1");
+        drop(daemon.join().expect("it is ready"));
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@
 pub mod fds;
 pub mod inherited;
 mod notify;
+pub mod starting;
 pub mod tasks;
 pub mod traces;
 pub mod turn;

@@ -20,7 +20,8 @@ use std::{fs, process};
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
-use self::check::{Check, DISK_DEADLINE, Sight, Verdict};
+pub(super) use self::check::DISK_DEADLINE;
+use self::check::{Check, Sight, Verdict};
 use super::traces;
 use super::turn::slots;
 use super::{notify, say};

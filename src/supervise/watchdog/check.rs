@@ -177,7 +177,7 @@ struct Longest {
 }
 
 /// Flash that tidies up, or a card that is going bad, has stalled for a minute and come back.
-pub(super) const DISK_DEADLINE: Duration = Duration::from_secs(300);
+pub(in crate::supervise) const DISK_DEADLINE: Duration = Duration::from_secs(300);
 /// What only a debugger or a fault of the kernel does.
 const STOPPED_THREAD: &str = "a thread that is stopped";
 
