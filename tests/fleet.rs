@@ -21,9 +21,9 @@ const FLEET: usize = 2000;
 const PER_SECOND: usize = 250;
 /// A tenth of the places is for those who come late.
 const WINDOW: Duration = Duration::from_millis((FLEET * 10_000 / 9 / PER_SECOND) as u64);
-/// Links that are lost are seen, each waits up to [`EAGER`] before it asks and up to a second beyond its
-/// turn; and the machine may be busy: beside six processes on its two cores it took 5.4 s.
-const SLACK: Duration = Duration::from_secs(7);
+/// As docs/operations.md says: each waits up to [`EAGER`] before it asks and up to a second beyond its turn,
+/// and links that are lost have to be seen. For how long the machine let this test wait comes on top.
+const SLACK: Duration = Duration::from_secs(3);
 
 /// When gateways were let in, by the clock of WELCOME.
 type Welcomes = Arc<Mutex<Vec<u64>>>;
@@ -118,13 +118,18 @@ async fn link(address: &str, name: &str, welcomes: &Welcomes) -> Away {
     }
 }
 
-/// Waits until the whole fleet is in once more; how long that took, and the most of a second.
-async fn all_in(welcomes: &Welcomes, before: usize) -> (Duration, usize) {
+/// Waits until the whole fleet is in once more; how long that took, for how much of it the machine was busy
+/// with other work, and the most of a second.
+async fn all_in(welcomes: &Welcomes, before: usize) -> (Duration, Duration, usize) {
     let begun = Instant::now();
+    let mut busy = Duration::ZERO;
     let count = || welcomes.lock().expect("nobody panics").len();
     while count() < before + FLEET {
         assert!(begun.elapsed() < 2 * (WINDOW + SLACK), "{} of {FLEET} are in", count() - before);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let looked = Instant::now();
+        tokio::time::sleep(LOOK).await;
+        // as late as this task was, so were the gateways' and the daemon
+        busy += looked.elapsed().saturating_sub(LOOK + ON_TIME);
     }
     let took = begun.elapsed();
     let mut clocks = welcomes.lock().expect("nobody panics")[before..].to_vec();
@@ -133,7 +138,7 @@ async fn all_in(welcomes: &Welcomes, before: usize) -> (Duration, usize) {
         let within = clocks[at..].iter().take_while(|&&clock| clock < clocks[at] + 1000);
         within.count()
     });
-    (took, most.max().unwrap_or(0))
+    (took, busy, most.max().unwrap_or(0))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,11 +159,14 @@ async fn a_fleet_returns_at_the_pace_of_central_and_within_its_window() {
             daemon.wait();
             daemon = Daemon::start(folder.path(), &config);
         }
-        let (took, most) = all_in(&welcomes, before).await;
-        println!("after {signal:?}: all in after {took:?}, at most {most} in a second");
+        let (took, busy, most) = all_in(&welcomes, before).await;
+        println!(
+            "after {signal:?}: all in after {took:?}, {busy:?} of it lost to other work, at most \
+             {most} in a second"
+        );
         // it is its clock's milliseconds that it counts by
         assert!(most <= PER_SECOND + PER_SECOND / 20, "{most} in a second");
-        assert!(took <= WINDOW + SLACK, "{took:?} of {WINDOW:?}");
+        assert!(took <= WINDOW + SLACK + busy, "{took:?} of {WINDOW:?}, and {busy:?}");
         // each came once
         assert_eq!(welcomes.lock().expect("nobody panics").len(), before + FLEET);
     }
@@ -185,6 +193,10 @@ fn config(folder: &std::path::Path) -> (String, String) {
     (config, address)
 }
 
+/// Between two looks at who is in.
+const LOOK: Duration = Duration::from_millis(5);
+/// A look that is no later than that is on time.
+const ON_TIME: Duration = Duration::from_millis(10);
 /// The most that an uplink waits for a network that may be back at any moment.
 const EAGER: Duration = Duration::from_millis(1500);
 /// For connecting, and for each answer of the handshake.
