@@ -3,6 +3,8 @@
 //!
 //! FASTPORT_TEST_FILE_MIB is the size. `make large-files` runs this with 4096.
 
+#![allow(clippy::print_stdout, reason = "what it measured is shown")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -286,6 +286,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, rate: f64) {
 }
 
 /// A line's speed is time: so here it is waited for.
+#[allow(clippy::disallowed_methods, reason = "the line's own time; nobody else waits on it")]
 fn carry_slowly(from: &mut TcpStream, to: &mut TcpStream, rate: f64) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     let mut free_at = Instant::now();
