@@ -105,7 +105,7 @@ build() {
     local rustflags=CARGO_TARGET_${name^^}_RUSTFLAGS opt=${OPT:-z} keep=() package
     [ "$set" != central ] || opt=${OPT:-s}
     # what runs for each message, each row and each handshake stays at s
-    for package in tokio bytes libsqlite3-sys ring; do
+    for package in tokio bytes libsqlite3-sys ring hmac sha2; do
         keep+=(--config "profile.release.package.$package.opt-level='s'")
     done
     export "$rustflags=${flags[*]}" "CARGO_PROFILE_RELEASE_OPT_LEVEL=$opt"
