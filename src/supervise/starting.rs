@@ -1,7 +1,7 @@
 //! A start that waits for a disk: the service manager is told again and again that it takes longer.
 //!
 //! It promises: a daemon that reads its state from a disk that stalls is not killed for being late, as
-//! long as it gets on; one that makes no progress for [`DISK_DEADLINE`] is left to the service
+//! long as it gets on; one that makes no progress for five minutes is left to the service
 //! manager's own time-out. Where no service manager listens there is no thread.
 
 use std::io;
