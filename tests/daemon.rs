@@ -570,11 +570,14 @@ fn a_peer_that_does_not_read_is_cut_at_the_end_of_the_grace_period() {
     deaf.subscribe("a");
     let mut talker = Peer::join(&address, "home");
     let topic = talker.open("a");
-    // more than any socket takes by itself
-    for _ in 0..1000 {
-        talker.publish(topic, DataFlags::NONE, &[1; 10_000]);
-    }
-    talker.wait_for_standstill("home");
+    // how much sockets take by themselves differs
+    let is_full = (0..20).any(|_| {
+        for _ in 0..1000 {
+            talker.publish(topic, DataFlags::NONE, &[1; 10_000]);
+        }
+        talker.standstill("home", 0)["sessions"]["home"]["queued"] != 0
+    });
+    assert!(is_full, "the relay has something left that nobody takes");
     let begun = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.wait(), Some(0));

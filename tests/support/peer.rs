@@ -217,6 +217,11 @@ impl<S: Read + Write> Peer<S> {
     /// Waits until a session has messages queued that nobody takes: between several figures, each of
     /// which gives the daemon's links their turn, nothing moves. Gives the last.
     pub fn wait_for_standstill(&mut self, session: &str) -> serde_json::Value {
+        self.standstill(session, 1)
+    }
+
+    /// The same, where `least` messages or more are queued then.
+    pub fn standstill(&mut self, session: &str, least: u64) -> serde_json::Value {
         let moving = |status: &serde_json::Value| {
             let figures = &status["sessions"][session];
             ["published", "delivered", "queued"].map(|name| figures[name].as_u64())
@@ -224,7 +229,7 @@ impl<S: Read + Write> Peer<S> {
         let (mut last, mut same) = ([None; 3], 0);
         self.wait_for_status("a standstill", |status| {
             let now = moving(status);
-            same = if now == last && now[2] > Some(0) { same + 1 } else { 0 };
+            same = if now == last && now[2] >= Some(least) { same + 1 } else { 0 };
             last = now;
             same == 10
         })
