@@ -13,10 +13,12 @@ mod matrix;
 #[path = "support/site.rs"]
 mod site;
 mod support;
+#[path = "support/systemd.rs"]
+mod systemd;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use matrix::{Pair, Victim};
@@ -28,30 +30,18 @@ use support::Daemon;
 fn a_gateway_with_its_journal_in_memory_loses_nothing_and_writes_no_flash() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let own = std::env::current_exe().expect("a test has a path");
-    let mut command = Command::new(root.join("tools/under-systemd.sh"));
-    command.args(["-t", "300"]);
-    for (source, target) in [
+    let bound = [
         (env!("CARGO_BIN_EXE_fastportd").as_ref(), "/usr/bin/fastportd"),
         (&*root.join("systemd/fastportd.service"), "/etc/systemd/system/fastportd.service"),
         (&*root.join("systemd/fastport.sysusers"), "/mnt/fastport.sysusers"),
         (&*own, "/mnt/kill-matrix"),
-    ] {
-        command.arg("-b").arg(format!("{}:{target}", source.display()));
-    }
+    ];
     let kills = std::env::var("FASTPORT_TEST_KILLS").unwrap_or_else(|_| "200".to_owned());
-    let output = command
-        .args(["--", "env", &format!("FASTPORT_TEST_KILLS={kills}")])
-        .args(["/mnt/kill-matrix", "--exact", "as_a_service", "--ignored", "--nocapture"])
-        .stdin(Stdio::null())
-        .output()
-        .expect("the script is there");
-    let text = String::from_utf8_lossy(&output.stdout);
+    let kills = format!("FASTPORT_TEST_KILLS={kills}");
+    let test = ["/mnt/kill-matrix", "--exact", "as_a_service", "--ignored", "--nocapture"];
+    let words = [&["env", &kills], &test[..]].concat();
+    let Some(text) = systemd::run("kill matrix", 300, &bound, &words) else { return };
     println!("{text}");
-    if output.status.code() == Some(77) {
-        return;
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{errors}", output.status);
     assert!(text.contains("1 passed"), "{text}");
 }
 

@@ -1,6 +1,9 @@
 //! The Debian package and the tarball under a real systemd: installed, upgraded under load, removed.
 #![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
 
+#[path = "support/systemd.rs"]
+mod systemd;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -70,35 +73,12 @@ fn deb(dist: &Path, version: &str) -> PathBuf {
 }
 
 /// Runs a scenario under systemd; its output, or none where there is no systemd to run.
-#[allow(clippy::print_stdout, reason = "what is skipped is said")]
 fn under_systemd(name: &str, scenario: &str, bound: &[(&Path, &str)]) -> Option<String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = |name: &str, text: &str| -> PathBuf {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("the test's folder is writable");
-        path
-    };
-    let connect = file("connect.py", CONNECT);
-    let scenario = file("scenario", &format!("{BEGIN}{scenario}"));
+    let connect = systemd::file(folder.path(), "connect.py", CONNECT);
+    let scenario = systemd::file(folder.path(), "scenario", &format!("{BEGIN}{scenario}"));
     let own = [(&*connect, "/mnt/connect.py"), (&*scenario, "/mnt/scenario")];
-    let mut command = Command::new(root().join("tools/under-systemd.sh"));
-    command.args(["-t", "180"]);
-    for (source, target) in bound.iter().chain(&own) {
-        command.arg("-b").arg(format!("{}:{target}", source.display()));
-    }
-    let output = command
-        .args(["--", "bash", "/mnt/scenario"])
-        .stdin(Stdio::null())
-        .output()
-        .expect("the script is there");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.code() == Some(77) {
-        println!("{name}: {}", text.trim());
-        return None;
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {}\n{text}\n{errors}", output.status);
-    Some(text)
+    systemd::run(name, 180, &[bound, &own].concat(), &["bash", "/mnt/scenario"])
 }
 
 #[test]

@@ -188,7 +188,7 @@ async fn the_ceiling_counts_bytes_as_they_are_on_the_link() {
 }
 
 #[tokio::test]
-async fn messages_that_come_one_by_one_go_up_together_after_the_delay_and_alarms_do_not_wait() {
+async fn messages_that_come_one_by_one_go_up_together_after_the_delay() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let central = start_central(folder.path(), true);
     let uplink = "delay = \"2s\"";

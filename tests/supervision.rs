@@ -3,8 +3,10 @@
 
 #![allow(clippy::print_stdout, reason = "what is skipped, and what was found, is said")]
 
+#[path = "support/systemd.rs"]
+mod systemd;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// What every scenario begins with: the unit as it is shipped, with a watchdog of two seconds.
 const BEGIN: &str = r#"
@@ -52,11 +54,7 @@ while True:
 /// Runs a scenario; its output, or none where there is no systemd to run.
 fn under_systemd(name: &str, config: &str, script: &str) -> Option<String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = |name: &str, text: &str| -> PathBuf {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("the test's folder is writable");
-        path
-    };
+    let file = |name: &str, text: &str| systemd::file(folder.path(), name, text);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let bound = [
         (PathBuf::from(env!("CARGO_BIN_EXE_fastportd")), "/usr/bin/fastportd"),
@@ -68,24 +66,8 @@ fn under_systemd(name: &str, config: &str, script: &str) -> Option<String> {
         (file("stop-thread.py", STOP_THREAD), "/mnt/stop-thread.py"),
         (file("scenario", &format!("{BEGIN}{script}")), "/mnt/scenario"),
     ];
-    let mut command = Command::new(root.join("tools/under-systemd.sh"));
-    command.args(["-t", "150"]);
-    for (source, target) in bound {
-        command.arg("-b").arg(format!("{}:{target}", source.display()));
-    }
-    let output = command
-        .args(["--", "bash", "/mnt/scenario"])
-        .stdin(Stdio::null())
-        .output()
-        .expect("the script is there");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.code() == Some(77) {
-        println!("{name}: {}", text.trim());
-        return None;
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {}\n{text}\n{errors}", output.status);
-    Some(text)
+    let bound = bound.each_ref().map(|(source, target)| (&**source, *target));
+    systemd::run(name, 150, &bound, &["bash", "/mnt/scenario"])
 }
 
 /// A fault leads to a restart, and the next run names it.
