@@ -12,6 +12,7 @@ mod journal;
 mod pieces;
 mod resume;
 mod room;
+mod shed;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -26,6 +27,7 @@ use self::gaps::Gaps;
 pub(crate) use self::journal::{RestoreError, count_frames};
 use self::pieces::Pieces;
 pub(crate) use self::pieces::SHARED_BYTES;
+pub use self::shed::{Shed, Waiting};
 use crate::budget::{Buffers, NoBudget, Span};
 use crate::ledger::Ledger;
 
@@ -268,6 +270,7 @@ impl Outbox {
             if run.messages > 1 {
                 return self.push_one_by_one(buffers, ledger, preface, run);
             }
+            self.announce_missing(buffers, preface);
             self.skip_run_after(ledger, preface, run, GapCause::Overflow);
             return Ok(());
         }

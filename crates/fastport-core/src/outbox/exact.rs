@@ -11,7 +11,7 @@ use fastport_wire::field::kind;
 use fastport_wire::frame::GapCause;
 use fastport_wire::{Frame, TopicId};
 
-use super::Outbox;
+use super::{Outbox, Preface};
 use crate::budget::{Buffers, NoBudget};
 
 /// What lies before, or among, the bytes that are kept.
@@ -37,6 +37,17 @@ impl Outbox {
     pub(super) fn forget_told_gaps(&mut self) {
         if let Some(exact) = &mut self.exact {
             **exact = Exact::default();
+        }
+    }
+
+    /// Announces the topic of a message that is dropped, so that it can be named.
+    #[cold]
+    pub(super) fn announce_missing(&mut self, buffers: &mut Buffers, preface: &mut Preface<'_>) {
+        if self.exact.is_some()
+            && let Some(topic) = preface.topic
+            && self.push_frame(buffers, &topic).is_ok()
+        {
+            preface.topic = None;
         }
     }
 

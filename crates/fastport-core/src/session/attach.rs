@@ -62,6 +62,7 @@ impl Session {
             self.remove(key.index, GapCause::ReaderGone);
             return;
         }
+        self.note_sent(key.index);
         self.let_linger(now, key.index);
     }
 
@@ -98,6 +99,9 @@ impl Session {
         if peer.is_leaving || !peer.is_known || peer.outbox.has_overflowed() {
             return Ok(None);
         }
+        self.note_sent(index);
+        let Some(slot) = self.peers.get_mut(index as usize) else { return Ok(None) };
+        let Some(peer) = slot.peer.as_mut() else { return Ok(None) };
         if peer.outbox.resume(&mut self.buffers, &mut self.ledger, admission.taken).is_err() {
             return Ok(None);
         }

@@ -51,17 +51,15 @@ impl Session {
     /// How much a reader's outbox can take. One that is empty and yet too small for the first frame
     /// is not waited for, nor is one that leaves.
     fn room_of(&mut self, now: Now, run: &Coming, reader: &Reader) -> usize {
-        let Self { peers, topics, ledger, .. } = self;
-        let slot = peers.get_mut(reader.peer as usize);
-        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return run.wanted };
-        if peer.is_leaving {
-            return run.wanted;
-        }
-        let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
-        let preface = peer.preface(reader.announced, announcement, now.unix_ms).encoded_len();
-        let here = peer.outbox.room(ledger).saturating_sub(preface);
-        if here < run.least && peer.outbox.is_empty() {
-            return run.wanted;
+        let Some(mut here) = self.free_of(now, run, reader) else { return run.wanted };
+        if here < run.wanted && self.sheds(reader.peer) {
+            self.make_room_at(reader.peer, run.wanted + EXTRAS_ROOM, run.topic);
+            let Some(more) = self.free_of(now, run, reader) else { return run.wanted };
+            here = more;
+            if here < run.least && self.lets_go_of(reader.peer, run.topic) {
+                // it is dropped, and booked
+                return run.wanted;
+            }
         }
         if here < run.wanted {
             self.ask_for_ack(reader.peer);
@@ -70,14 +68,27 @@ impl Session {
         here
     }
 
+    /// Free bytes of a reader's outbox beside what goes before the run; `None`: it is not waited for.
+    fn free_of(&mut self, now: Now, run: &Coming, reader: &Reader) -> Option<usize> {
+        let Self { peers, topics, ledger, .. } = self;
+        let slot = peers.get_mut(reader.peer as usize);
+        let peer = slot.and_then(|slot| slot.peer.as_mut()).filter(|peer| !peer.is_leaving)?;
+        let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
+        let preface = peer.preface(reader.announced, announcement, now.unix_ms).encoded_len();
+        let here = peer.outbox.room(ledger).saturating_sub(preface);
+        (here >= run.least || !peer.outbox.is_empty()).then_some(here)
+    }
+
     /// Reserves `room` bytes at a reader, and what comes before them; whether there is memory.
     fn try_reserve(&mut self, now: Now, run: &Coming, reader: &Reader, room: usize) -> bool {
         let Some(peer) = self.at(reader.peer).filter(|peer| !peer.is_leaving) else { return true };
         let announcement = self.topics.get(run.topic).map(|topic| topic.frame(run.topic));
         let preface = peer.preface(reader.announced, announcement, now.unix_ms).encoded_len();
         let extras = preface + peer.outbox.gap_room();
-        let reserve = |peer: &mut super::Peer, buffers: &mut _, _: &mut _| {
-            peer.outbox.reserve(buffers, extras + room)
+        let reserve = |peer: &mut super::Peer, buffers: &mut _, ledger: &mut _| {
+            // what is to be dropped needs none
+            let is_for_it = peer.outbox.room(ledger) >= run.least;
+            peer.outbox.reserve(buffers, if is_for_it { extras + room } else { extras })
         };
         self.with_room(reader.peer, reserve).is_ok()
     }

@@ -10,6 +10,7 @@ use fastport_wire::{Filter, Topic as TopicName, TopicId};
 
 use super::own::Note;
 use super::relayed::Relayed;
+use super::shed::Sheds;
 use super::topics::Topics;
 use crate::outbox::Outbox;
 use crate::rights::Rights;
@@ -93,6 +94,10 @@ pub(super) struct Tiers {
     pub(super) handed: Vec<Handed>,
     /// Of one of the daemon's own parts: what it wants to find again.
     pub(super) note: Note,
+    /// Of one of the daemon's own parts: what it lets go of when it is full.
+    pub(super) sheds: Option<Sheds>,
+    /// Of the counted frames to it, how many earlier links may have written.
+    pub(super) sent: u64,
 }
 
 impl Tiers {

@@ -12,6 +12,7 @@ mod questions;
 mod refused;
 mod relayed;
 mod resume;
+mod shed;
 mod slow_readers;
 mod streams;
 mod subscriptions;

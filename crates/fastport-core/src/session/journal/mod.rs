@@ -246,6 +246,22 @@ impl Session {
         }
     }
 
+    pub(super) fn record_sent(&mut self, index: u32, count: u64) {
+        if self.lasts(index) {
+            self.record(&Record::Sent { peer: index, count });
+        }
+    }
+
+    /// Records what a peer is not to get any more.
+    pub(super) fn record_shed(&mut self, index: u32, after: u64, cause: GapCause, runs: &[u32]) {
+        if self.lasts(index) {
+            let mut numbers = Vec::new();
+            runs.iter().for_each(|&run| push_number(&mut numbers, run.into()));
+            let runs = Numbers::of(&numbers);
+            self.record(&Record::Shed { peer: index, after, cause, runs });
+        }
+    }
+
     pub(super) fn record_confirm(&mut self, index: u32, publisher: u32, tier: Tier, count: u64) {
         if self.lasts(index) && self.lasts(publisher) {
             self.record(&Record::Confirm { peer: index, publisher, tier, count });

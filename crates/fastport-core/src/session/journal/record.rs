@@ -73,6 +73,11 @@ pub(super) enum Record<'a> {
     Confirm { peer: u32, publisher: u32, tier: Tier, count: u64 },
     /// A gateway said, behind what came from it so far, that messages will not come.
     Said { peer: u32, topic: TopicId, cause: GapCause, count: u64 },
+    /// A peer's links have written no more than `count` of its counted frames; until it comes back.
+    Sent { peer: u32, count: u64 },
+    /// Messages behind a peer's first `after` counted frames are let go of: by turns so many stay and
+    /// so many go.
+    Shed { peer: u32, after: u64, cause: GapCause, runs: Numbers<'a> },
     /// A peer's state has ended.
     Gone { peer: u32 },
     /// Only in a snapshot: how far a peer is. What it still gets follows as [`Record::Pushed`].
@@ -208,6 +213,8 @@ impl<'a> Record<'a> {
             Self::Mark { .. } => 20,
             Self::Handed { .. } => 21,
             Self::Said { .. } => 22,
+            Self::Sent { .. } => 23,
+            Self::Shed { .. } => 24,
         }
     }
 
@@ -258,7 +265,13 @@ impl<'a> Record<'a> {
             }
             Self::Member { peer, tier } => numbers(out, &[peer.into(), tier.number().into()]),
             Self::Note { peer, note: [a, b, c, d] } => numbers(out, &[peer.into(), a, b, c, d]),
-            Self::Take { peer, count } => numbers(out, &[peer.into(), count]),
+            Self::Take { peer, count } | Self::Sent { peer, count } => {
+                numbers(out, &[peer.into(), count]);
+            }
+            Self::Shed { peer, after, cause, runs } => {
+                numbers(out, &[peer.into(), after, cause as u64]);
+                push_bytes(out, runs.0);
+            }
             Self::Confirm { peer, publisher, tier, count } => {
                 numbers(out, &[peer.into(), publisher.into(), tier.number().into(), count]);
             }
@@ -353,6 +366,13 @@ impl<'a> Record<'a> {
                 topic: fields.topic()?,
                 cause: GapCause::from_number(fields.u8()?),
                 count: fields.u64()?,
+            },
+            23 => Self::Sent { peer: fields.u32()?, count: fields.u64()? },
+            24 => Self::Shed {
+                peer: fields.u32()?,
+                after: fields.u64()?,
+                cause: GapCause::from_number(fields.u8()?),
+                runs: fields.numbers()?,
             },
             _ => return None,
         })
@@ -521,6 +541,8 @@ mod tests {
             Record::Mark { peer: 1, publisher: 2, tier, at: 3, length: 2, count: 9 },
             Record::Handed { peer: 1, publisher: 2, from: 3, to: 4 },
             Record::Said { peer: 1, topic: id(2), cause: GapCause::Expired, count: 1 << 33 },
+            Record::Sent { peer: 1, count: 1 << 33 },
+            Record::Shed { peer: 1, after: 4, cause: GapCause::Superseded, runs: holders },
         ]
     }
 

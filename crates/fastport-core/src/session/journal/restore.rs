@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use fastport_wire::control::Tier;
 use fastport_wire::frame::GapCause;
@@ -15,6 +16,7 @@ use crate::rights::Rights;
 use crate::session::attach::peer_charge;
 use crate::session::own::Own;
 use crate::session::peer::{Handed, Held, Link, Mark, Peer};
+use crate::session::shed::SENT_NOT_KNOWN;
 use crate::session::{PeerKey, Session, wants_time};
 use crate::time::{CLOCK_FLOOR_MS, Instant, NOT_KNOWN, Now};
 
@@ -133,6 +135,7 @@ impl<'a> Restoring<'a> {
             Record::Known { peer } => self.with(peer, |peer| peer.is_known = true),
             Record::Resume { peer, flags, count, total } => {
                 self.with(peer, |peer| peer.flags = flags);
+                self.note_sent(peer, SENT_NOT_KNOWN);
                 self.resume(peer, count, total);
             }
             Record::Open { peer, id } => self.open(peer, id),
@@ -179,6 +182,8 @@ impl<'a> Restoring<'a> {
                 }
             }
             Record::Note { peer, note } => self.with(peer, |peer| peer.tiers_mut().note = note),
+            Record::Sent { peer, count } => self.note_sent(peer, count),
+            Record::Shed { peer, after, cause, runs } => self.shed(peer, after, cause, runs)?,
             Record::Take { peer, count } => {
                 if let Some(index) = self.index_of(peer) {
                     self.session.hand_over(index, count);
@@ -270,6 +275,7 @@ impl<'a> Restoring<'a> {
         (state.flags, state.is_own) = (flags, own.is_some());
         if state.is_own {
             state.outbox.keep_exact();
+            state.tiers_mut().sent = SENT_NOT_KNOWN;
         }
         let until = self.now.after(u64::from(state.cold.linger) * 1000);
         state.link = Link::Lingering { until };
@@ -293,6 +299,10 @@ impl<'a> Restoring<'a> {
         let slot = peers.get_mut(place.index as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return 0 };
         let (messages, may_be_missed) = peer.outbox.finish_restore();
+        let total = peer.outbox.counted_total();
+        if let Some(tiers) = &mut peer.tiers {
+            tiers.sent = tiers.sent.min(total);
+        }
         ledger.routed += messages + may_be_missed;
         // it comes out when the reader says what it has
         ledger.delivered += may_be_missed;
@@ -426,6 +436,29 @@ impl<'a> Restoring<'a> {
             Err(RestoreError::NoBudget) => self.give_up(peer),
         }
         Some(())
+    }
+
+    /// How much of what one of the daemon's own parts is to get its links may have written.
+    fn note_sent(&mut self, peer: u32, count: u64) {
+        self.with(peer, |peer| {
+            if peer.is_own {
+                peer.tiers_mut().sent = count;
+            }
+        });
+    }
+
+    fn shed(&mut self, peer: u32, after: u64, cause: GapCause, runs: Numbers<'_>) -> Option<()> {
+        let Some(place) = self.peers.get(&peer) else { return Some(()) };
+        let Session { peers, buffers, .. } = &mut *self.session;
+        let slot = peers.get_mut(place.index as usize);
+        let Some(state) = slot.and_then(|slot| slot.peer.as_mut()) else { return Some(()) };
+        let runs: Vec<u32> = runs.iter().collect();
+        let shed = state.outbox.restore_shed(buffers, after, cause, &runs);
+        if let Some(tiers) = &mut state.tiers {
+            tiers.shift_marks(after, &runs);
+        }
+        // of one that is given up not all is there
+        (shed.is_ok() || place.is_given_up).then_some(())
     }
 
     fn resume(&mut self, peer: u32, count: u64, total: u64) {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::record::Record;
-use crate::session::peer::Peer;
+use crate::session::peer::{Link, Peer};
 use crate::session::{Note, Session};
 
 impl Session {
@@ -94,6 +94,12 @@ impl Session {
         });
         if !frames.is_empty() {
             Record::Pushed { peer: index, frames: &frames }.encode(out);
+        }
+        // while it has a link, that is not known for long
+        if let Some(tiers) = peer.tiers.as_ref().filter(|_| peer.is_own)
+            && matches!(peer.link, Link::Lingering { .. })
+        {
+            Record::Sent { peer: index, count: tiers.sent }.encode(out);
         }
     }
 

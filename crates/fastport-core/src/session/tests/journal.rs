@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// A session made from the journal of another, as after a crash.
-fn restored(rig: &mut Rig) {
+pub(super) fn restored(rig: &mut Rig) {
     let records = rig.session.journaled().to_vec();
     let now = rig.now().mono;
     let mut next = Session::new(*rig.session.limits(), Arc::clone(&rig.budget), now);
@@ -28,7 +28,7 @@ fn restored(rig: &mut Rig) {
 }
 
 /// All that a session knows of tiers, by the peers' epochs.
-fn tiers(session: &Session) -> Vec<String> {
+pub(super) fn tiers(session: &Session) -> Vec<String> {
     let epoch_of = |index: u32| session.at(index).map_or(0, |peer| peer.cold.epoch);
     let peers =
         (0..).zip(&session.peers).filter_map(|(index, slot)| Some((index, slot.peer.as_ref()?)));
@@ -208,7 +208,7 @@ impl Lanes {
     }
 }
 
-fn publisher(epoch: u64) -> Admission {
+pub(super) fn publisher(epoch: u64) -> Admission {
     Admission {
         name: format!("publisher {epoch}").into(),
         flags: features::ACK_CENTRAL | features::ACK_DURABLE,
@@ -216,7 +216,7 @@ fn publisher(epoch: u64) -> Admission {
     }
 }
 
-fn back(rig: &mut Rig, admission: Admission) -> PeerKey {
+pub(super) fn back(rig: &mut Rig, admission: Admission) -> PeerKey {
     let key = rig.session.attach(rig.now(), admission).expect("room");
     let seen = rig.take_until_drained(key);
     assert!(matches!(seen.first(), Some(Seen::Welcome { resumed: true, .. })), "{seen:?}");

@@ -1,0 +1,243 @@
+//! What one of the daemon's own parts lets go of that holds: messages that grew too old, and those that
+//! give way to newer ones when it is full. Never what its links may have written: its reader counts that.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use fastport_wire::TopicId;
+use fastport_wire::control::WhenFull;
+use fastport_wire::frame::GapCause;
+
+use super::peer::{Mark, Tiers};
+use super::{PeerKey, Session};
+use crate::outbox::{Shed, Waiting};
+
+/// By a topic's name, what happens to its messages when the outbox is full: [`WhenFull::DropOldest`],
+/// [`WhenFull::Latest`], or else they stay and their publishers wait.
+pub type Policy = Arc<dyn Fn(&str) -> WhenFull + Send + Sync>;
+
+/// See [`Policy`].
+#[derive(Clone)]
+pub(super) struct Sheds {
+    policy: Policy,
+    /// There was nothing to let go of when the outbox had been given so many counted frames, and so
+    /// many of them could have been written.
+    futile: Option<(u64, u64)>,
+}
+
+impl fmt::Debug for Sheds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sheds").field("futile", &self.futile).finish_non_exhaustive()
+    }
+}
+
+/// That it is not known how many counted frames earlier links have written.
+pub(super) const SENT_NOT_KNOWN: u64 = u64::MAX;
+
+impl Session {
+    /// Has one of the daemon's own parts let go of messages when its outbox is full, in the order of
+    /// what is missed least: of topics under [`WhenFull::Latest`] those that newer ones took the place
+    /// of, then the oldest. A GAP comes in their place. What its links may have written stays; where
+    /// nothing else is there, what comes is dropped.
+    pub fn set_policy(&mut self, key: PeerKey, policy: Policy) {
+        if let Ok(peer) = self.peer_mut(key)
+            && peer.is_own
+        {
+            let tiers = peer.tiers_mut();
+            tiers.sheds = Some(Sheds { policy, futile: None });
+        }
+    }
+
+    /// Lets go of those messages for one of the daemon's own parts that are among the first
+    /// `through(topic)` counted ones of its epoch: they are too old. How many; a GAP comes in their
+    /// place. What its links may have written stays.
+    pub fn expire(&mut self, key: PeerKey, mut through: impl FnMut(&str) -> u64) -> u64 {
+        let index = key.index;
+        if self.key_of(index) != key || self.is_frozen() || !self.sheds(index) {
+            return 0;
+        }
+        let Some(after) = self.shed_after(index) else { return 0 };
+        let mut last = BTreeMap::new();
+        let is_old = |message: &Waiting, topic: &str| {
+            let last = *last.entry(message.topic).or_insert_with(|| through(topic));
+            message.count.is_some_and(|count| count <= last)
+        };
+        let shed = self.shed(index, after, GapCause::Expired, is_old);
+        if shed > 0 {
+            self.wake_blocked();
+        }
+        shed
+    }
+
+    /// Whether the peer lets go of something, ever.
+    pub(super) fn sheds(&self, index: u32) -> bool {
+        let tiers = self.at(index).and_then(|peer| peer.tiers.as_ref());
+        tiers.is_some_and(|tiers| tiers.sheds.is_some())
+    }
+
+    /// Whether the peer rather lets go of the topic's messages than have their publishers wait.
+    pub(super) fn lets_go_of(&self, index: u32, topic: TopicId) -> bool {
+        let tiers = self.at(index).and_then(|peer| peer.tiers.as_ref());
+        let sheds = tiers.and_then(|tiers| tiers.sheds.as_ref());
+        sheds.zip(self.topics.get(topic)).is_some_and(|(sheds, topic)| {
+            matches!((sheds.policy)(&topic.name), WhenFull::DropOldest | WhenFull::Latest)
+        })
+    }
+
+    /// Makes room at a peer for `need` bytes of a topic, and more, so that not each message has to.
+    #[cold]
+    pub(super) fn make_room_at(&mut self, index: u32, need: usize, coming: TopicId) {
+        let Some(after) = self.shed_after(index) else { return };
+        let Some(peer) = self.at(index) else { return };
+        let (limit, held) = (peer.outbox.limit(), peer.outbox.held_bytes());
+        let state = (peer.outbox.counted_total(), after);
+        let sheds = peer.tiers.as_ref().and_then(|tiers| tiers.sheds.clone());
+        let Some(sheds) = sheds.filter(|sheds| sheds.futile != Some(state)) else { return };
+        let wanted = need.max(limit / ROOM_SHARE);
+        let mut known = BTreeMap::new();
+        let mut policy =
+            |id: TopicId, topic: &str| *known.entry(id).or_insert_with(|| (sheds.policy)(topic));
+        let newest = self.newest(index, after, coming, &mut policy);
+        let mut shed = 0;
+        if !newest.is_empty() {
+            let mut place = 0;
+            shed += self.shed(index, after, GapCause::Superseded, |message, _| {
+                place += 1;
+                newest.get(&message.topic).is_some_and(|&newest| newest != place)
+            });
+        }
+        let left = self.at(index).map_or(0, |peer| peer.outbox.held_bytes());
+        let mut excess = (left + wanted).saturating_sub(limit);
+        shed += self.shed(index, after, GapCause::Overflow, |message, topic| {
+            let goes = excess > 0
+                && matches!(policy(message.topic, topic), WhenFull::DropOldest | WhenFull::Latest);
+            excess = excess.saturating_sub(if goes { message.bytes } else { 0 });
+            goes
+        });
+        debug_assert!(held >= left, "nothing has come in between");
+        if shed > 0 {
+            self.wake_blocked();
+        } else if let Some(peer) = self.at_mut(index)
+            && let Some(sheds) = &mut peer.tiers_mut().sheds
+        {
+            sheds.futile = Some(state);
+        }
+    }
+
+    /// Of the topics under [`WhenFull::Latest`], the place of the newest message among those that may
+    /// go, from 1; of the one that comes, none.
+    fn newest(
+        &mut self,
+        index: u32,
+        after: u64,
+        coming: TopicId,
+        policy: &mut impl FnMut(TopicId, &str) -> WhenFull,
+    ) -> BTreeMap<TopicId, usize> {
+        let mut newest = BTreeMap::new();
+        let Self { peers, topics, buffers, ledger, .. } = self;
+        let slot = peers.get_mut(index as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return newest };
+        for (place, message) in (1..).zip(peer.outbox.waiting_behind(buffers, ledger, after)) {
+            let topic = topics.get(message.topic).map_or("", |topic| &topic.name);
+            if policy(message.topic, topic) == WhenFull::Latest {
+                newest.insert(message.topic, if message.topic == coming { 0 } else { place });
+            }
+        }
+        newest
+    }
+
+    /// How many of a peer's counted frames its links may have written.
+    fn shed_after(&mut self, index: u32) -> Option<u64> {
+        let Self { peers, buffers, ledger, .. } = self;
+        let slot = peers.get_mut(index as usize);
+        let peer = slot.and_then(|slot| slot.peer.as_mut())?;
+        let written = peer.outbox.counted_written(buffers, ledger);
+        Some(written.max(peer.tiers.as_ref().map_or(0, |tiers| tiers.sent)))
+    }
+
+    /// Lets go of those messages that `is_dropped` (message, topic) names; how many.
+    fn shed(
+        &mut self,
+        index: u32,
+        after: u64,
+        cause: GapCause,
+        mut is_dropped: impl FnMut(&Waiting, &str) -> bool,
+    ) -> u64 {
+        let Self { peers, topics, buffers, ledger, .. } = self;
+        let slot = peers.get_mut(index as usize);
+        let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return 0 };
+        let is_dropped = |message: &Waiting| {
+            let topic = topics.get(message.topic).map_or("", |topic| &topic.name);
+            is_dropped(message, topic)
+        };
+        let Shed { messages, runs } = peer.outbox.shed(buffers, ledger, after, cause, is_dropped);
+        if let Some(tiers) = &mut peer.tiers {
+            tiers.shift_marks(after, &runs);
+        }
+        if !runs.is_empty() {
+            self.record_shed(index, after, cause, &runs);
+        }
+        messages
+    }
+
+    /// A peer's link ends: notes how much of what it is to get it may have.
+    pub(super) fn note_sent(&mut self, index: u32) {
+        if !self.at(index).is_some_and(|peer| peer.is_own) {
+            return;
+        }
+        let Some(sent) = self.shed_after(index) else { return };
+        if let Some(peer) = self.at_mut(index) {
+            peer.tiers_mut().sent = sent;
+        }
+        self.record_sent(index, sent);
+    }
+}
+
+impl Tiers {
+    /// Of the member's counted frames behind the first `after`, by turns so many stayed and so many
+    /// have gone: marks are of those that stayed.
+    pub(super) fn shift_marks(&mut self, after: u64, runs: &[u32]) {
+        if runs.is_empty() {
+            return;
+        }
+        let marks = core::mem::take(&mut self.marks);
+        for mark in marks {
+            for part in stayed(mark, after, runs) {
+                self.marks.push_back(part);
+            }
+        }
+    }
+}
+
+/// The parts of a mark whose frames stayed, by their new places.
+fn stayed(mark: Mark, after: u64, runs: &[u32]) -> Vec<Mark> {
+    let first = mark.at - mark.length;
+    let mut parts = Vec::new();
+    let mut push = |from: u64, to: u64, gone: u64| {
+        let (from, to) = (from.max(first), to.min(mark.at));
+        if from < to {
+            let count = mark.count - (mark.at - to);
+            parts.push(Mark { at: to - gone, length: to - from, count, ..mark });
+        }
+    };
+    // before `after` all stayed, and behind the last run
+    let (mut from, mut at, mut gone) = (0, after, 0);
+    let mut goes = false;
+    for run in runs.iter().copied().map(u64::from) {
+        at += run;
+        if goes {
+            gone += run;
+            from = at;
+        } else {
+            push(from, at, gone);
+        }
+        goes = !goes;
+    }
+    push(from, u64::MAX, gone);
+    parts
+}
+
+/// Room is made for an eighth of an outbox at once.
+const ROOM_SHARE: usize = 8;
