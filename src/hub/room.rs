@@ -212,6 +212,21 @@ impl Room {
         self.lock().session.counts(identity, name)
     }
 
+    /// Lets go of what has waited too long for one of the daemon's own parts, with a link or without; see
+    /// [`Session::expire`]. How far it is then.
+    pub fn expire(
+        &self,
+        (identity, name): (&str, &str),
+        max_age: impl FnMut(&str) -> u64,
+    ) -> Option<Counts> {
+        let now = self.clock.mono();
+        self.with(|session| {
+            let key = session.key(identity, name)?;
+            session.expire(now, key, max_age);
+            session.counts_of(key)
+        })
+    }
+
     /// Says for a member, with a link or without, that `tier` holds a publisher's frames up to
     /// `count`; see [`Session::confirm`].
     pub fn confirm(

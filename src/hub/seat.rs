@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use fastport_core::session::{
-    Ask, Counts, Gone, Note, Output, PeerKey, Progress, Publisher, Spooled,
+    Ask, Counts, Gone, Note, Output, PeerKey, Policy, Progress, Publisher, Spooled,
 };
 use fastport_wire::TopicId;
 use fastport_wire::control::{ErrorCode, Tier};
@@ -42,6 +42,12 @@ impl Seat {
     /// Says that the peer keeps what it reads; see [`fastport_core::session::Session::make_member`].
     pub fn make_member(&self, tier: Tier) {
         self.room.make_member(self.key, tier);
+    }
+
+    /// Says what of the peer's messages is let go of when there are too many; see
+    /// [`fastport_core::session::Session::set_policy`].
+    pub fn set_policy(&self, policy: Policy) {
+        self.room.with(|session| session.set_policy(self.key, policy));
     }
 
     /// How far the peer is; `None`: it is gone.

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use fastport_core::session::Counts;
 use fastport_wire::frame::GapCause;
 use serde_json::{Map, Value, json};
 
-use super::ages::Ages;
 use super::store::Store;
 use crate::config::Lane;
 use crate::hub::Show;
@@ -72,8 +72,8 @@ pub struct State {
     pub since: Option<Instant>,
     /// Counted messages that are not where they have to be.
     pub unacknowledged: u64,
-    /// When they were seen first.
-    ages: Ages,
+    /// When the oldest of them was seen first.
+    pub waits_since: Option<Instant>,
     /// Messages that went up in the last second.
     pub drain_rate: u64,
     /// Failures that the next wait is reckoned by: kept for a process that comes after this one.
@@ -90,14 +90,6 @@ pub enum LinkState {
     Connecting,
     /// Messages go up and come down.
     Ready,
-}
-
-impl State {
-    /// So many counted messages there were, of which so many are where they have to be.
-    pub fn look(&mut self, now: Instant, acked: u64, total: u64) {
-        self.unacknowledged = total.saturating_sub(acked);
-        self.ages.look(now, acked, total);
-    }
 }
 
 impl LinkState {
@@ -197,6 +189,14 @@ impl LaneFigures {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How far the lane is at the local session.
+    pub(super) fn look(&self, now: fastport_core::time::Instant, counts: &Counts) {
+        let mut state = self.state();
+        state.unacknowledged = counts.total.saturating_sub(counts.acked);
+        let waited = counts.waits_since.map(|since| Duration::from_millis(now.since(since)));
+        state.waits_since = waited.and_then(|waited| Instant::now().checked_sub(waited));
+    }
+
     /// Another failure.
     pub fn note_failure(&self, failure: Failure) {
         if let Some(number) = self.failures.get(failure as usize) {
@@ -210,6 +210,12 @@ impl LaneFigures {
         if let Some(number) = place.and_then(|place| self.dropped.get(place)) {
             number.add(count);
         }
+    }
+
+    /// Messages that never go up, whatever the cause.
+    #[cfg(test)]
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.iter().map(Number::get).sum()
     }
 
     /// A payload is too long for the central instance; whether one was before.
@@ -253,8 +259,8 @@ impl LaneFigures {
         all.insert("error".to_owned(), state.error.as_deref().into());
         all.insert("since_seconds".to_owned(), since.into());
         all.insert("unacknowledged".to_owned(), state.unacknowledged.into());
-        let oldest = state.ages.oldest(Instant::now());
-        all.insert("oldest_seconds".to_owned(), oldest.as_secs().into());
+        let oldest = state.waits_since.map_or(0, |since| since.elapsed().as_secs());
+        all.insert("oldest_seconds".to_owned(), oldest.into());
         all.insert("drain_rate".to_owned(), state.drain_rate.into());
         all.insert("retry_level".to_owned(), state.retry_level.into());
         all.insert("failures".to_owned(), failures.into());

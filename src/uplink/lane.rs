@@ -110,8 +110,8 @@ impl Uplink {
             Proxy::parse(url).map_err(|error| UplinkError::Proxy(url.clone(), error))?;
         }
         let rules = Arc::new(Rules::new(config));
-        let outbox = config.spool.memory.as_usize();
-        let place = |lane| Place::new(Arc::clone(hub), session, &rules, lane, outbox);
+        let spool = (&config.spool, config.spool.disk.0 > 0 && state.is_some());
+        let place = |lane| Place::new(Arc::clone(hub), session, &rules, lane, spool);
         let places: Vec<_> = rules.lanes().into_iter().map(|lane| (lane, place(lane))).collect();
         for (lane, place) in &places {
             place.settle(random()).map_err(|refusal| UplinkError::NoPlace(lane.name(), refusal))?;
@@ -543,8 +543,8 @@ impl Carrier<'_> {
         let until = tokio::time::Instant::now() + wait;
         loop {
             self.look().await;
-            if let Some(counts) = self.place.counts() {
-                self.figures.state().look(Instant::now(), counts.acked, counts.total);
+            if let Some(counts) = self.place.expire() {
+                self.figures.look(self.place.hub().clock().mono(), &counts);
             }
             let next = tokio::time::Instant::now() + self.looks();
             if next >= until {

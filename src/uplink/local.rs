@@ -1,16 +1,18 @@
 //! A lane's place in the local session: the peer `$uplink` with the lane's name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastport_core::handshake::Refusal;
 use fastport_core::rights::Rights;
-use fastport_core::session::{Admission, Counts, Own, Publisher};
-use fastport_wire::Frame;
+use fastport_core::session::{Admission, Counts, Own, Policy, Publisher};
 use fastport_wire::control::{self, Control, Tier, WhenFull, features, options};
+use fastport_wire::{Frame, Topic};
 
 use super::rules::Rules;
+use super::run::millis;
 use super::spool;
-use crate::config::Lane;
+use crate::config::{self, Lane, WhenSpoolFull};
 use crate::hub::{Hub, Seat};
 
 /// See the module's text.
@@ -22,22 +24,51 @@ pub(super) struct Place {
     rights: Arc<Rights>,
     filters: Arc<[Box<str>]>,
     outbox: usize,
+    keeps: Keeps,
+}
+
+/// What of the lane's messages is kept.
+#[derive(Clone)]
+struct Keeps {
+    /// When memory is full, by topics; for a lane whose messages go to the disk: all, and their
+    /// publishers wait.
+    policy: Policy,
+    rules: Arc<Rules>,
+    /// Where a rule says nothing.
+    max_age: Duration,
+}
+
+/// What happens to a topic's messages when a lane's memory is full.
+fn policy(rules: &Arc<Rules>, has_disk: bool) -> Policy {
+    let rules = Arc::clone(rules);
+    Arc::new(move |topic| match Topic::parse(topic).map(|topic| rules.when_full(topic)) {
+        Ok(WhenSpoolFull::DropOldest) if !has_disk => WhenFull::DropOldest,
+        Ok(WhenSpoolFull::Latest) if !has_disk => WhenFull::Latest,
+        _ => WhenFull::Hold,
+    })
 }
 
 impl Place {
-    /// The place of a lane that keeps `outbox` bytes.
+    /// The place of a lane whose memory is `spool`'s; `has_disk`: what memory has no room for goes there.
     #[must_use]
     pub(super) fn new(
         hub: Arc<Hub>,
         session: &str,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         lane: Lane,
-        outbox: usize,
+        (spool, has_disk): (&config::Spool, bool),
     ) -> Self {
+        let outbox = spool.memory.as_usize();
+        let keeps = Keeps {
+            policy: policy(rules, has_disk),
+            rules: Arc::clone(rules),
+            max_age: spool.max_age,
+        };
         // filters of the configuration are well formed
         let rights = Rights::in_order(["#"], rules.reads(lane)).unwrap_or_default();
         let filters = rules.up_filters(lane).map(|filter| filter.as_str().into()).collect();
-        Self { hub, session: session.into(), lane, rights: Arc::new(rights), filters, outbox }
+        let (session, rights) = (session.into(), Arc::new(rights));
+        Self { hub, session, lane, rights, filters, outbox, keeps }
     }
 
     /// The hub.
@@ -120,7 +151,20 @@ impl Place {
         };
         let seat = self.hub.attach(&self.session, admission)?;
         seat.make_member(Tier::Central);
+        seat.set_policy(Arc::clone(&self.keeps.policy));
         Ok(seat)
+    }
+
+    /// Lets go of what has waited in memory for longer than its rule wants; how far the lane is then.
+    pub(super) fn expire(&self) -> Option<Counts> {
+        let room = self.hub.room(&self.session)?;
+        let Keeps { rules, max_age, .. } = &self.keeps;
+        let max_age = |topic: &str| {
+            let carried = Topic::parse(topic).ok().and_then(|topic| rules.up(topic));
+            let own = carried.and_then(|carried| carried.rule.max_age);
+            millis(own.unwrap_or(*max_age))
+        };
+        room.expire((IDENTITY, self.lane.name()), max_age)
     }
 
     /// Makes the place where there is none, and has the session note what the lane reads: from then

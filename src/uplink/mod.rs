@@ -8,7 +8,6 @@
 //! Each lane is a peer of the local session and a peer of the central instance, and a task that
 //! carries frames between the two.
 
-mod ages;
 mod bridge;
 mod ceiling;
 mod commit;

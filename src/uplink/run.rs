@@ -470,15 +470,13 @@ impl<'a> Run<'a> {
 
     fn show(&mut self) -> Result<(), Why> {
         let sent = self.figures.messages_up.get();
-        let counts = self.state.seat.as_ref().and_then(Seat::counts);
-        let waiting = counts.map_or(0, |counts| counts.total - counts.acked);
+        let counts = self.state.seat.as_ref().and_then(|_| self.place.expire());
+        if let Some(counts) = counts {
+            self.figures.look(self.state.clock.mono(), &counts);
+        }
         let mut state = self.figures.state();
         state.round_trip_ms = self.state.flow.round_trip_ms();
         state.drain_rate = sent - self.state.sent_then;
-        state.unacknowledged = waiting;
-        if let Some(counts) = counts {
-            state.look(std::time::Instant::now(), counts.acked, counts.total);
-        }
         drop(state);
         self.state.sent_then = sent;
         self.look_at_memory(counts.map_or(0, |counts| counts.held))

@@ -14,6 +14,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod ages;
 pub mod bucket;
 pub mod budget;
 pub mod client;

@@ -50,7 +50,7 @@ fn welcome(resumed: bool) -> Vec<u8> {
 }
 
 fn counts(epoch: u64, acked: u64, total: u64) -> Option<Counts> {
-    Some(Counts { epoch, acked, total, taken: 0, held: 0, note: [0; 4] })
+    Some(Counts { epoch, acked, total, taken: 0, held: 0, waits_since: None, note: [0; 4] })
 }
 
 fn stored(epoch: u64, count: u64) -> Option<Position> {

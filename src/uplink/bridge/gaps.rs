@@ -2,7 +2,8 @@
 //!
 //! A GAP is not counted, so a link that is lost leaves open whether it came. The central instance takes
 //! all GAPs of a topic and a cause in one place for the same, of which the largest counts: so the
-//! sum is told, and told again on the next link.
+//! sum is told, and told again on the next link. The local session, too, says on each link again
+//! what stands behind the last frame that is acknowledged.
 
 use std::collections::VecDeque;
 
@@ -25,6 +26,17 @@ pub(super) struct Told {
     pub(super) topic: Box<str>,
     pub(super) cause: GapCause,
     pub(super) count: u64,
+    /// What the local session said of it on this link.
+    said: u64,
+}
+
+/// What is to be told of a GAP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sum {
+    /// In its place; `None`: the central instance is not told, or not again.
+    pub(super) count: Option<u64>,
+    /// How many of them were not known so far.
+    pub(super) new: u64,
 }
 
 impl Gaps {
@@ -32,6 +44,7 @@ impl Gaps {
     pub(super) fn begin(&mut self, taken: u64) {
         self.forget(taken);
         self.on_link = 0;
+        self.told.iter_mut().for_each(|told| told.said = 0);
     }
 
     /// What stands before the first `taken` counted frames has come with them.
@@ -63,29 +76,27 @@ impl Gaps {
         self.told.iter().skip(self.on_link).map(|told| &*told.topic)
     }
 
-    /// More will not come; how many to tell of. `None`: too many topics in one place.
-    pub(super) fn add(
-        &mut self,
-        place: u64,
-        topic: &str,
-        cause: GapCause,
-        count: u64,
-    ) -> Option<u64> {
-        let here = self.told.iter_mut().rev().take_while(|told| told.place == place);
-        let mut known = 0;
-        for told in here {
+    /// The local session says that some will not come; of too many topics in one place the central
+    /// instance is not told.
+    pub(super) fn add(&mut self, place: u64, topic: &str, cause: GapCause, count: u64) -> Sum {
+        let first = self.told.partition_point(|told| told.place < place);
+        let mut at = first;
+        while let Some(told) = self.told.get_mut(at).filter(|told| told.place == place) {
             if told.cause == cause && *told.topic == *topic {
-                told.count += count;
-                return Some(told.count);
+                told.said += count;
+                let new = told.said.saturating_sub(told.count);
+                told.count += new;
+                return Sum { count: Some(told.count).filter(|_| new > 0), new };
             }
-            known += 1;
+            at += 1;
         }
-        if known >= MOST_IN_PLACE || self.told.len() >= MOST {
-            return None;
+        if at - first >= MOST_IN_PLACE || self.told.len() >= MOST {
+            return Sum { count: None, new: count };
         }
-        self.told.push_back(Told { place, topic: topic.into(), cause, count });
-        self.on_link += 1;
-        Some(count)
+        self.told.insert(at, Told { place, topic: topic.into(), cause, count, said: count });
+        // behind one that is still to be told again it will be, too
+        self.on_link += usize::from(at <= self.on_link);
+        Sum { count: Some(count), new: count }
     }
 }
 
@@ -102,29 +113,39 @@ mod tests {
     fn the_sum_is_told_and_again_on_the_next_link() {
         let mut gaps = Gaps::default();
         let cause = GapCause::Overflow;
-        assert_eq!(gaps.add(5, "a", cause, 2), Some(2));
-        assert_eq!(gaps.add(5, "b", cause, 1), Some(1));
-        assert_eq!(gaps.add(5, "a", cause, 3), Some(5));
-        assert_eq!(gaps.add(7, "a", cause, 1), Some(1));
+        let sum = |count, new| Sum { count: Some(count), new };
+        assert_eq!(gaps.add(5, "a", cause, 2), sum(2, 2));
+        assert_eq!(gaps.add(5, "b", cause, 1), sum(1, 1));
+        assert_eq!(gaps.add(5, "a", cause, 3), sum(5, 3));
+        assert_eq!(gaps.add(7, "a", cause, 1), sum(1, 1));
         assert!(gaps.next(9).is_none(), "all are told");
+        // a link on which all is said again adds nothing
+        gaps.begin(5);
+        assert_eq!(gaps.add(5, "a", cause, 5), Sum { count: None, new: 0 });
+        assert_eq!(gaps.add(5, "c", cause, 1), sum(1, 1));
+        assert_eq!(gaps.add(7, "a", cause, 1), Sum { count: None, new: 0 });
         // what stands behind the sixth frame has not come for sure
         gaps.begin(6);
         assert_eq!(gaps.topics().collect::<Vec<_>>(), ["a"]);
         assert!(gaps.next(6).is_none());
         assert_eq!(gaps.next(7).map(|told| (told.place, told.count)), Some((7, 1)));
         gaps.done();
+        // the local session says it again, and has more by now
+        assert_eq!(gaps.add(7, "a", cause, 1), Sum { count: None, new: 0 });
+        assert_eq!(gaps.add(7, "a", cause, 2), sum(3, 2));
         gaps.forget(8);
         assert!(gaps.told.is_empty());
-        assert_eq!(gaps.add(8, "a", cause, 4), Some(4));
+        assert_eq!(gaps.add(8, "a", cause, 4), sum(4, 4));
     }
 
     #[test]
     fn one_place_has_no_more_than_the_central_instance_takes() {
         let mut gaps = Gaps::default();
         for number in 0..MOST_IN_PLACE {
-            assert!(gaps.add(1, &number.to_string(), GapCause::Budget, 1).is_some());
+            assert!(gaps.add(1, &number.to_string(), GapCause::Budget, 1).count.is_some());
         }
-        assert_eq!(gaps.add(1, "more", GapCause::Budget, 1), None);
-        assert_eq!(gaps.add(2, "more", GapCause::Budget, 1), Some(1));
+        let untold = Sum { count: None, new: 1 };
+        assert_eq!(gaps.add(1, "more", GapCause::Budget, 1), untold);
+        assert_eq!(gaps.add(2, "more", GapCause::Budget, 1).count, Some(1));
     }
 }

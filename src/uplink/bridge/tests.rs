@@ -9,7 +9,7 @@ use fastport_core::session::{Admission, Limits, Own, PeerKey, Session, StreamLim
 use fastport_core::time::Now;
 use fastport_wire::control::{self, Control, Tier, WhenFull, features};
 use fastport_wire::field::MAX_BODY;
-use fastport_wire::frame::DataFlags;
+use fastport_wire::frame::{DataFlags, GapCause};
 use fastport_wire::{Frame, TopicId};
 use proptest::prelude::*;
 
@@ -32,6 +32,8 @@ const LIMITS: Limits = Limits {
     when_full: WhenFull::Hold,
 };
 const OUTBOX: usize = 1 << 16;
+/// Bytes of messages in the lane.
+const LANE: usize = 6000;
 const PREFIX: &str = "g";
 
 fn now() -> Now {
@@ -78,7 +80,8 @@ struct Peer {
     counted: u64,
     got: Vec<(String, Vec<u8>)>,
     central: u64,
-    gaps: u64,
+    /// By topic and cause.
+    gaps: BTreeMap<(String, GapCause), u64>,
     times: Vec<u64>,
 }
 
@@ -92,7 +95,7 @@ impl Peer {
             counted: 0,
             got: Vec::new(),
             central: 0,
-            gaps: 0,
+            gaps: BTreeMap::new(),
             times: Vec::new(),
         };
         let flags = Some(options::NO_LOCAL);
@@ -146,7 +149,10 @@ impl Peer {
                 self.got.push((self.names[&topic].clone(), payload.to_vec()));
             }
             Frame::Ack { taken, central, .. } => self.central = central.unwrap_or(taken),
-            Frame::Gap { count, .. } => self.gaps += count,
+            Frame::Gap { topic: Some(topic), count, cause } => {
+                let gaps = self.gaps.entry((self.names[&topic].clone(), cause)).or_default();
+                *gaps += count;
+            }
             Frame::Time { unix_ms } => self.times.push(unix_ms),
             Frame::Control(body) => {
                 if let Ok(Control::Ok(ok)) = Control::decode(body) {
@@ -182,6 +188,10 @@ struct World {
     epochs: u64,
     notices: Vec<Notice>,
     relays: bool,
+    /// What the lane remembers from link to link.
+    gaps: Gaps,
+    /// The store takes nothing for now.
+    is_asleep: bool,
 }
 
 impl World {
@@ -217,6 +227,8 @@ impl World {
             epochs: 0,
             notices: Vec::new(),
             relays: false,
+            gaps: Gaps::default(),
+            is_asleep: false,
         }
     }
 
@@ -229,8 +241,9 @@ impl World {
         let rights = Rights::in_order(["#"], rules.reads(Lane::Normal)).expect("filters");
         let known = local.counts("$uplink", "normal");
         let taken = known.map_or(0, |counts| counts.acked);
-        let admission =
-            Admission { taken, flags: features::TIME, ..admission("$uplink", "normal", rights) };
+        let own = Some(Own { outbox: LANE });
+        let lane = admission("$uplink", "normal", rights);
+        let admission = Admission { taken, own, flags: features::TIME, ..lane };
         let key = local.attach(now(), admission).expect("room");
         local.make_member(key, Tier::Central);
         if known.is_none() {
@@ -276,6 +289,7 @@ impl World {
             outbox: 2048,
         };
         let mut bridge = Bridge::new(task, options, (local, note), Arc::clone(&self.figures));
+        bridge = bridge.with_gaps(std::mem::take(&mut self.gaps));
         bridge.connected(now().mono, [3; NONCE_BYTES]);
         self.link = Some(Link {
             bridge,
@@ -296,6 +310,7 @@ impl World {
         if let Some(key) = link.there {
             self.central.detach(now().mono, key);
         }
+        self.gaps = link.bridge.into_gaps();
     }
 
     /// Moves at most so many bytes of each stream.
@@ -336,7 +351,9 @@ impl World {
         if let Err(ended) = link.bridge.handle_central(now().mono, &frames, |_| {}) {
             self.end(ended);
         }
-        self.store.read(&mut self.central);
+        if !self.is_asleep {
+            self.store.read(&mut self.central);
+        }
         self.device.read(&mut self.local);
         // ACKs have their time
         let later = now().mono.after(10_000);
@@ -619,5 +636,92 @@ proptest! {
         let got: Vec<_> = world.device.got.iter().map(|(_, payload)| payload.clone()).collect();
         prop_assert_eq!(got, down);
         prop_assert_eq!(world.device.central, counted);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Loss {
+    Up {
+        topic: usize,
+        count: u8,
+    },
+    Pump {
+        up: usize,
+        down: usize,
+    },
+    /// The store takes something again, or nothing any more.
+    Store(bool),
+    Cut,
+    /// The lane's memory is lost, too.
+    Crash,
+    Connect,
+}
+
+fn loss() -> impl Strategy<Value = Loss> {
+    prop_oneof![
+        8 => (0usize..3, 1u8..30).prop_map(|(topic, count)| Loss::Up { topic, count }),
+        6 => (0usize..400, 0usize..400).prop_map(|(up, down)| Loss::Pump { up, down }),
+        2 => any::<bool>().prop_map(Loss::Store),
+        2 => Just(Loss::Cut),
+        1 => Just(Loss::Crash),
+        3 => Just(Loss::Connect),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Memory is short, and messages give way: at the central instance each is there or missing, by
+    /// its topic.
+    #[test]
+    fn what_gives_way_is_told_once_whenever_links_end(
+        losses in proptest::collection::vec(loss(), 1..120),
+    ) {
+        let mut world = World::new(&[(Direction::Up, "up/#")], &["g/up/#"]);
+        let rights = Rights::new(["g/up/#"], ["#"]).expect("filters").of_gateway();
+        (world.relays, world.rights) = (true, Arc::new(rights));
+        let names = ["up/oldest", "up/latest", "up/other"];
+        let lane = World::lane(&mut world.local, &world.rules);
+        world.local.set_policy(lane, Arc::new(|topic| match topic {
+            "up/latest" => WhenFull::Latest,
+            _ => WhenFull::DropOldest,
+        }));
+        world.local.detach(now().mono, lane);
+        let ids = [0, 1, 2].map(|n| world.device.open(&mut world.local, n as u32 + 1, names[n]));
+        let (mut published, mut has_crashed) = ([0u64; 3], false);
+        for loss in losses {
+            match loss {
+                Loss::Up { topic, count } => {
+                    for number in 0..count {
+                        let taken = world.emit(ids[topic], COUNTED, &[number; 60]);
+                        prop_assert!(taken, "nobody waits");
+                        published[topic] += 1;
+                    }
+                }
+                Loss::Pump { up, down } => world.pump(up, down),
+                Loss::Store(is_asleep) => world.is_asleep = is_asleep,
+                Loss::Cut => world.cut(),
+                Loss::Crash => {
+                    world.cut();
+                    world.gaps = Gaps::default();
+                    has_crashed = true;
+                }
+                Loss::Connect => if world.link.is_none() { world.connect() },
+            }
+        }
+        world.is_asleep = false;
+        world.cut();
+        world.connect();
+        world.settle();
+        prop_assert!(world.link.is_some(), "the counts fit");
+        for (name, published) in names.iter().zip(published) {
+            let there = format!("g/{name}");
+            let came = world.store.got.iter().filter(|(topic, _)| *topic == there).count() as u64;
+            let missing = world.store.gaps.iter().filter(|((topic, _), _)| *topic == there);
+            let missing: u64 = missing.map(|(_, count)| count).sum();
+            prop_assert_eq!(published, came + missing, "{} {:?}", name, world.store.gaps);
+        }
+        let dropped = world.figures.dropped();
+        let missing: u64 = world.store.gaps.values().sum();
+        prop_assert!(dropped == missing || has_crashed, "{} {}", dropped, missing);
     }
 }

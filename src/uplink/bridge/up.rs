@@ -7,7 +7,7 @@ use fastport_core::client::{Client, PublishError};
 use fastport_core::time::{NOT_KNOWN, Now};
 use fastport_wire::control::{ErrorCode, Tier};
 use fastport_wire::field::{MAX_BODY, kind};
-use fastport_wire::frame::{self, DataFlags};
+use fastport_wire::frame::{self, DataFlags, GapCause};
 use fastport_wire::{Frame, Topic, TopicId};
 
 use super::gaps::Gaps;
@@ -340,20 +340,7 @@ impl Up {
                     self.meet(hand.client, hand.task, id, name, schema);
                 }
             }
-            Frame::Gap { topic, count, cause } => {
-                let known = topic.and_then(|topic| self.topics.get(&topic));
-                match known.map(|known| (&known.route, &known.name)) {
-                    Some((Route::Opening, _)) => return Ok(Step::Waits),
-                    Some((Route::Open(id), name)) if hand.task.relays => {
-                        let sum = hand.gaps.add(self.read, name, cause, count);
-                        if let Some(sum) = sum {
-                            hand.client.tell_gap(*id, sum, cause);
-                        }
-                    }
-                    _ => {}
-                }
-                hand.figures.note_dropped(cause, count);
-            }
+            Frame::Gap { topic, count, cause } => return Ok(self.gap(hand, topic, count, cause)),
             Frame::Ping { token } => {
                 // the session asks since it waits for room
                 self.say(&Frame::Pong { token });
@@ -362,6 +349,40 @@ impl Up {
             _ => {}
         }
         Ok(Step::Done(0))
+    }
+
+    /// The local session lacks messages in this place.
+    fn gap(
+        &mut self,
+        hand: &mut Hand<'_>,
+        topic: Option<TopicId>,
+        count: u64,
+        cause: GapCause,
+    ) -> Step {
+        if self.is_there(hand.note.up_there(self.read + 1)) {
+            // the central instance was told before it got what stands behind
+            return Step::Done(0);
+        }
+        let known = topic.and_then(|topic| self.topics.get(&topic));
+        let new = match known.map(|known| (&known.route, &known.name)) {
+            Some((Route::Opening, _)) => return Step::Waits,
+            Some((Route::Open(id), name)) if hand.task.relays => {
+                let sum = hand.gaps.add(self.read, name, cause, count);
+                if let Some(count) = sum.count {
+                    hand.client.tell_gap(*id, count, cause);
+                }
+                sum.new
+            }
+            _ => count,
+        };
+        hand.figures.note_dropped(cause, new);
+        Step::Done(0)
+    }
+
+    /// Whether the frame of that count came to the central instance over an earlier link.
+    fn is_there(&self, there: u64) -> bool {
+        // the numbers wrap
+        self.at_central.wrapping_sub(there) <= u64::MAX / 2
     }
 
     fn data(
@@ -377,9 +398,7 @@ impl Up {
         }
         let number = self.read + u64::from(is_counted);
         let there = hand.note.up_there(number);
-        // the numbers wrap
-        if is_counted && self.at_central.wrapping_sub(there) <= u64::MAX / 2 {
-            // it is there since an earlier link
+        if is_counted && self.is_there(there) {
             self.read = number;
             return Ok(Step::Done(0));
         }

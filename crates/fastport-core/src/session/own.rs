@@ -7,6 +7,7 @@ use fastport_wire::control::ErrorCode;
 use fastport_wire::{Schema, Topic as TopicName, TopicId};
 
 use super::{Limits, PeerKey, Session};
+use crate::time::Instant;
 
 /// What one of the daemon's own parts is allowed beyond what peers are: it may be away for ever, is
 /// not closed for being slow, and opens and reads as much as there is. Its identity begins with `$`,
@@ -48,6 +49,8 @@ pub struct Counts {
     pub taken: u64,
     /// Bytes of messages in its outbox.
     pub held: usize,
+    /// Since when the oldest of what it has not acknowledged waits, as far as [`Session::expire`] looked.
+    pub waits_since: Option<Instant>,
     /// What it noted with [`Session::set_note`].
     pub note: Note,
 }
@@ -113,6 +116,7 @@ impl Session {
             total: peer.outbox.counted_total(),
             taken: peer.taken,
             held: peer.outbox.held_bytes(),
+            waits_since: peer.tiers.as_ref().and_then(|tiers| tiers.ages.oldest()),
             note: peer.tiers.as_ref().map_or_else(Note::default, |tiers| tiers.note),
         })
     }

@@ -12,6 +12,7 @@ use super::own::Note;
 use super::relayed::Relayed;
 use super::shed::Sheds;
 use super::topics::Topics;
+use crate::ages::Ages;
 use crate::outbox::Outbox;
 use crate::rights::Rights;
 use crate::time::{Instant, NOT_KNOWN};
@@ -98,6 +99,8 @@ pub(super) struct Tiers {
     pub(super) sheds: Option<Sheds>,
     /// Of the counted frames to it, how many earlier links may have written.
     pub(super) sent: u64,
+    /// Since when they wait, as far as was looked at.
+    pub(super) ages: Ages,
 }
 
 impl Tiers {

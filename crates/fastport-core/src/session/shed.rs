@@ -13,6 +13,7 @@ use fastport_wire::frame::GapCause;
 use super::peer::{Mark, Tiers};
 use super::{PeerKey, Session};
 use crate::outbox::{Shed, Waiting};
+use crate::time::Instant;
 
 /// By a topic's name, what happens to its messages when the outbox is full: [`WhenFull::DropOldest`],
 /// [`WhenFull::Latest`], or else they stay and their publishers wait.
@@ -50,18 +51,30 @@ impl Session {
         }
     }
 
-    /// Lets go of those messages for one of the daemon's own parts that are among the first
-    /// `through(topic)` counted ones of its epoch: they are too old. How many; a GAP comes in their
-    /// place. What its links may have written stays.
-    pub fn expire(&mut self, key: PeerKey, mut through: impl FnMut(&str) -> u64) -> u64 {
+    /// Looks at what waits for one of the daemon's own parts, and lets go of counted messages that were
+    /// there at a look `max_age(topic)` milliseconds ago. How many; a GAP comes in their place. What its
+    /// links may have written stays. For how long something waited before a crash is not known.
+    pub fn expire(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        mut max_age: impl FnMut(&str) -> u64,
+    ) -> u64 {
         let index = key.index;
-        if self.key_of(index) != key || self.is_frozen() || !self.sheds(index) {
+        let Ok(peer) = self.peer_mut(key) else { return 0 };
+        let (acked, total) = (peer.outbox.figures().acked, peer.outbox.counted_total());
+        let ages = &mut peer.tiers_mut().ages;
+        ages.look(now, acked, total);
+        // they shift with what goes
+        let ages = ages.clone();
+        if self.is_frozen() || total == acked {
             return 0;
         }
         let Some(after) = self.shed_after(index) else { return 0 };
         let mut last = BTreeMap::new();
         let is_old = |message: &Waiting, topic: &str| {
-            let last = *last.entry(message.topic).or_insert_with(|| through(topic));
+            let through = || ages.through(now, max_age(topic));
+            let last = *last.entry(message.topic).or_insert_with(through);
             message.count.is_some_and(|count| count <= last)
         };
         let shed = self.shed(index, after, GapCause::Expired, is_old);
@@ -175,6 +188,7 @@ impl Session {
         let Shed { messages, runs } = peer.outbox.shed(buffers, ledger, after, cause, is_dropped);
         if let Some(tiers) = &mut peer.tiers {
             tiers.shift_marks(after, &runs);
+            tiers.ages.shift(after, &runs);
         }
         if !runs.is_empty() {
             self.record_shed(index, after, cause, &runs);

@@ -1,7 +1,6 @@
 //! What a lane of the uplink lets go of when it is full, and what it does not.
 
 use std::collections::BTreeMap;
-use std::format;
 
 use proptest::prelude::*;
 
@@ -110,9 +109,9 @@ impl Site {
         let mut frames = Vec::new();
         for number in 1..=count {
             let number = self.counts[from] + number;
-            let mut payload = [from as u8; 40];
+            let mut payload = [u8::try_from(from).expect("two"); 40];
             payload[1..9].copy_from_slice(&number.to_be_bytes());
-            payload[9] = topic as u8;
+            payload[9] = u8::try_from(topic).expect("four");
             frames.extend(counted(self.topics[topic], &payload));
         }
         self.rig.clock += 1;
@@ -164,7 +163,7 @@ impl Site {
                     if central.read > central.began {
                         central.messages.push(message);
                     } else {
-                        let at = central.read as usize - 1;
+                        let at = usize::try_from(central.read).expect("few") - 1;
                         assert_eq!(central.messages[at], message, "the counts are the same");
                     }
                 }
@@ -202,9 +201,11 @@ impl Site {
         }
     }
 
-    fn expire(&mut self, through: u64) {
+    /// Messages of one topic live for so long.
+    fn expire(&mut self, millis: u64) -> u64 {
         let key = self.rig.session.key("$uplink", "normal").expect("it lasts");
-        self.rig.session.expire(key, |topic| if topic == NAMES[1] { through } else { 0 });
+        let now = self.rig.now().mono;
+        self.rig.session.expire(now, key, |topic| if topic == NAMES[1] { millis } else { DAY })
     }
 
     fn crash(&mut self) {
@@ -270,7 +271,7 @@ enum Step {
     Acknowledge,
     Detach,
     Attach,
-    Expire { part: u64 },
+    Expire { millis: u64 },
     Crash,
 }
 
@@ -283,7 +284,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Acknowledge),
         1 => Just(Step::Detach),
         2 => Just(Step::Attach),
-        1 => (0u64..5).prop_map(|part| Step::Expire { part }),
+        2 => (0u64..20).prop_map(|millis| Step::Expire { millis }),
         1 => Just(Step::Crash),
     ]
 }
@@ -303,10 +304,7 @@ proptest! {
                 Step::Acknowledge => site.acknowledge(),
                 Step::Detach => site.detach(),
                 Step::Attach => site.attach(),
-                Step::Expire { part } => {
-                    let total = site.rig.session.counts("$uplink", "normal").expect("there").total;
-                    site.expire(total * part / 4);
-                }
+                Step::Expire { millis } => _ = site.expire(millis),
                 Step::Crash => site.crash(),
             }
         }
@@ -381,14 +379,20 @@ fn what_is_too_old_goes_whether_or_not_there_is_room() {
     site.detach();
     site.publish(0, 1, 4);
     site.publish(0, 0, 2);
-    let total = site.rig.session.counts("$uplink", "normal").expect("there").total;
+    assert_eq!(site.expire(1000), 0, "they are new");
+    site.rig.clock += 998;
     site.publish(0, 1, 3);
-    site.expire(total);
+    assert_eq!(site.expire(1000), 0);
+    site.rig.clock += 1;
+    // whatever happens to the time of day
+    site.rig.day = Some(3 * DAY);
+    assert_eq!(site.expire(1000), 4);
+    assert_eq!(site.expire(1000), 0);
     site.finish();
     let left: Vec<_> = site.central.messages.iter().map(|message| message.number).collect();
     assert_eq!(left, [5, 6, 7, 8, 9]);
     let key = (0, NAMES[1].to_owned(), GapCause::Expired);
-    assert_eq!(site.central.gaps, BTreeMap::from([(key, 4)]), "{}", format!("{left:?}"));
+    assert_eq!(site.central.gaps, BTreeMap::from([(key, 4)]), "{left:?}");
 }
 
 #[test]
