@@ -448,6 +448,23 @@ async fn a_client_certificate_opens_the_way_over_tls() {
     assert_eq!(&*next(&mut up).await.payload, b"1");
 }
 
+#[tokio::test]
+async fn an_alarm_does_not_wait_for_what_others_wait_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let central = start(folder.path(), "central", &central_config("127.0.0.1:0", ""));
+    let there = client(&central).await;
+    let mut up = subscribe(&there, "#").await;
+    let rules = "[[uplink.rule]]\nfilter = \"alarm/#\"\nlane = \"alarm\"\n[[uplink.rule]]";
+    let config = gateway_config(&[&central.url("tcp")], "delay = \"2s\"", rules);
+    let gateway = start(folder.path(), "gateway", &config);
+    let here = client(&gateway).await;
+    until(&here, "a link", |lane| lane["link"] == "ready").await;
+    emit(&here, "plant/a", b"1").await;
+    emit(&here, "alarm/a", b"2").await;
+    assert_eq!(&*next(&mut up).await.payload, b"2", "it came first");
+    assert_eq!(&*next(&mut up).await.payload, b"1");
+}
+
 /// A gateway that keeps little in memory, and the rest on disk.
 fn with_spool(folder: &Path, central: &str, more: &str) -> String {
     let state = folder.join("state");

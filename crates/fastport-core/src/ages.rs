@@ -3,6 +3,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::session::gone_before;
 use crate::time::Instant;
 
 /// See the module's text.
@@ -47,15 +48,7 @@ impl Ages {
     /// Of the frames behind the first `after`, by turns so many stayed and so many have gone.
     pub(crate) fn shift(&mut self, after: u64, runs: &[u32]) {
         for (count, _) in &mut self.seen {
-            let (mut at, mut gone, mut goes) = (after, 0, false);
-            for run in runs.iter().copied().map(u64::from) {
-                if goes {
-                    gone += run.min(count.saturating_sub(at));
-                }
-                at += run;
-                goes = !goes;
-            }
-            *count -= gone;
+            *count -= gone_before(*count, after, runs);
         }
         // those of which nothing is left say nothing that the one before does not
         let mut last = 0;

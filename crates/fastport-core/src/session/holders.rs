@@ -52,13 +52,15 @@ impl Session {
     /// is not waited for, nor is one that leaves.
     fn room_of(&mut self, now: Now, run: &Coming, reader: &Reader) -> usize {
         let Some(mut here) = self.free_of(now, run, reader) else { return run.wanted };
-        if here < run.wanted && self.sheds(reader.peer) {
-            self.make_room_at(reader.peer, run.wanted + EXTRAS_ROOM, run.topic);
+        // a part of the run goes with a PING
+        let least = run.wanted.min(run.least + PING_BYTES);
+        if here < least && self.sheds(reader.peer) {
+            self.make_room_at(reader.peer, run.least + EXTRAS_ROOM, run.topic);
             let Some(more) = self.free_of(now, run, reader) else { return run.wanted };
             here = more;
-            if here < run.least && self.lets_go_of(reader.peer, run.topic) {
-                // it is dropped, and booked
-                return run.wanted;
+            if here < least && self.lets_go_of(reader.peer, run.topic) {
+                // it is dropped, alone, and booked: of more it would not be known which were
+                return run.least;
             }
         }
         if here < run.wanted {

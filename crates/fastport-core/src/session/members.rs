@@ -7,7 +7,7 @@ use fastport_wire::TopicId;
 use fastport_wire::control::{Tier, features};
 
 use super::own::Publisher;
-use super::peer::{Cold, Handed, Mark, Peer};
+use super::peer::{Cold, Handed, Mark, Peer, Tiers};
 use super::{PeerKey, Session};
 
 /// What a member was handed: with the first `at` counted frames of its epoch it has the first
@@ -53,12 +53,29 @@ impl Session {
             let reads = self.topics.get(id).is_some_and(|topic| topic.is_read_by(member));
             let Some(peer) = self.at_mut(member).filter(|_| reads) else { continue };
             let at = peer.outbox.counted_total();
-            if at != peer.tiers_mut().counted_before + length {
-                // not for it, or dropped and booked
-                continue;
+            let got = at - peer.tiers_mut().counted_before;
+            let mark = Mark { at, length, count, publisher: from, serial, tier };
+            if got == length {
+                peer.push_mark(mark);
+            } else if got == 0 && member != from && self.lets_go_of(member, id) {
+                self.note_over(member, Mark { length: 0, ..mark });
             }
-            peer.push_mark(Mark { at, length, count, publisher: from, serial, tier });
+            // else not for it, or dropped and booked
         }
+    }
+
+    /// A publisher's frames are dropped: what it waits for is over once those before them are where they
+    /// have to be.
+    fn note_over(&mut self, member: u32, mark: Mark) {
+        self.record_over(member, &mark);
+        self.push_over(member, mark);
+    }
+
+    /// As [`Session::note_over`], also while a journal is read.
+    pub(super) fn push_over(&mut self, member: u32, mark: Mark) {
+        let Some(peer) = self.at_mut(member) else { return };
+        peer.push_mark(mark);
+        self.end_waits(member);
     }
 
     /// A member has committed the first `count` counted frames of its epoch.
@@ -233,13 +250,24 @@ impl Session {
     }
 }
 
+impl Tiers {
+    pub(super) fn push_mark(&mut self, mark: Mark) {
+        // of frames that are no more, one for each publisher
+        let mut here = self.marks.iter_mut().rev().take_while(|last| last.at == mark.at);
+        if mark.length == 0
+            && let Some(known) = here.find(|known| known.is_over_like(&mark))
+        {
+            known.count = mark.count;
+        } else if !self.marks.back_mut().is_some_and(|last| last.extend(&mark)) {
+            self.marks.push_back(mark);
+        }
+    }
+}
+
 impl Peer {
     /// Notes at a member what a commit will mean to a publisher.
     pub(super) fn push_mark(&mut self, mark: Mark) {
-        let marks = &mut self.tiers_mut().marks;
-        if !marks.back_mut().is_some_and(|last| last.extend(&mark)) {
-            marks.push_back(mark);
-        }
+        self.tiers_mut().push_mark(mark);
     }
 
     /// Of a member that has committed `count` frames: the next mark of which it now holds

@@ -41,6 +41,7 @@ pub use self::own::{Counts, Note, Own, Publisher};
 use self::peer::{Link, Peer};
 pub use self::publish::PublishError;
 pub use self::shed::Policy;
+pub(crate) use self::shed::gone_before;
 use self::streams::Streams;
 pub use self::streams::{StreamFigures, StreamLimits};
 use self::topics::Topics;

@@ -273,7 +273,8 @@ pub(super) struct Handed {
 }
 
 /// The last `length` of a publisher's first `count` counted frames are the last of the first `at`
-/// that a member gets: it holds them once it has committed so many.
+/// that a member gets: it holds them once it has committed so many. Where `length` is 0 they were dropped,
+/// and nobody waits for them any more then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     pub(super) at: u64,
@@ -293,10 +294,20 @@ impl Mark {
         Some(Self { at: self.at - left, count: self.count - left, length, ..*self })
     }
 
+    /// Whether both are of frames that were dropped, of one publisher.
+    pub(super) fn is_over_like(&self, other: &Self) -> bool {
+        self.length == 0
+            && other.length == 0
+            && (self.publisher, self.serial, self.tier)
+                == (other.publisher, other.serial, other.tier)
+    }
+
     /// Takes `next` in where it follows without anything between.
     pub(super) fn extend(&mut self, next: &Self) -> bool {
         let is_next = (self.publisher, self.serial, self.tier)
             == (next.publisher, next.serial, next.tier)
+            && self.length > 0
+            && next.length > 0
             && self.at + next.length == next.at
             && self.count + next.length == next.count;
         if is_next {

@@ -99,7 +99,8 @@ impl Session {
         })
     }
 
-    /// Makes room at a peer for `need` bytes of a topic, and more, so that not each message has to.
+    /// Makes room at a peer for `need` bytes of a topic: an eighth of all, so that not each message has
+    /// to, and not more, however long the run is that they are the first of.
     #[cold]
     pub(super) fn make_room_at(&mut self, index: u32, need: usize, coming: TopicId) {
         let Some(after) = self.shed_after(index) else { return };
@@ -192,8 +193,16 @@ impl Session {
         }
         if !runs.is_empty() {
             self.record_shed(index, after, cause, &runs);
+            self.end_waits(index);
         }
         messages
+    }
+
+    /// Nobody waits any more for what was dropped with nothing before it.
+    pub(super) fn end_waits(&mut self, index: u32) {
+        if let Some(acked) = self.at(index).map(|peer| peer.outbox.figures().acked) {
+            self.commit(index, acked);
+        }
     }
 
     /// A peer's link ends: notes how much of what it is to get it may have.
@@ -219,13 +228,14 @@ impl Tiers {
         let marks = core::mem::take(&mut self.marks);
         for mark in marks {
             for part in stayed(mark, after, runs) {
-                self.marks.push_back(part);
+                self.push_mark(part);
             }
         }
     }
 }
 
-/// The parts of a mark whose frames stayed, by their new places.
+/// The parts of a mark whose frames stayed, by their new places; behind them one of none if the last have
+/// gone.
 fn stayed(mark: Mark, after: u64, runs: &[u32]) -> Vec<Mark> {
     let first = mark.at - mark.length;
     let mut parts = Vec::new();
@@ -236,6 +246,10 @@ fn stayed(mark: Mark, after: u64, runs: &[u32]) -> Vec<Mark> {
             parts.push(Mark { at: to - gone, length: to - from, count, ..mark });
         }
     };
+    if mark.length == 0 {
+        let at = mark.at - gone_before(mark.at, after, runs);
+        return [Mark { at, ..mark }].into();
+    }
     // before `after` all stayed, and behind the last run
     let (mut from, mut at, mut gone) = (0, after, 0);
     let mut goes = false;
@@ -250,7 +264,24 @@ fn stayed(mark: Mark, after: u64, runs: &[u32]) -> Vec<Mark> {
         goes = !goes;
     }
     push(from, u64::MAX, gone);
+    if parts.last().is_none_or(|last| last.count < mark.count) {
+        let at = mark.at - gone_before(mark.at, after, runs);
+        parts.push(Mark { at, length: 0, ..mark });
+    }
     parts
+}
+
+/// How many of the first `count` have gone.
+pub(crate) fn gone_before(count: u64, after: u64, runs: &[u32]) -> u64 {
+    let (mut at, mut gone, mut goes) = (after, 0, false);
+    for run in runs.iter().copied().map(u64::from) {
+        if goes {
+            gone += run.min(count.saturating_sub(at));
+        }
+        at += run;
+        goes = !goes;
+    }
+    gone
 }
 
 /// Room is made for an eighth of an outbox at once.

@@ -20,7 +20,7 @@ use fastport_wire::{Frame, TopicId};
 pub use self::record::BadRecord;
 use self::record::{CountsRecord, Numbers, PeerRecord, Record, push_number};
 pub use self::restore::{Restored, Restoring};
-use super::peer::{Held, Peer};
+use super::peer::{Held, Mark, Peer};
 use super::{Note, PeerKey, Session, push_frame};
 use crate::outbox::Run;
 use crate::time::Now;
@@ -249,6 +249,14 @@ impl Session {
     pub(super) fn record_sent(&mut self, index: u32, count: u64) {
         if self.lasts(index) {
             self.record(&Record::Sent { peer: index, count });
+        }
+    }
+
+    /// Records that a publisher's frames were dropped for a member.
+    pub(super) fn record_over(&mut self, index: u32, mark: &Mark) {
+        let Mark { at, length, count, publisher, tier, .. } = *mark;
+        if self.lasts(index) && self.lasts(publisher) {
+            self.record(&Record::Mark { peer: index, publisher, tier, at, length, count });
         }
     }
 

@@ -82,7 +82,7 @@ pub(super) enum Record<'a> {
     Gone { peer: u32 },
     /// Only in a snapshot: how far a peer is. What it still gets follows as [`Record::Pushed`].
     Counts(CountsRecord),
-    /// Only in a snapshot: a member's mark.
+    /// A member's mark. Beside those of snapshots: only of frames that were dropped.
     Mark { peer: u32, publisher: u32, tier: Tier, at: u64, length: u64, count: u64 },
     /// Only in a snapshot: what a member was handed.
     Handed { peer: u32, publisher: u32, from: u64, to: u64 },

@@ -197,13 +197,16 @@ impl<'a> Restoring<'a> {
                 }
             }
             Record::Mark { peer, publisher, tier, at, length, count } => {
-                let is_sound = length > 0 && length <= at && length <= count;
+                let is_sound = length <= at && length <= count;
                 let (publisher, serial) = match self.publisher(publisher).filter(|_| is_sound) {
                     Some(publisher) => publisher,
                     None => return is_sound.then_some(()),
                 };
                 let mark = Mark { at, length, count, publisher, serial, tier };
-                self.with(peer, |peer| peer.push_mark(mark));
+                match self.index_of(peer) {
+                    Some(index) if length == 0 => self.session.push_over(index, mark),
+                    _ => self.with(peer, |peer| peer.push_mark(mark)),
+                }
             }
             Record::Handed { peer, publisher, from, to } => {
                 let (publisher, serial) = match self.publisher(publisher).filter(|_| from < to) {
@@ -457,8 +460,10 @@ impl<'a> Restoring<'a> {
         if let Some(tiers) = &mut state.tiers {
             tiers.shift_marks(after, &runs);
         }
+        let (is_whole, index) = (shed.is_ok() || place.is_given_up, place.index);
+        self.session.end_waits(index);
         // of one that is given up not all is there
-        (shed.is_ok() || place.is_given_up).then_some(())
+        is_whole.then_some(())
     }
 
     fn resume(&mut self, peer: u32, count: u64, total: u64) {
