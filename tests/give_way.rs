@@ -85,9 +85,6 @@ async fn publish(client: &Client, topic: &str, numbers: Range<u64>) -> u64 {
 
 async fn wait(client: &Client, count: u64, tier: Tier) {
     timeout(DEADLINE, client.wait(count, tier)).await.expect("in time").expect("it is there");
-        println!("{count} {:#}", client.status().await.unwrap());
-        panic!();
-    }
 }
 
 async fn lane(client: &Client) -> Value {
@@ -139,7 +136,6 @@ async fn without_a_disk_the_newest_survive_an_outage_and_a_crash_in_it() {
 
     let central = site.start_central();
     wait(&device, last, Tier::Central).await;
-    println!("{}", gateway.log());
     for topic in [oldest, latest] {
         let Told { held, missing } = told(&site.store(), topic);
         assert!(held.is_sorted_by(|before, after| before < after), "{topic}: {held:?}");

@@ -686,7 +686,8 @@ proptest! {
             _ => WhenFull::DropOldest,
         }));
         world.local.detach(now().mono, lane);
-        let ids = [0, 1, 2].map(|n| world.device.open(&mut world.local, n as u32 + 1, names[n]));
+        let ids = [(1, 0), (2, 1), (3, 2)]
+            .map(|(request, n)| world.device.open(&mut world.local, request, names[n]));
         let (mut published, mut has_crashed) = ([0u64; 3], false);
         for loss in losses {
             match loss {

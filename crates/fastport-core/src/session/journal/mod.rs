@@ -34,6 +34,8 @@ pub(super) struct Journal {
     is_frozen: bool,
     /// Readers that must not lose a run, with their `counted_total` before it; kept for its memory.
     watched: Vec<(u32, u64)>,
+    /// Messages that were dropped for want of memory before that run.
+    without_memory: u64,
     /// As in [`Record::Run`]; kept for its memory.
     holders: Vec<u8>,
 }
@@ -321,8 +323,9 @@ impl Session {
 
     /// Notes how many counted frames those readers have had that must not lose the run.
     fn watch_holders(&mut self, from: Option<u32>, run: &Run<'_>) {
-        let Self { journal, topics, peers, .. } = self;
+        let Self { journal, topics, peers, ledger, .. } = self;
         let Some(journal) = journal else { return };
+        journal.without_memory = ledger.dropped[GapCause::Budget as usize];
         journal.watched.clear();
         let Some(topic) = topics.get(run.topic).filter(|topic| topic.holders > 0) else { return };
         let holders = topic.readers.as_slice().iter().filter(|reader| reader.holds);
@@ -389,7 +392,8 @@ impl Session {
     /// Records what a reader that must not lose got of a run, and that it did not get the rest.
     #[cold]
     fn record_missed(&mut self, index: u32, before: u64, run: &Run<'_>) {
-        let Self { peers, buffers, .. } = self;
+        let Self { peers, buffers, ledger, journal, .. } = self;
+        let without_memory = journal.as_ref().map_or(0, |journal| journal.without_memory);
         let peer = peers.get_mut(index as usize).and_then(|slot| slot.peer.as_mut());
         let Some(peer) = peer else { return };
         let got = peer.outbox.counted_total() - before;
@@ -399,7 +403,8 @@ impl Session {
         }
         let mut frames = peer.outbox.last_counted(buffers, got);
         let is_too_long = run.bytes.len() > peer.outbox.limit();
-        let cause = if is_too_long { GapCause::Overflow } else { GapCause::Budget };
+        let is_full = ledger.dropped[GapCause::Budget as usize] == without_memory;
+        let cause = if is_too_long || is_full { GapCause::Overflow } else { GapCause::Budget };
         push_frame(&mut frames, &Frame::Gap { topic: Some(run.topic), count, cause });
         self.record(&Record::Pushed { peer: index, frames: &frames });
     }
