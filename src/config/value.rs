@@ -72,9 +72,11 @@ impl Value for Duration {
 
     fn read(raw: Raw<'_>) -> Result<Self, Problem> {
         if let Some(count) = raw.integer() {
-            return u64::try_from(count)
-                .map(Self::from_secs)
-                .map_err(|_| not_understood(count, Self::EXPECTED));
+            // as far as milliseconds go, in which it is written
+            let millis = u64::try_from(count).ok().and_then(|seconds| seconds.checked_mul(1000));
+            return millis
+                .map(Self::from_millis)
+                .ok_or_else(|| not_understood(count, Self::EXPECTED));
         }
         let text = raw.text().ok_or_else(|| raw.wrong_type(Self::EXPECTED))?;
         number_with_unit(text, TIME_UNITS)
