@@ -448,6 +448,9 @@ async fn a_client_certificate_opens_the_way_over_tls() {
     assert_eq!(&*next(&mut up).await.payload, b"1");
 }
 
+/// What waits for company.
+const DELAY: Duration = Duration::from_secs(2);
+
 #[tokio::test]
 async fn an_alarm_does_not_wait_for_what_others_wait_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -455,14 +458,18 @@ async fn an_alarm_does_not_wait_for_what_others_wait_for() {
     let there = client(&central).await;
     let mut up = subscribe(&there, "#").await;
     let rules = "[[uplink.rule]]\nfilter = \"alarm/#\"\nlane = \"alarm\"\n[[uplink.rule]]";
-    let config = gateway_config(&[&central.url("tcp")], "delay = \"2s\"", rules);
+    let delay = format!("delay = \"{}s\"", DELAY.as_secs());
+    let config = gateway_config(&[&central.url("tcp")], &delay, rules);
     let gateway = start(folder.path(), "gateway", &config);
     let here = client(&gateway).await;
     until(&here, "a link", |lane| lane["link"] == "ready").await;
-    emit(&here, "plant/a", b"1").await;
-    emit(&here, "alarm/a", b"2").await;
+    let first = here.emit_counted("plant/a", b"1").await.expect("published");
+    here.emit_counted("alarm/a", b"2").await.expect("published");
     assert_eq!(&*next(&mut up).await.payload, b"2", "it came first");
     assert_eq!(&*next(&mut up).await.payload, b"1");
+    // once on each link, and not again for an answer to OPEN: the first finds out that no TIME is taken here
+    let held = timeout(3 * DELAY, here.wait(first, Tier::Central)).await;
+    held.expect("in time").expect("held there");
 }
 
 /// A gateway that keeps little in memory, and the rest on disk.

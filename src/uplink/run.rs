@@ -247,7 +247,7 @@ impl<'a> Run<'a> {
         let welcome = (!is_ready).then_some(self.times.welcome_by);
         let ceiling = self.state.is_at_ceiling.then(|| here + self.ceiling.pause());
         let looks = (is_ready && self.has_waiting()).then_some(self.state.next_look.max(soon));
-        let batch = self.state.batch_at;
+        let batch = self.state.batch_at.filter(|&at| at > here);
         let all = [client_due, ask, welcome, ceiling, looks, batch, Some(at(dead_at))];
         Ok(all.into_iter().flatten().min().unwrap_or(soon))
     }
@@ -353,13 +353,10 @@ impl<'a> Run<'a> {
             self.state.batch_at = None;
             return true;
         }
+        // until all of it is carried: what then waits for an answer does not wait for company again
         let here = tokio::time::Instant::now();
         let due = *self.state.batch_at.get_or_insert(here + self.times.delay);
-        let is_due = due <= here || waiting >= BATCH_ENOUGH;
-        if is_due {
-            self.state.batch_at = None;
-        }
-        is_due
+        due <= here || waiting >= BATCH_ENOUGH
     }
 
     /// How many bytes may be put on their way.
