@@ -20,7 +20,7 @@ use fastport_wire::frame::DataFlags;
 use fastport_wire::{Readings, Schema};
 
 use support::peer::{Event, Peer, connect, connect_small};
-use support::{DEADLINE, Daemon, fastportd, folder, run, without_settings, write};
+use support::{DEADLINE, Daemon, SCHEMES, fastportd, folder, run, without_settings, write};
 
 /// A free TCP port of loopback, and sessions as `sessions` says.
 fn on_tcp(rest: &str) -> String {
@@ -36,6 +36,7 @@ fn the_version_is_told() {
     assert_eq!(out, format!("fastportd {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+#[cfg(all(feature = "tls", feature = "websocket", feature = "uplink"))]
 #[test]
 fn check_accepts_the_example() {
     let folder = folder();
@@ -50,6 +51,19 @@ fn check_accepts_the_example() {
     let path = folder.path().join("gateway.toml");
     let (status, out, err) = run(fastportd().arg("--check").arg("--config").arg(path));
     assert_eq!((status, &*err), (Some(0), ""), "{out}");
+}
+
+#[cfg(not(feature = "uplink"))]
+#[test]
+fn what_a_build_is_without_is_refused_with_the_set_that_has_it() {
+    let folder = folder();
+    let path = write(folder.path(), "gateway.toml", "[uplink]\ncentral = [\"tcp://a\"]\n");
+    let (status, _, err) = run(fastportd().arg("--config").arg(&path));
+    assert_eq!(status, Some(78));
+    assert!(
+        err.contains("this build has no uplink; use a build of the feature set `edge`"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -132,7 +146,9 @@ fn without_a_file_it_serves_programs_on_the_board() {
     drop(ports);
     let mut daemon = Daemon::spawn(&mut fastportd());
     assert_eq!(daemon.address("tcp"), "127.0.0.1:7470");
-    assert_eq!(daemon.address("ws"), "127.0.0.1:7471");
+    if SCHEMES.contains(&"ws") {
+        assert_eq!(daemon.address("ws"), "127.0.0.1:7471");
+    }
     let mut peer = Peer::join("127.0.0.1:7470", "demo");
     peer.subscribe("chat/#");
     let topic = peer.open("chat/room1");
