@@ -10,6 +10,7 @@ mod support;
 #[cfg(feature = "websocket")]
 mod websocket;
 
+#[cfg(feature = "tls")]
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -19,7 +20,9 @@ use fastport_wire::frame::{DataFlags, GapCause};
 use fastport_wire::{Frame, TopicId};
 use tempfile::TempDir;
 
-use support::peer::{Event, Peer, connect, control_frame, data, encode, hello};
+#[cfg(feature = "tls")]
+use support::peer::connect;
+use support::peer::{Event, Peer, control_frame, data, encode, hello};
 use support::{Daemon, demo_config};
 
 const PAYLOAD: usize = 8 * 1024;

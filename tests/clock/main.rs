@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 
 use self::support::peer::{Peer, connect};
 use self::support::{DEADLINE, Daemon, demo_config};
-use self::time_travel::{FakeClock, at_1970, from_today, today};
+use self::time_travel::{FakeClock, at_1970, from_today};
 
 const TEN_YEARS: i64 = 10 * 365 * DAY;
 const DAY: i64 = 86_400;

@@ -6,6 +6,7 @@ mod support;
 mod tls;
 
 use std::fs;
+#[cfg(feature = "websocket")]
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};

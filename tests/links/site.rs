@@ -196,11 +196,12 @@ impl Site {
     pub(crate) fn connect_over(&mut self, faults: Faults) -> Box<dyn Io> {
         let (theirs, ours) = tokio::io::duplex(4096);
         let (door, ours) = (Arc::clone(&self.door), Faulty::new(ours, faults));
-        match self.kind {
+        if matches!(self.kind, Kind::Memory | Kind::Faulty) {
+            self.links.spawn(serve_pipe(door, ours));
+        } else {
             #[cfg(feature = "websocket")]
-            Kind::FaultyWebSocket => self.links.spawn(serve_websocket_pipe(door, ours)),
-            _ => self.links.spawn(serve_pipe(door, ours)),
-        };
+            self.links.spawn(serve_websocket_pipe(door, ours));
+        }
         Box::new(theirs)
     }
 
@@ -211,7 +212,7 @@ impl Site {
         change: impl FnOnce(Box<dyn Io>) -> Box<dyn Io>,
     ) -> Pipe {
         #[cfg(feature = "tls")]
-        let io = match &self.certificate {
+        let io: Box<dyn Io> = match &self.certificate {
             Some(certificate) => Box::new(tls::connect(io, certificate).await),
             None => io,
         };
@@ -220,7 +221,9 @@ impl Site {
             Kind::WebSocket | Kind::FaultyWebSocket => websocket::connect(io, change).await,
             #[cfg(all(feature = "tls", feature = "websocket"))]
             Kind::WebSocketTls => websocket::connect(io, change).await,
-            _ => Pipe::Stream(change(io)),
+            #[cfg(feature = "tls")]
+            Kind::Tls => Pipe::Stream(change(io)),
+            Kind::Memory | Kind::Faulty | Kind::Tcp | Kind::Unix => Pipe::Stream(change(io)),
         }
     }
 

@@ -8,7 +8,6 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
