@@ -310,6 +310,8 @@ fn a_reload_changes_limits_and_the_log_level() {
     write(folder.path(), "gateway.toml", &sessions(&["home"], &text));
     daemon.signal("HUP");
     early.wait_for_status("the second reload", |status| status["reloads"] == 2);
+    // its last words at the old level
+    daemon.wait_for("limits.peers: 2 -> 10000");
     let quiet = daemon.log().lines().count();
     Peer::begin(connect(&address), "no such session", |_| {}).next();
     early.wait_for_status("a refusal", |status| status["refused"] == 2);
