@@ -233,6 +233,7 @@ fn each_kind_of_failure_has_its_exit_code() {
     fails(&url, &["sub", "silent", "--count", "1", "--timeout", "100ms"], 124, "in time");
     let missing = path_of(&folder, "missing");
     fails(&url, &["status", "--id", "a", "--password-file", &missing], 74, &missing);
+    #[cfg(feature = "tls")]
     fails(&daemon.url("tcp").replace("tcp:", "tls:"), &["status", "--ca", &missing], 74, &missing);
     let long = "x".repeat(100_000);
     let output = run_with_input(&url, &["pub", "long"], long.as_bytes());
