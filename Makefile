@@ -11,10 +11,15 @@ FASTPORT_TEST_PYTHON ?= $(CURDIR)/target/test-venv/bin/python
 # the load generator, which is no member of the workspace
 PEERS := benches/peers/Cargo.toml
 
+# all that there is to build, and how every step builds it that can: what one step built the next one takes
+ALL := --workspace --locked --features central,systemd,faults
+# a relay alone; systemd is told without its library
+LEAST := --no-default-features --features minimal,sd-notify
+
 CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check checks $(CHECKS) bench bench-full footprint sizes large-files paths cross reproducible start-order \
+.PHONY: help run test test-sets check checks $(CHECKS) bench bench-full footprint sizes large-files paths cross reproducible start-order \
 	deb tarball board-test yocto-layer fuzz clean
 
 help: ## this list
@@ -30,11 +35,20 @@ run: ## build the daemon and the tool, and start the daemon with its defaults
 test: export FASTPORT_TEST_PYTHON := $(FASTPORT_TEST_PYTHON)
 test: ## install what the tests need, then run all of them
 	@tools/install-test-needs.sh
-	$(CARGO) test --workspace --locked --features central
-	$(CARGO) test --locked --features central,systemd,faults --test systemd --test supervision --test kill_matrix_service --test package
-	$(CARGO) test --locked --features sd-notify --test systemd
+	$(CARGO) test $(ALL)
+	$(CARGO) test --workspace --locked $(LEAST) --test daemon --test resume --test sessions --test systemd
 	$(CARGO) test --manifest-path $(PEERS) --target-dir target --locked
 	@tools/arm-tests.sh
+
+# the packages alone, so that they have the features that a build of the set gives them
+test-sets: export FASTPORT_TEST_PYTHON := $(FASTPORT_TEST_PYTHON)
+test-sets: ## the tests of the daemon, the tool and the client library, as minimal and as edge; `make test` is of central
+	@tools/install-test-needs.sh
+	@set -e; for set in minimal edge; do \
+	    args="--package fastport --package fastport-client --locked --no-default-features --features fastport/$$set"; \
+	    $(CARGO) clippy --all-targets $$args -- -D warnings; \
+	    $(CARGO) test --no-fail-fast $$args; \
+	done
 
 check: $(CHECKS) ## all that must hold before review
 
@@ -47,14 +61,13 @@ fmt: ## the format of the source
 	$(CARGO) fmt --manifest-path $(PEERS) -- --check
 
 lint: ## clippy, every warning an error
-	$(CARGO) clippy --workspace --all-targets --locked --features central -- -D warnings
-	$(CARGO) clippy --all-targets --locked --features central,systemd,faults -- -D warnings
-	$(CARGO) clippy --lib --bins --locked --features edge,sd-notify -- -D warnings
-	$(CARGO) clippy --lib --bins --locked --no-default-features --features minimal -- -D warnings
+	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --lib --bins --locked --features edge,sd-notify -- -D warnings
+	$(CARGO) clippy --workspace --lib --bins --locked --no-default-features --features minimal -- -D warnings
 	$(CARGO) clippy --manifest-path $(PEERS) --target-dir target --all-targets --locked -- -D warnings
 
 imports: ## who may name whom (ARCHITECTURE.md)
-	$(CARGO) test --quiet --workspace --locked --features central --test import_rules
+	$(CARGO) test --quiet $(ALL) --test import_rules
 
 doc: ## the API documentation, every warning an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --lib --no-deps --locked
@@ -77,7 +90,7 @@ paths: ## how long a message takes on each path; PATHS=route-1-1 for those with 
 bench: ## the benchmarks, in some minutes; docs/benchmarks*.md are written anew (BENCH_ROUNDS=3)
 	$(CARGO) bench --locked --bench footprint --bench spool
 	UPDATE_DOCS=1 $(CARGO) bench --locked --bench streams
-	$(CARGO) bench --locked --package fastport-seal
+	$(CARGO) bench --locked --package fastport-paths --bench seal
 	@CARGO="$(CARGO)" tools/bench.sh
 
 bench-full: ## the comparison with other relays in seven long rounds, for docs/benchmarks.md

@@ -10,7 +10,7 @@ use fastport_client::{
     BackoffOptions, Client, ConnectError, DataFlags, Incoming, LinkState, OpenOptions, Options,
     Past, PublishError, RequestError, SubscribeOptions, Subscription, Target, Tier, WhenFull, init,
 };
-use support::{DEADLINE, Daemon, demo_config};
+use support::{DEADLINE, Daemon, SCHEMES, demo_config};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -147,7 +147,7 @@ async fn counted_messages_come_once_and_in_order_over_links_that_break() {
 #[tokio::test]
 async fn a_reader_that_does_not_take_slows_the_publisher_and_loses_nothing() {
     let (_folder, daemon) = daemon();
-    for scheme in ["tcp", "ws"] {
+    for &scheme in SCHEMES {
         let url = daemon.url(scheme);
         let mut reading = options(&url);
         reading.when_full = Some(WhenFull::Hold);
@@ -257,7 +257,7 @@ async fn history_is_apart_from_live_messages() {
 async fn what_was_published_is_there_when_close_returns() {
     let (_folder, daemon) = daemon();
     let reader = connect(&daemon.url("tcp")).await;
-    for scheme in ["tcp", "ws"] {
+    for &scheme in SCHEMES {
         let client = connect(&daemon.url(scheme)).await;
         let topic = format!("by/{scheme}");
         for number in 0..50 {

@@ -16,13 +16,15 @@ targets=("$@")
 
 run() {
     local target=$1 rustc=rustc cargo=${CARGO:-cargo} library=()
+    # macros and build scripts are there already
+    local out=${CARGO_TARGET_DIR:-$PWD/target}
     about "$target"
     if ! tools/cross-needs.sh "$target" tests; then
         echo "SKIPPED: tests on $target. The line above names what is missing."
         return
     fi
     if ! has_target "$target"; then
-        rustc=$(rustc_with_source) library=(-Zbuild-std=std,panic_unwind,test)
+        rustc=$(rustc_with_source) library=(-Zbuild-std=std,panic_unwind,test) out=$out/arm-tests
         if [ "$rustc" = /usr/bin/rustc ]; then cargo=/usr/bin/cargo; fi
         export RUSTC_BOOTSTRAP=1
     fi
@@ -32,7 +34,7 @@ run() {
     env RUSTC="$rustc" "${variable}_LINKER=$triplet-gcc" PROPTEST_CASES="${PROPTEST_CASES:-16}" \
         "${variable}_RUNNER=env ${cpu:+QEMU_CPU=$cpu} $qemu -L /usr/$triplet" \
         "$cargo" test --locked "${selected[@]}" --features fastport-wire/std --lib --tests \
-        --target "$target" --target-dir "${CARGO_TARGET_DIR:-$PWD/target}/arm-tests" "${library[@]}"
+        --target "$target" --target-dir "$out" "${library[@]}"
 }
 
 for target in "${targets[@]}"; do run "$target"; done

@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=thumbv7em-none-eabihf
-out=${CARGO_TARGET_DIR:-$PWD/target}/no-std
+out=${CARGO_TARGET_DIR:-$PWD/target}                # what runs on this machine is there already
 debian=(rustc-web cargo-web rust-web-src)
 
 has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; }
@@ -68,7 +68,7 @@ link_without_allocator() {
         rustc - --edition 2024 --crate-type staticlib --crate-name "links_$1" --target "$target" \
             -C panic=abort --extern "$1=$built/lib$1.rlib" -L "dependency=$built/deps" \
             -L "dependency=$out/debug/deps" \
-            -o "$out/liblinks_$1.a"
+            -o "$built/liblinks_$1.a"
 }
 
 # Only the named libraries exist: an `extern crate alloc` in wire does not compile.
@@ -76,7 +76,7 @@ by_source() {
     local rustc=$1 cargo=$2
     for package in wire:core seal:core core:core,alloc pack:core,alloc; do
         RUSTC=$rustc RUSTC_BOOTSTRAP=1 "$cargo" build --quiet --locked --package "fastport-${package%%:*}" \
-            --target "$target" --target-dir "$out-source" "-Zbuild-std=${package#*:}"
+            --target "$target" --target-dir "$out/no-std-source" "-Zbuild-std=${package#*:}"
     done
     echo "no_std: fastport-wire and fastport-seal build for $target on core alone, fastport-core on core and alloc" \
         "($("$rustc" -V))"

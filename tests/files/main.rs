@@ -21,12 +21,12 @@ use self::scene::{
     SmallDisk, Tool, assert_same, bytes, file, names, plain, recv, seal_keys, send, tool,
     wait_for_part,
 };
-use self::support::{DEADLINE, Daemon, demo_config, folder};
+use self::support::{DEADLINE, Daemon, SCHEMES, demo_config, folder};
 
 #[test]
 fn a_file_arrives_whole_under_its_name_over_every_transport() {
     let (_daemon_folder, daemon) = plain();
-    for scheme in ["tcp", "ws"] {
+    for &scheme in SCHEMES {
         let (from, to) = (folder(), folder());
         let url = daemon.url(scheme);
         for length in [0, 1, 16_384, 3_000_001] {

@@ -7,6 +7,10 @@
 mod peer;
 mod promises;
 mod site;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 use fastport::config::Config;
 use fastport::guard::{Credentials, Gate, Origin};
@@ -22,17 +26,18 @@ macro_rules! contract {
         $(
             #[tokio::test]
             async fn $promise() {
-                super::promises::$promise($kind).await;
+                crate::promises::$promise($kind).await;
             }
         )*
     };
 }
 
 macro_rules! on_each {
-    ($($transport:ident: $kind:expr,)*) => {
+    ($($(#[$built_in:meta])? $transport:ident: $kind:expr,)*) => {
         $(
+            $(#[$built_in])?
             mod $transport {
-                use super::Kind;
+                use crate::site::Kind;
 
                 contract! {
                     $kind;
@@ -54,15 +59,22 @@ macro_rules! on_each {
     };
 }
 
-on_each! {
-    memory: Kind::Memory,
-    faulty: Kind::Faulty,
-    tcp: Kind::Tcp,
-    tls: Kind::Tls,
-    unix: Kind::Unix,
-    websocket: Kind::WebSocket,
-    faulty_websocket: Kind::FaultyWebSocket,
-    websocket_tls: Kind::WebSocketTls,
+/// The contract, on each.
+mod on {
+    on_each! {
+        memory: Kind::Memory,
+        faulty: Kind::Faulty,
+        tcp: Kind::Tcp,
+        unix: Kind::Unix,
+        #[cfg(feature = "tls")]
+        tls: Kind::Tls,
+        #[cfg(feature = "websocket")]
+        websocket: Kind::WebSocket,
+        #[cfg(feature = "websocket")]
+        faulty_websocket: Kind::FaultyWebSocket,
+        #[cfg(all(feature = "tls", feature = "websocket"))]
+        websocket_tls: Kind::WebSocketTls,
+    }
 }
 
 /// A link that is cut anywhere frees its seat, and its subscribers have whole messages in order.

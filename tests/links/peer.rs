@@ -6,10 +6,13 @@ use fastport_wire::control::{self, Control};
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::DataFlags;
 use fastport_wire::{Frame, TopicId};
+#[cfg(feature = "websocket")]
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+#[cfg(feature = "websocket")]
 use tokio_tungstenite::WebSocketStream;
+#[cfg(feature = "websocket")]
 use tokio_tungstenite::tungstenite::Message;
 
 /// How long anything may take before the test gives it up; far more than it takes.
@@ -21,6 +24,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 /// A link's other end, as its transport carries frames.
 pub(crate) enum Pipe {
     Stream(Box<dyn Io>),
+    #[cfg(feature = "websocket")]
     WebSocket(Box<WebSocketStream<Box<dyn Io>>>),
 }
 
@@ -33,6 +37,7 @@ impl Pipe {
                     io.write_all(frames).await.map_err(|error| error.to_string())?;
                     io.flush().await.map_err(|error| error.to_string())
                 }
+                #[cfg(feature = "websocket")]
                 Self::WebSocket(socket) => {
                     let message = Message::binary(frames.to_vec());
                     socket.send(message).await.map_err(|error| error.to_string())
@@ -51,6 +56,7 @@ impl Pipe {
                 let length = io.read(&mut buffer).await.unwrap_or(0);
                 input.extend_from_slice(&buffer[..length]);
             }
+            #[cfg(feature = "websocket")]
             Self::WebSocket(socket) => match socket.next().await {
                 Some(Ok(Message::Binary(frames))) => input.extend_from_slice(&frames),
                 None | Some(Err(_) | Ok(Message::Close(_))) => {}

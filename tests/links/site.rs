@@ -1,34 +1,37 @@
 //! A hub with one way into it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastport::clock::Clock;
-use fastport::config::{Ciphers, ClientAuth, Config, Origins, Tls};
+use fastport::config::Config;
+#[cfg(feature = "websocket")]
+use fastport::config::Origins;
 use fastport::guard::{Credentials, Gate};
 use fastport::hub::{Hub, Room};
+#[cfg(feature = "tls")]
+use fastport::link::TlsSource;
+#[cfg(feature = "websocket")]
+use fastport::link::serve_websocket_pipe;
 use fastport::link::{
-    Door, Faults, Faulty, Limits, Listener, Permission, TlsSource, Transport, bind_tcp, bind_unix,
-    memory_link, serve_pipe, serve_websocket_pipe,
+    Door, Faults, Faulty, Limits, Listener, Permission, Transport, bind_tcp, bind_unix,
+    memory_link, serve_pipe,
 };
 use fastport::status::Status;
 use fastport_core::retention::Retention;
 use fastport_core::session;
 use fastport_wire::control::WhenFull;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+#[cfg(feature = "tls")]
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::peer::{DEADLINE, Io, Pipe};
+#[cfg(feature = "tls")]
+use super::tls;
+#[cfg(feature = "websocket")]
+use super::websocket;
 
 /// The transports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +40,15 @@ pub(crate) enum Kind {
     /// The relay's end of a memory link splits and puts off what it reads and writes.
     Faulty,
     Tcp,
-    Tls,
     Unix,
+    #[cfg(feature = "tls")]
+    Tls,
+    #[cfg(feature = "websocket")]
     WebSocket,
     /// As [`Kind::Faulty`], with a WebSocket over it.
+    #[cfg(feature = "websocket")]
     FaultyWebSocket,
+    #[cfg(all(feature = "tls", feature = "websocket"))]
     WebSocketTls,
 }
 
@@ -52,6 +59,7 @@ pub(crate) struct Site {
     kind: Kind,
     /// `host:port`, or a socket's path
     address: String,
+    #[cfg(feature = "tls")]
     certificate: Option<CertificateDer<'static>>,
     links: JoinSet<()>,
     stop: watch::Sender<bool>,
@@ -91,6 +99,7 @@ impl Site {
             door,
             kind,
             address: String::new(),
+            #[cfg(feature = "tls")]
             certificate: None,
             links: JoinSet::new(),
             stop: watch::Sender::new(false),
@@ -109,9 +118,10 @@ impl Site {
     }
 
     fn listener(&mut self, kind: Kind) -> Option<Listener> {
-        let origins = Arc::new(Origins::default());
         let transport = match kind {
-            Kind::Memory | Kind::Faulty | Kind::FaultyWebSocket => return None,
+            Kind::Memory | Kind::Faulty => return None,
+            #[cfg(feature = "websocket")]
+            Kind::FaultyWebSocket => return None,
             Kind::Unix => {
                 let path = self._folder.path().join("peers.sock");
                 return Some(
@@ -120,9 +130,14 @@ impl Site {
                 );
             }
             Kind::Tcp => Transport::Plain,
+            #[cfg(feature = "tls")]
             Kind::Tls => Transport::Tls(self.make_tls()),
-            Kind::WebSocket => Transport::WebSocket(origins),
-            Kind::WebSocketTls => Transport::WebSocketTls(self.make_tls(), origins),
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket => Transport::WebSocket(Arc::new(Origins::default())),
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            Kind::WebSocketTls => {
+                Transport::WebSocketTls(self.make_tls(), Arc::new(Origins::default()))
+            }
         };
         let any = "127.0.0.1:0".parse().expect("an address");
         Some(bind_tcp(any, transport).expect("a port is free"))
@@ -133,23 +148,11 @@ impl Site {
         self.links.spawn(listener.run(Arc::clone(&self.door), self.stop.subscribe()));
     }
 
+    #[cfg(feature = "tls")]
     fn make_tls(&mut self) -> Arc<TlsSource> {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
-        let made = made.expect("ring makes keys");
-        let write = |name: &str, text: String| -> PathBuf {
-            let path = self._folder.path().join(name);
-            std::fs::write(&path, text).expect("the folder is ours");
-            path
-        };
-        let files = Tls {
-            certificate: write("site.pem", made.cert.pem()),
-            key: write("site.key", made.signing_key.serialize_pem()),
-            client_auth: ClientAuth::None,
-        };
-        self.certificate = Some(made.cert.der().clone());
-        Arc::new(
-            TlsSource::load(files, Ciphers::Auto, Clock::start()).expect("the files go together"),
-        )
+        let (source, certificate) = tls::make(self._folder.path());
+        self.certificate = Some(certificate);
+        source
     }
 
     /// Makes a link.
@@ -172,15 +175,9 @@ impl Site {
                 self.links.spawn(link);
                 Box::new(io)
             }
-            Kind::Faulty | Kind::FaultyWebSocket => {
-                let seed = self.links.len() as u64;
-                self.connect_over(Faults {
-                    seed,
-                    longest: 1000,
-                    put_off_one_in: 3,
-                    cut_below: None,
-                })
-            }
+            Kind::Faulty => self.connect_faulty(),
+            #[cfg(feature = "websocket")]
+            Kind::FaultyWebSocket => self.connect_faulty(),
             Kind::Unix => Box::new(UnixStream::connect(&self.address).await.expect("it listens")),
             _ => {
                 let io = TcpStream::connect(&self.address).await.expect("it listens");
@@ -190,14 +187,20 @@ impl Site {
         }
     }
 
+    fn connect_faulty(&mut self) -> Box<dyn Io> {
+        let seed = self.links.len() as u64;
+        self.connect_over(Faults { seed, longest: 1000, put_off_one_in: 3, cut_below: None })
+    }
+
     /// Makes a memory link whose relay's end is faulty.
     pub(crate) fn connect_over(&mut self, faults: Faults) -> Box<dyn Io> {
         let (theirs, ours) = tokio::io::duplex(4096);
         let (door, ours) = (Arc::clone(&self.door), Faulty::new(ours, faults));
-        if self.kind == Kind::FaultyWebSocket {
-            self.links.spawn(serve_websocket_pipe(door, ours));
-        } else {
+        if matches!(self.kind, Kind::Memory | Kind::Faulty) {
             self.links.spawn(serve_pipe(door, ours));
+        } else {
+            #[cfg(feature = "websocket")]
+            self.links.spawn(serve_websocket_pipe(door, ours));
         }
         Box::new(theirs)
     }
@@ -205,23 +208,23 @@ impl Site {
     /// Does what a transport wants done first; what comes behind it goes through `change`.
     async fn prepare(
         &self,
-        mut io: Box<dyn Io>,
+        io: Box<dyn Io>,
         change: impl FnOnce(Box<dyn Io>) -> Box<dyn Io>,
     ) -> Pipe {
-        if let Some(certificate) = &self.certificate {
-            io = Box::new(in_tls(io, certificate).await);
+        #[cfg(feature = "tls")]
+        let io: Box<dyn Io> = match &self.certificate {
+            Some(certificate) => Box::new(tls::connect(io, certificate).await),
+            None => io,
+        };
+        match self.kind {
+            #[cfg(feature = "websocket")]
+            Kind::WebSocket | Kind::FaultyWebSocket => websocket::connect(io, change).await,
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            Kind::WebSocketTls => websocket::connect(io, change).await,
+            #[cfg(feature = "tls")]
+            Kind::Tls => Pipe::Stream(change(io)),
+            Kind::Memory | Kind::Faulty | Kind::Tcp | Kind::Unix => Pipe::Stream(change(io)),
         }
-        let kinds = [Kind::WebSocket, Kind::FaultyWebSocket, Kind::WebSocketTls];
-        if !kinds.contains(&self.kind) {
-            return Pipe::Stream(change(io));
-        }
-        let mut request =
-            "ws://localhost/".into_client_request().expect("a request of a fixed URL");
-        let protocol = HeaderValue::from_static("fastport.2");
-        request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
-        tokio_tungstenite::client_async(request, &mut io).await.expect("the upgrade works");
-        let socket = WebSocketStream::from_raw_socket(change(io), Role::Client, None).await;
-        Pipe::WebSocket(Box::new(socket))
     }
 
     /// Stops as the daemon does.
@@ -250,20 +253,6 @@ impl Site {
             tokio::task::yield_now().await;
         }
     }
-}
-
-async fn in_tls(io: Box<dyn Io>, certificate: &CertificateDer<'static>) -> impl Io + use<> {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).expect("rcgen's certificates are well formed");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").expect("a name");
-    let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, io).await.expect("the certificate is right")
 }
 
 fn session_limits() -> session::Limits {

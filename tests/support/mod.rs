@@ -18,9 +18,13 @@ pub mod peer;
 /// How long anything may take before the test gives it up; far more than it takes.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A configuration that listens on TCP and WebSocket, and has an open session `demo` of which `lines`
-/// say more.
+/// The schemes of [`demo_config`]'s listeners: what this build has without certificates.
+pub const SCHEMES: &[&str] = if cfg!(feature = "websocket") { &["tcp", "ws"] } else { &["tcp"] };
+
+/// A configuration that listens on TCP, and on WebSocket where that is built in, and has an open
+/// session `demo` of which `lines` say more.
 pub fn demo_config(lines: &str) -> String {
+    let websocket = if cfg!(feature = "websocket") { WEBSOCKET } else { "" };
     format!(
         r#"
 [board]
@@ -29,11 +33,7 @@ enabled = false
 [[listen]]
 kind = "tcp"
 address = "127.0.0.1:0"
-
-[[listen]]
-kind = "websocket"
-address = "127.0.0.1:0"
-
+{websocket}
 [[session]]
 name = "demo"
 open = true
@@ -41,6 +41,12 @@ open = true
 "#
     )
 }
+
+const WEBSOCKET: &str = "
+[[listen]]
+kind = \"websocket\"
+address = \"127.0.0.1:0\"
+";
 
 pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")

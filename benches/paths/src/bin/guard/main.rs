@@ -2,7 +2,8 @@
 //! a twentieth more than the budget says, or more at a large session than at a small one; and says
 //! in which functions.
 //!
-//! `guard` compares with `benches/paths/budgets.toml`; with UPDATE_BUDGETS=1 it writes that file.
+//! `guard RUN-PATH` compares what that program does with `benches/paths/budgets.toml`; with
+//! UPDATE_BUDGETS=1 it writes that file.
 //! Instructions, unlike times, are the same on a busy machine: they decide where 5 % decide.
 
 mod budgets;
@@ -85,9 +86,10 @@ fn folder() -> Result<PathBuf, Failure> {
     Ok(program()?.with_file_name("callgrind"))
 }
 
-/// The program beside this one that runs a path.
+/// The program that runs a path, as released.
 fn program() -> Result<PathBuf, Failure> {
-    let program = env::current_exe()?.with_file_name("run-path");
+    let program = env::args_os().nth(1).ok_or("which run-path? see tools/check-instructions.sh")?;
+    let program = PathBuf::from(program);
     // the name by which callgrind calls it
     fs::canonicalize(&program).map_err(|error| format!("{}: {error}", program.display()).into())
 }

@@ -1,5 +1,5 @@
 //! What sealing and opening cost, beside the primitives alone on the same core: `cargo bench -p
-//! fastport-seal`. The last lines say how much of it is the primitives'.
+//! fastport-paths --bench seal`. The last lines say how much of it is the primitives'.
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 #![allow(missing_docs, reason = "criterion's macro makes a public function")]
 

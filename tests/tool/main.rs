@@ -1,16 +1,18 @@
 //! The real tool against the real daemon: what each command prints, and what it exits with.
 
+#[cfg(all(feature = "tls", feature = "websocket"))]
+mod certificates;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
-use support::{DEADLINE, Daemon, demo_config, finish, folder};
+use support::{DEADLINE, Daemon, SCHEMES, demo_config, finish, folder};
 use tempfile::TempDir;
 
 /// What the session of these tests lets peers do, and keeps.
@@ -91,46 +93,28 @@ fn a_kept_message_comes_to_who_subscribes_later() {
 }
 
 #[test]
-fn every_transport_carries_both_ways() {
+fn every_transport_without_certificates_carries_both_ways() {
     let folder = folder();
-    let socket = path_of(&folder, "socket");
-    let authority = Authority::write(folder.path());
-    let more = format!(
-        "[[listen]]
-         kind = \"unix\"
-         path = \"{socket}\"
-         [[listen]]
-         kind = \"tls\"
-         address = \"127.0.0.1:0\"
-         certificate = \"{0}\"
-         key = \"{1}\"
-         [[listen]]
-         kind = \"websocket-tls\"
-         address = \"127.0.0.1:0\"
-         certificate = \"{0}\"
-         key = \"{1}\"",
-        authority.certificate, authority.key,
-    );
-    let config = demo_config(PLAIN) + &more;
-    let daemon = Daemon::start(folder.path(), &config);
-    for scheme in ["tcp", "ws", "unix", "tls", "wss"] {
-        let url = daemon.url(scheme);
-        let topic = format!("by/{scheme}");
-        let ca: &[&str] = &["--ca", &authority.ca];
-        let published = [&["pub", "--keep", "--wait", "taken", &topic, scheme], ca].concat();
-        assert_eq!(text(&url, &published), "", "{scheme}");
-        let read = [&["sub", &topic, "--count", "1"], ca].concat();
-        assert_eq!(text(&url, &read), format!("{topic} {scheme}\n"));
+    let more = format!("[[listen]]\nkind = \"unix\"\npath = \"{}\"\n", path_of(&folder, "socket"));
+    let daemon = Daemon::start(folder.path(), &(demo_config(PLAIN) + &more));
+    for scheme in [SCHEMES, &["unix"]].concat() {
+        carries_both_ways(&daemon.url(scheme), scheme, &[]);
     }
-    let url = daemon.url("tls");
-    fails(&url, &["status"], 69, "TLS");
-    fails(&url.replace("tls:", "tcp:"), &["status"], 69, "");
+}
+
+/// What is published over a transport is read over it.
+fn carries_both_ways(url: &str, name: &str, trust: &[&str]) {
+    let topic = format!("by/{name}");
+    let published = [&["pub", "--keep", "--wait", "taken", &topic, name], trust].concat();
+    assert_eq!(text(url, &published), "", "{name}");
+    let read = [&["sub", &topic, "--count", "1"], trust].concat();
+    assert_eq!(text(url, &read), format!("{topic} {name}\n"));
 }
 
 #[test]
 fn a_live_message_reaches_a_subscriber_that_waits() {
     let (_folder, daemon) = plain();
-    let url = daemon.url("ws");
+    let url = daemon.url(SCHEMES.last().expect("there is TCP"));
     let mut waiting = start(&url, &["sub", "live", "--count", "3", "--no-last"]);
     // until it has subscribed, messages pass it by
     while waiting.try_wait().expect("the child is ours").is_none() {
@@ -249,6 +233,7 @@ fn each_kind_of_failure_has_its_exit_code() {
     fails(&url, &["sub", "silent", "--count", "1", "--timeout", "100ms"], 124, "in time");
     let missing = path_of(&folder, "missing");
     fails(&url, &["status", "--id", "a", "--password-file", &missing], 74, &missing);
+    #[cfg(feature = "tls")]
     fails(&daemon.url("tcp").replace("tcp:", "tls:"), &["status", "--ca", &missing], 74, &missing);
     let long = "x".repeat(100_000);
     let output = run_with_input(&url, &["pub", "long"], long.as_bytes());
@@ -389,31 +374,6 @@ fn identities_made_by_the_tool_get_in_by_password_and_by_key() {
 }
 
 #[test]
-fn a_certificate_is_a_proof() {
-    let folder = folder();
-    let authority = Authority::write(folder.path());
-    let credentials = path_of(&folder, "credentials.toml");
-    write_secret(
-        &credentials,
-        "[[session]]\nname = \"home\"\n[[identity]]\nsession = \"home\"\nid = \"valve\"\n\
-         certificate_name = \"valve\"\npublish = [\"#\"]\nsubscribe = [\"#\"]\n",
-    );
-    let Authority { certificate, key, ca, client, client_key } = &authority;
-    let config = format!(
-        "[[listen]]\nkind = \"tls\"\naddress = \"127.0.0.1:0\"\ncertificate = \"{certificate}\"\n\
-         key = \"{key}\"\nclient_ca = \"{ca}\"\nclient_auth = \"optional\"\n\
-         [access]\ncredentials = \"{credentials}\"\n[board]\nenabled = false\n"
-    );
-    let daemon = Daemon::start(folder.path(), &config);
-    let url = daemon.url("tls");
-    let trusted: &[&str] = &["--ca", ca, "--session", "home", "--id", "valve"];
-    let shown: &[&str] = &["--cert", client, "--cert-key", client_key];
-    text(&url, &[&["pub", "a", "x", "--wait", "taken"], trusted, shown].concat());
-    fails(&url, &[&["pub", "a", "x"], trusted].concat(), 77, "");
-    fails(&url, &[&["status"], trusted, &["--cert", client]].concat(), 64, "--cert-key");
-}
-
-#[test]
 fn a_session_can_be_made_at_the_running_relay() {
     let folder = folder();
     let word = path_of(&folder, "word");
@@ -428,45 +388,4 @@ fn a_session_can_be_made_at_the_running_relay() {
     text(&url, &[&["status"][..], &user].concat());
     let (_folder, strict) = plain();
     fails(&strict.url("tcp"), &create, 77, "");
-}
-
-/// Certificates of one authority, in files.
-struct Authority {
-    ca: String,
-    certificate: String,
-    key: String,
-    client: String,
-    client_key: String,
-}
-
-impl Authority {
-    fn write(folder: &Path) -> Self {
-        let ca_key = rcgen::KeyPair::generate().expect("a key");
-        let mut ca = rcgen::CertificateParams::default();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_certificate = ca.self_signed(&ca_key).expect("signed");
-        let issuer = rcgen::Issuer::new(ca, ca_key);
-        let issue = |name: &str, hosts: &[&str]| {
-            let key = rcgen::KeyPair::generate().expect("a key");
-            let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
-            let mut parameters = rcgen::CertificateParams::new(hosts).expect("names");
-            parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
-            let certificate = parameters.signed_by(&key, &issuer).expect("signed");
-            (certificate.pem(), key.serialize_pem())
-        };
-        let (certificate, key) = issue("gateway", &["127.0.0.1", "localhost"]);
-        let (client, client_key) = issue("valve", &[]);
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name).to_str().expect("UTF-8").to_owned();
-            write_secret(&path, text);
-            path
-        };
-        Self {
-            ca: write("ca.pem", &ca_certificate.pem()),
-            certificate: write("gateway.pem", &certificate),
-            key: write("gateway.key", &key),
-            client: write("valve.pem", &client),
-            client_key: write("valve.key", &client_key),
-        }
-    }
 }

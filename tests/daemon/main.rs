@@ -1,25 +1,27 @@
 //! The real `fastportd`: what it answers on the command line, how it starts, reloads and stops.
 
+#[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::fs;
+#[cfg(feature = "websocket")]
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastport::config::Config;
 use fastport_wire::control::{ByeReason, ErrorCode};
 use fastport_wire::frame::DataFlags;
 use fastport_wire::{Readings, Schema};
-use rustls_pki_types::ServerName;
 
 use support::peer::{Event, Peer, connect, connect_small};
-use support::{DEADLINE, Daemon, fastportd, folder, run, without_settings, write};
+use support::{DEADLINE, Daemon, SCHEMES, fastportd, folder, run, without_settings, write};
 
 /// A free TCP port of loopback, and sessions as `sessions` says.
 fn on_tcp(rest: &str) -> String {
@@ -35,10 +37,11 @@ fn the_version_is_told() {
     assert_eq!(out, format!("fastportd {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+#[cfg(all(feature = "tls", feature = "websocket", feature = "uplink"))]
 #[test]
 fn check_accepts_the_example() {
     let folder = folder();
-    let example = include_str!("../docs/gateway.example.toml");
+    let example = include_str!("../../docs/gateway.example.toml");
     // the one file that is read, and must not be open to others
     let credentials = folder.path().join("credentials.toml");
     fs::write(&credentials, "").expect("the folder is writable");
@@ -49,6 +52,19 @@ fn check_accepts_the_example() {
     let path = folder.path().join("gateway.toml");
     let (status, out, err) = run(fastportd().arg("--check").arg("--config").arg(path));
     assert_eq!((status, &*err), (Some(0), ""), "{out}");
+}
+
+#[cfg(not(feature = "uplink"))]
+#[test]
+fn what_a_build_is_without_is_refused_with_the_set_that_has_it() {
+    let folder = folder();
+    let path = write(folder.path(), "gateway.toml", "[uplink]\ncentral = [\"tcp://a\"]\n");
+    let (status, _, err) = run(fastportd().arg("--config").arg(&path));
+    assert_eq!(status, Some(78));
+    assert!(
+        err.contains("this build has no uplink; use a build of the feature set `edge`"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -122,39 +138,6 @@ fn a_missing_configuration_file_is_named() {
 }
 
 #[test]
-fn certificates_and_keys_that_cannot_be_used_are_named() {
-    let folder = folder();
-    let pair = || {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
-        let made = made.expect("the name is one");
-        (made.cert.pem(), made.signing_key.serialize_pem())
-    };
-    let ((cert, key), (_, other_key)) = (pair(), pair());
-    write(folder.path(), "good.pem", &cert);
-    write(folder.path(), "good.key", &key);
-    write(folder.path(), "other.key", &other_key);
-    write(folder.path(), "text.pem", "not PEM\n");
-    fs::create_dir(folder.path().join("folder.key")).expect("the folder is writable");
-    for (cert, key, wanted) in [
-        ("missing.pem", "good.key", "missing.pem: "),
-        ("good.pem", "missing.key", "missing.key: "),
-        ("good.pem", "folder.key", "folder.key: "),
-        ("text.pem", "good.key", "text.pem: holds no certificate"),
-        ("good.pem", "text.pem", "text.pem: holds no private key"),
-        ("good.pem", "other.key", "certificate and key: "),
-    ] {
-        let text = format!(
-            "[[listen]]\nkind = \"tls\"\naddress = \"127.0.0.1:0\"\n\
-             certificate = \"{cert}\"\nkey = \"{key}\"\n"
-        );
-        let path = write(folder.path(), "gateway.toml", &text);
-        let (status, _, err) = run(fastportd().arg("--config").arg(&path));
-        assert_eq!(status, Some(69), "{cert} {key}: {err}");
-        assert!(err.contains(wanted), "{cert} {key}: {err}");
-    }
-}
-
-#[test]
 fn without_a_file_it_serves_programs_on_the_board() {
     let ports = [7470, 7471].map(|port| TcpListener::bind(("127.0.0.1", port)));
     if ports.iter().any(Result::is_err) {
@@ -164,7 +147,9 @@ fn without_a_file_it_serves_programs_on_the_board() {
     drop(ports);
     let mut daemon = Daemon::spawn(&mut fastportd());
     assert_eq!(daemon.address("tcp"), "127.0.0.1:7470");
-    assert_eq!(daemon.address("ws"), "127.0.0.1:7471");
+    if SCHEMES.contains(&"ws") {
+        assert_eq!(daemon.address("ws"), "127.0.0.1:7471");
+    }
     let mut peer = Peer::join("127.0.0.1:7470", "demo");
     peer.subscribe("chat/#");
     let topic = peer.open("chat/room1");
@@ -325,12 +310,15 @@ fn a_reload_changes_limits_and_the_log_level() {
     write(folder.path(), "gateway.toml", &sessions(&["home"], &text));
     daemon.signal("HUP");
     early.wait_for_status("the second reload", |status| status["reloads"] == 2);
+    // its last words at the old level
+    daemon.wait_for("limits.peers: 2 -> 10000");
     let quiet = daemon.log().lines().count();
     Peer::begin(connect(&address), "no such session", |_| {}).next();
     early.wait_for_status("a refusal", |status| status["refused"] == 2);
     assert_eq!(daemon.log().lines().count(), quiet, "{}", daemon.log());
 }
 
+#[cfg(feature = "websocket")]
 #[test]
 fn a_reload_changes_which_pages_may_connect() {
     let folder = folder();
@@ -358,84 +346,6 @@ fn a_reload_changes_which_pages_may_connect() {
     assert_eq!(statuses(), ["101", "403"]);
     reload(&mut daemon, folder.path(), &text("https://b.example"), 1);
     assert_eq!(statuses(), ["403", "101"]);
-}
-
-#[test]
-fn the_configured_cipher_is_taken_whichever_a_peer_has_first() {
-    let folder = folder();
-    let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]);
-    let made = made.expect("the name is one");
-    write(folder.path(), "a.pem", &made.cert.pem());
-    write(folder.path(), "a.key", &made.signing_key.serialize_pem());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a certificate");
-    let provider = rustls::crypto::ring::default_provider();
-    let first = provider.cipher_suites.first().expect("ring has some").suite();
-    assert!(format!("{first:?}").contains("AES"), "{first:?}");
-    let client = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = Arc::new(client);
-    for (ciphers, expected) in [("chacha20", "CHACHA20"), ("aes", "AES")] {
-        let text = format!(
-            "daemon.ciphers = \"{ciphers}\"\nboard.enabled = false\n[[listen]]\nkind = \"tls\"\n\
-             address = \"127.0.0.1:0\"\ncertificate = \"a.pem\"\nkey = \"a.key\"\n"
-        );
-        let daemon = Daemon::start(folder.path(), &text);
-        let name = ServerName::try_from("a.example").expect("a host's name");
-        let mut session =
-            rustls::ClientConnection::new(Arc::clone(&client), name).expect("it is set up");
-        let mut link = connect(&daemon.address("tls"));
-        while session.is_handshaking() {
-            session.complete_io(&mut link).expect("the handshake succeeds");
-        }
-        let suite = session.negotiated_cipher_suite().expect("there is one").suite();
-        assert!(format!("{suite:?}").contains(expected), "{ciphers}: {suite:?}");
-    }
-}
-
-#[test]
-fn a_reload_changes_the_certificate_and_a_bad_one_leaves_the_old() {
-    let folder = folder();
-    let mut roots = rustls::RootCertStore::empty();
-    for name in ["a", "b"] {
-        let made = rcgen::generate_simple_self_signed([format!("{name}.example")]);
-        let made = made.expect("the name is one");
-        write(folder.path(), &format!("{name}.pem"), &made.cert.pem());
-        write(folder.path(), &format!("{name}.key"), &made.signing_key.serialize_pem());
-        roots.add(made.cert.der().clone()).expect("a certificate");
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = Arc::new(client);
-    let text = |name: &str| {
-        format!(
-            "board.enabled = false\n[[listen]]\nkind = \"tls\"\naddress = \"127.0.0.1:0\"\n\
-             certificate = \"{name}.pem\"\nkey = \"{name}.key\"\n"
-        )
-    };
-    let mut daemon = Daemon::start(folder.path(), &text("a"));
-    let address = daemon.address("tls");
-    let join = |name: &str| {
-        let name = ServerName::try_from(format!("{name}.example")).expect("a host's name");
-        let session =
-            rustls::ClientConnection::new(Arc::clone(&client), name).expect("it is set up");
-        let link = rustls::StreamOwned::new(session, connect(&address));
-        Peer::join_as(link, "demo", |_| {})
-    };
-    let mut early = join("a");
-    reload(&mut daemon, folder.path(), &text("b"), 1);
-    join("b").subscribe("a");
-    reload(&mut daemon, folder.path(), &text("missing"), 2);
-    daemon.wait_for("certificate not reloaded; the old one stays in use");
-    join("b").subscribe("a");
-    early.subscribe("a");
 }
 
 #[test]
