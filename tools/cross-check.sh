@@ -6,7 +6,8 @@
 #   tools/cross-check.sh TARGET FOLDER
 #
 # GLIBC=2.31: what the programs may need of the C library at most, as they were built with
-# (tools/cross.sh); else 2.36, that of Debian 12.
+# (tools/cross.sh); else 2.36, that of Debian 12. They run with Debian 11's own, where that could be fetched
+# (tools/cross-needs.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
@@ -38,7 +39,7 @@ main() {
     kill "$daemon"
     wait "$daemon" || fail "the daemon did not end in order: $?"
     daemon=''
-    echo "$programs: runs under ${qemu}${cpu:+ as $cpu} ($parts)"
+    echo "$programs: runs under ${qemu}${cpu:+ as $cpu}$([ -z "$(debian_11)" ] || echo " with Debian 11's glibc") ($parts)"
     check_size
 }
 
@@ -81,11 +82,15 @@ check_needs() {
 
 # Puts into `command` what runs a program under the emulator.
 emulate() {
-    local program=$1 libraries
+    local program=$1 root=/usr/$triplet libraries
     shift
     libraries=$(libsystemd "$target")
+    if [ -n "$(debian_11)" ]; then
+        root=$(debian_11)
+        libraries=$root
+    fi
     command=(env ${cpu:+"QEMU_CPU=$cpu"} "$qemu")
-    [[ $target = *musl* ]] || command+=(-L "/usr/$triplet")
+    [[ $target = *musl* ]] || command+=(-L "$root")
     if [ -n "$libraries" ]; then
         command+=(-E "LD_LIBRARY_PATH=$libraries/usr/lib/$triplet:$libraries/lib/$triplet")
     fi

@@ -10,6 +10,8 @@
 #                                   target/cross-tools
 #   libsystemd of the target        for the feature `systemd`: Debian's packages, unpacked in
 #                                   target/cross-tools. Debian 12 has none for RISC-V
+#   Debian 11's libc and libsystemd run what GLIBC=2.31 made, unpacked in target/cross-tools; where they cannot
+#                                   be had, this machine's do
 #   qemu-user-static                runs what was built
 #
 # Debian packages are installed by root, and by others through sudo when INSTALL=1 is set; else the
@@ -44,6 +46,7 @@ main() {
     ln -sf "$lld" "$tools_folder/lld/ld.lld"       # the name that gcc asks for
     if [ "$(linker)" = zig ]; then install_zig; fi
     [ "$for" = tests ] || case $target in riscv64*) ;; *gnu*) fetch_libsystemd ;; esac
+    [ "${GLIBC:-}" != 2.31 ] || fetch_debian_11 || echo "Debian 11's libraries cannot be had: this machine's run it" >&2
 }
 
 has_library() {
@@ -88,21 +91,35 @@ install_zig() {
     touch "$mark"
 }
 
-# Another architecture's packages, without making it one of this machine's: apt with lists of its own.
 fetch_libsystemd() {
     [ -z "$(libsystemd "$target")" ] || return 0
-    local folder=$tools_folder/libsystemd-$debian apt=$tools_folder/apt-$debian
-    echo "fetching libsystemd for $debian into $folder"
+    unpack libsystemd libsystemd-dev libsystemd0 libcap2 libgcrypt20 libgpg-error0 liblz4-1 liblzma5 libzstd1
+}
+
+fetch_debian_11() {
+    [ -z "$(debian_11)" ] || return 0
+    local list=$tools_folder/debian-11.list
+    echo 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bullseye main' >"$list"
+    sources=(-o "Dir::Etc::SourceList=$list" -o Dir::Etc::SourceParts=/dev/null)
+    unpack debian-11 libc6 libgcc-s1 libsystemd0 libcap2 libgcrypt20 libgpg-error0 liblz4-1 liblzma5 libzstd1
+}
+
+# Another architecture's packages into a folder of a name, without making it one of this machine's: apt with lists of
+# its own, of the machine's sources or those in `sources`.
+sources=()
+unpack() {
+    local folder=$tools_folder/$1-$debian apt=$tools_folder/apt-$1-$debian package
+    shift
+    echo "fetching $* for $debian into $folder"
+    rm -rf "$apt/packages"
     mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/packages" "$folder"
     local options=(-qq -o "APT::Architecture=$debian" -o "APT::Architectures=$debian"
         -o "Dir::State::Lists=$apt/lists" -o "Dir::Cache=$apt" -o Dir::State::status=/dev/null
-        -o Debug::NoLocking=1 -o APT::Sandbox::User=root)
+        -o Debug::NoLocking=1 -o APT::Sandbox::User=root "${sources[@]}")
     # a list that is being changed at the mirror is left out, and the others serve
     apt-get "${options[@]}" update 2>/dev/null || true
-    (cd "$apt/packages" && apt-get "${options[@]}" download libsystemd-dev libsystemd0 libcap2 \
-        libgcrypt20 libgpg-error0 liblz4-1 liblzma5 libzstd1)
-    local package
-    for package in "$apt"/packages/*.deb; do dpkg-deb -x "$package" "$folder"; done
+    (cd "$apt/packages" && apt-get "${options[@]}" download "$@") || return
+    for package in "$apt"/packages/*.deb; do dpkg-deb -x "$package" "$folder" || return; done
 }
 
 main

@@ -51,5 +51,12 @@ libsystemd() {
     if [[ $1 = *gnu* ]] && [ -e "$folder/usr/lib/$triplet/libsystemd.so" ]; then echo "$folder"; fi
 }
 
+# Where Debian 11's C library and libsystemd for the target were unpacked, if these are wanted; empty: there are none.
+debian_11() {
+    local folder=$tools_folder/debian-11-$debian
+    # what is unpacked last
+    if [ "${GLIBC:-}" = 2.31 ] && [ -e "$folder/usr/lib/$triplet/libzstd.so.1" ]; then echo "$folder"; fi
+}
+
 # When the source was last changed; of an archive without history: when its log of changes was written.
 source_date() { git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md; }
