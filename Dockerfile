@@ -6,8 +6,8 @@
 #   docker build -t fastport -f Dockerfile target/image
 #   docker run -p 7470:7470 -p 7471:7471 -v fastport:/var/lib/fastport fastport
 #
-# Never built where it was written: there is no container engine there. tests/package.rs checks that each path it
-# copies is in the archive, and that the programs start in an empty root.
+# `make image` builds it with buildah, runs it, and writes what `docker load` reads. No other engine has built or run it
+# yet. tests/package.rs checks that each path it copies is in the archive.
 FROM scratch
 COPY bin/fastportd bin/fastport /usr/bin/
 COPY etc/container.toml /etc/fastport/gateway.toml

@@ -20,7 +20,7 @@ CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-sets check checks $(CHECKS) bench bench-full footprint sizes large-files paths cross reproducible start-order \
-	deb tarball board-test yocto-layer fuzz clean
+	deb tarball image board-test yocto-layer fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -118,11 +118,14 @@ start-order: ## find out anew which functions a start runs (tools/start-order.ld
 yocto-layer: ## the layer for Yocto, complete with crates and sources, into dist/meta-fastport
 	@tools/yocto-layer.sh
 
-deb: ## Debian packages, dist/fastport_VERSION_ARCH.deb; TARGET=… for other machines (tools/deb.sh)
+deb: ## Debian packages, dist/fastport_VERSION_ARCH.deb; TARGET=… for other machines, GLIBC=2.31 (tools/deb.sh)
 	@tools/deb.sh $(TARGET)
 
 tarball: ## archives of static programs, dist/fastport-VERSION-TARGET.tar.gz; TARGET=… (tools/tarball.sh)
 	@tools/tarball.sh $(TARGET)
+
+image: ## the container image of Dockerfile, built and run: dist/fastport-VERSION-image.tar (tools/image.sh)
+	@tools/image.sh
 
 board-test: ## an arm64 machine in an emulator: the package, an uplink, watchdogs; some minutes
 	@tools/board-test.sh
