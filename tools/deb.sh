@@ -12,6 +12,8 @@
 # For other machines than this the programs are built by tools/cross.sh. The package's metadata are in
 # Cargo.toml ([package.metadata.deb]); cargo-deb, which reads them, is built once into target/tools.
 #
+# GLIBC=2.31     for Debian 11 and Raspberry Pi OS 11, which 12 upgrades: dist/fastport_VERSION~deb11_ARCHITECTURE.deb;
+#                for other machines than this
 # PROGRAMS=DIR   pack the programs that are in there instead of building them; for one TARGET
 # VERSION=…      another version than that of Cargo.toml
 # DIST=DIR       where to, instead of dist
@@ -28,6 +30,12 @@ version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 compression=(--compress-system)
 [ -z "${FAST:-}" ] || compression=(--compress-type gz --compress-system --fast)
 tree=target/package/deb             # named in Cargo.toml
+variant=()
+case ${GLIBC:-} in
+    '') ;;
+    2.31) version+=~deb11 variant=(--variant debian-11) ;;
+    *) echo "packages are for glibc 2.36 and, with GLIBC=2.31, for Debian 11" >&2; exit 64 ;;
+esac
 
 main() {
     [ $# -gt 0 ] || set -- "$host"
@@ -59,6 +67,7 @@ check_tools() {
 pack() {
     local target=$1 architecture programs=${PROGRAMS:-}
     architecture=$(architecture_of "$target")
+    [ -z "${GLIBC:-}" ] || [ "$target" != "$host" ] || { echo "GLIBC is for other machines than this" >&2; exit 64; }
     [ -n "$programs" ] || programs=$(build "$target")
     # one at a time: Cargo.toml names the folder
     mkdir -p target/package
@@ -70,9 +79,11 @@ pack() {
     local deb=$dist/fastport_${version}_$architecture.deb
     rm -f "$deb"
     target/tools/bin/cargo-deb --quiet --no-build --no-strip --no-dbgsym --locked "${compression[@]}" \
-        --package fastport --target "$target" --deb-version "$version" --output "$deb"
+        "${variant[@]}" --package fastport --target "$target" --deb-version "$version" --output "$deb"
     exec 8>&-
     check "$deb"
+    # tests/package.rs installs that of this machine, under systemd
+    [ "$target" = "$host" ] || [ -n "${PROGRAMS:-}" ] || run "$deb" "$target"
     echo "$deb: $(stat -c %s "$deb") bytes"
 }
 
@@ -108,15 +119,18 @@ strip_for() {
 
 # The package says what it depends on in Cargo.toml; the programs must need no more.
 check_needs() {
-    local program needs
+    local program needs most=${GLIBC:-2.36}
     for program in "$1"/usr/bin/*; do
         needs=$(readelf -dV --wide "$program" |
-            sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p; s/.*Name: (GLIBC_[0-9.]+).*/\1/p' | sort -uV)
+            sed -nE 's/GLIBC_ABI_DT_RELR/GLIBC_2.36/; s/.*\(NEEDED\).*\[(.*)\]/\1/p; s/.*Name: (GLIBC_[0-9.]+).*/\1/p' |
+            sort -uV)
         while read -r need; do
             case $need in
                 GLIBC_*)
-                    [ "$(printf '%s\n' "${need#GLIBC_}" 2.36 | sort -V | tail -n 1)" = 2.36 ] && continue ;;
+                    [ "$(printf '%s\n' "${need#GLIBC_}" "$most" | sort -V | tail -n 1)" = "$most" ] && continue ;;
                 libc.so.6 | libm.so.6 | libgcc_s.so.1 | libsystemd.so.0 | ld-linux*) continue ;;
+                # parts of libc6, and until 2.34 libraries of their own
+                libpthread.so.0 | libdl.so.2 | librt.so.1 | libutil.so.1) continue ;;
             esac
             echo "$program needs $need, and the package does not say so: [package.metadata.deb] depends" >&2
             exit 1
@@ -136,5 +150,13 @@ check() {
     said=$(lintian --allow-root --fail-on error --tag-display-limit 0 "$1" 2>&1) || { echo "$said" >&2; exit 1; }
     [ -z "$said" ] || echo "$said"
 }
+
+# What is in the package passes messages on, under the emulator.
+run() (
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    dpkg-deb -x "$1" "$work"
+    tools/cross-check.sh "$2" "$work/usr/bin"
+)
 
 main "$@"
