@@ -15,8 +15,8 @@
 # The programs are in dist/TARGET/SET, with GLIBC= in dist/TARGET.GLIBC/SET. Paths of this machine and the
 # day are kept out of them, so that the same source gives the same bytes; tools/reproducible.sh shows
 # whether it does.
-# All six were built as edge and as central and run under an emulator; with GLIBC=2.31 the first two as edge, and run with
-# Debian 11's C library.
+# All six were built as edge and as central and run under an emulator; with GLIBC=2.31, under Debian 11's C library,
+# the first as both and the second as edge.
 #
 # INSTALL=1   what is missing is installed (tools/cross-needs.sh says what it is)
 # GLIBC=2.31  the oldest C library to run on, with zig as linker; else 2.36, that of Debian 12
