@@ -50,6 +50,7 @@ main() {
     mkdir -p "$programs"
     cp "$out/$target/release/fastportd" "$out/$target/release/fastport" "$programs/"
     tools/source-id.sh >"$programs/source"         # for tools/binary-sizes.sh
+    echo "$SOURCE_DATE_EPOCH" >"$programs/date"    # for tools/reproducible.sh
     echo "$programs: fastportd $(stat -c %s "$programs/fastportd") bytes," \
         "fastport $(stat -c %s "$programs/fastport")"
     [ "${CHECK:-1}" = 0 ] || tools/cross-check.sh "$target" "$programs"

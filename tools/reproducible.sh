@@ -17,7 +17,7 @@ copy=$(mktemp -d)/another-folder
 trap 'rm -rf "$(dirname "$copy")"' EXIT
 
 main() {
-    [ "$(cat "$programs/source" 2>/dev/null)" = "$(tools/source-id.sh)" ] ||
+    [ "$(cat "$programs/source" 2>/dev/null)" = "$(tools/source-id.sh)" ] && [ -e "$programs/date" ] ||
         CHECK=0 tools/cross.sh "$target" "$set"
     copy_source
     (cd "$copy" && env -u CARGO_TARGET_DIR CHECK=0 tools/cross.sh "$target" "$set")
@@ -31,7 +31,7 @@ main() {
     echo "$programs: two builds in two folders are the same"
 }
 
-# What makes the programs, and the tools that were fetched; the date is of this folder's history.
+# What makes the programs, and the tools that were fetched; the date that the one has, which commits since then moved.
 copy_source() {
     mkdir -p "$copy/target"
     local part
@@ -40,7 +40,7 @@ copy_source() {
         cp -a "$part" "$copy/$part"
     done
     ln -s "$tools_folder" "$copy/target/cross-tools"
-    SOURCE_DATE_EPOCH=$(source_date)
+    SOURCE_DATE_EPOCH=$(cat "$programs/date")
     export SOURCE_DATE_EPOCH
 }
 
