@@ -140,7 +140,9 @@ fn a_process_that_takes_more_than_the_ceiling_is_killed() {
     // `tail` keeps all of it
     let greedy = format!("head -c {0} /dev/zero | tail -c {0} | wc -c", 2 * MEMORY);
     let output = command.args(["-c", &greedy]).output().expect("there is a shell");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0");
+    // the kernel chooses whom it kills: `tail`, mostly, and then nothing is left to be counted
+    let counted = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert_ne!(counted, (2 * MEMORY).to_string());
     assert!(ceiling.account().kills > 0, "{:?}", ceiling.account());
 }
 
