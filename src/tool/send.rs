@@ -28,13 +28,15 @@ pub(super) async fn run(send: Send, common: Common) -> Outcome {
         connected = connect(options) => connected?,
         () = interrupt.come() => return Err(Failure::interrupted()),
     };
-    let work = send_all(&client, &send, &url);
+    let mut tasks = JoinSet::new();
+    let work = send_all(&client, &send, &url, &mut tasks);
     let done = tokio::select! {
         done = within(send.timeout, work) => done,
         () = interrupt.come() => Err(Failure::interrupted()),
         () = forever(tell_of_link(&client, &url)) => Ok(()),
     };
-    // what was offered is taken back by now
+    // what was offered is taken back, and that is said, before the link ends: else it would be a link lost
+    tasks.shutdown().await;
     client.close().await.unwrap_or_default();
     done
 }
@@ -52,9 +54,13 @@ fn check(send: &Send) -> Outcome {
 
 /// Sends all files, a few at a time; the first failure is what the tool ends with, when the others
 /// are through.
-async fn send_all(client: &Client, send: &Send, url: &str) -> Outcome {
+async fn send_all(
+    client: &Client,
+    send: &Send,
+    url: &str,
+    tasks: &mut JoinSet<Outcome>,
+) -> Outcome {
     let bars = Bars::new(send.quiet);
-    let mut tasks: JoinSet<Outcome> = JoinSet::new();
     let mut done = Ok(());
     for path in &send.files {
         if tasks.len() >= AT_ONCE
