@@ -217,7 +217,7 @@ impl Room {
     pub fn expire(
         &self,
         (identity, name): (&str, &str),
-        max_age: impl FnMut(&str) -> u64,
+        max_age: &mut dyn FnMut(&str) -> u64,
     ) -> Option<Counts> {
         let now = self.clock.mono();
         self.with(|session| {

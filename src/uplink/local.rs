@@ -159,12 +159,12 @@ impl Place {
     pub(super) fn expire(&self) -> Option<Counts> {
         let room = self.hub.room(&self.session)?;
         let Keeps { rules, max_age, .. } = &self.keeps;
-        let max_age = |topic: &str| {
+        let mut max_age = |topic: &str| {
             let carried = Topic::parse(topic).ok().and_then(|topic| rules.up(topic));
             let own = carried.and_then(|carried| carried.rule.max_age);
             millis(own.unwrap_or(*max_age))
         };
-        room.expire((IDENTITY, self.lane.name()), max_age)
+        room.expire((IDENTITY, self.lane.name()), &mut max_age)
     }
 
     /// Makes the place where there is none, and has the session note what the lane reads: from then

@@ -1,7 +1,6 @@
 //! Letting go of messages in the middle of what waits: for a reader that holds, and may have been sent
 //! what lies before them.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use fastport_wire::field::{data_flag, kind};
@@ -70,7 +69,7 @@ impl Outbox {
         ledger: &mut Ledger,
         after: u64,
         cause: GapCause,
-        is_dropped: impl FnMut(&Waiting) -> bool,
+        is_dropped: &mut dyn FnMut(&Waiting) -> bool,
     ) -> Shed {
         self.settle_all(buffers, ledger);
         let place = self.behind(after, self.boundary());
@@ -95,7 +94,7 @@ impl Outbox {
         self.settle_all(buffers, &mut Ledger::default());
         let place = self.behind(after, self.kept);
         let (mut left, mut goes, mut rest) = (0, true, runs.iter());
-        let is_dropped = |_: &Waiting| {
+        let mut is_dropped = |_: &Waiting| {
             while left == 0 {
                 let Some(&next) = rest.next() else { return false };
                 (left, goes) = (next, !goes);
@@ -103,7 +102,7 @@ impl Outbox {
             left -= 1;
             goes
         };
-        let (shed, _) = self.drop_in_place(buffers, place, after, cause, is_dropped);
+        let (shed, _) = self.drop_in_place(buffers, place, after, cause, &mut is_dropped);
         (self.settled, self.sent) = (self.bytes.len(), self.bytes.len());
         self.unacked -= shed.messages;
         let gone = runs.iter().skip(1).step_by(2).fold(0, |sum, &run| sum + u64::from(run));
@@ -130,11 +129,11 @@ impl Outbox {
         (from, mut count): (usize, u64),
         after: u64,
         cause: GapCause,
-        mut is_dropped: impl FnMut(&Waiting) -> bool,
+        is_dropped: &mut dyn FnMut(&Waiting) -> bool,
     ) -> (Shed, u64) {
         let mut runs = Runs::new(count.saturating_sub(after));
         let (mut gone, mut plain) = (0, 0);
-        let mut gaps = BTreeMap::new();
+        let mut gaps = GapsByTopic::default();
         let mut topics = Announced::default();
         let mut is_first = true;
         self.retain_frames(from, |_, head, body| {
@@ -147,14 +146,14 @@ impl Outbox {
                 }
                 if goes {
                     gone += 1;
-                    add(&mut gaps, Some(message.topic), cause, 1);
+                    gaps.add(Some(message.topic), cause, 1);
                 }
                 return !goes;
             }
             match Frame::from_parts(head, body) {
                 // what is before the first of the rest is in one place with what goes now
                 Ok(Frame::Gap { topic, count, cause }) if is_first => {
-                    add(&mut gaps, topic, cause, count);
+                    gaps.add(topic, cause, count);
                     false
                 }
                 Ok(Frame::Topic { id, name, schema }) => {
@@ -171,7 +170,7 @@ impl Outbox {
 
     fn put_gaps(&mut self, buffers: &mut Buffers, at: usize, gaps: GapsByTopic) {
         let mut bytes = Vec::new();
-        for (&(topic, cause), &count) in &gaps {
+        for &(topic, cause, count) in &gaps.0 {
             crate::session::push_frame(&mut bytes, &Frame::Gap { topic, count, cause });
         }
         if bytes.is_empty() {
@@ -183,35 +182,45 @@ impl Outbox {
         }
         // they took more than the messages did: it is told later, without the topics
         let front = &mut self.gaps.get_or_insert_default().front;
-        for ((topic, cause), count) in gaps {
+        for (topic, cause, count) in gaps.0 {
             front.add(cause, topic, count);
         }
     }
 }
 
-/// By topic, `None` for several, and by cause.
-type GapsByTopic = BTreeMap<(Option<TopicId>, GapCause), u64>;
+/// Counts by topic, `None` for several, and by cause; sorted.
+#[derive(Default)]
+struct GapsByTopic(Vec<(Option<TopicId>, GapCause, u64)>);
 
-fn add(gaps: &mut GapsByTopic, topic: Option<TopicId>, cause: GapCause, count: u64) {
-    let is_apart = gaps.len() < TOPICS_APART || gaps.contains_key(&(topic, cause));
-    *gaps.entry((topic.filter(|_| is_apart), cause)).or_default() += count;
+impl GapsByTopic {
+    fn add(&mut self, topic: Option<TopicId>, cause: GapCause, count: u64) {
+        let find = |topic| self.0.binary_search_by_key(&(topic, cause), |&(t, c, _)| (t, c));
+        let (topic, place) = match find(topic) {
+            Err(_) if self.0.len() >= TOPICS_APART => (None, find(None)),
+            place => (topic, place),
+        };
+        match place {
+            Ok(at) => self.0.get_mut(at).into_iter().for_each(|known| known.2 += count),
+            Err(at) => self.0.insert(at, (topic, cause, count)),
+        }
+    }
 }
 
 /// The first TOPIC frame of each topic: what is missing is named by it.
 #[derive(Default)]
 struct Announced {
-    ids: BTreeSet<TopicId>,
+    /// sorted
+    ids: Vec<TopicId>,
     frames: Vec<u8>,
 }
 
 impl Announced {
     /// Whether it took the frame.
     fn take(&mut self, id: TopicId, frame: &Frame<'_>) -> bool {
-        let is_new = self.ids.insert(id);
-        if is_new {
-            crate::session::push_frame(&mut self.frames, frame);
-        }
-        is_new
+        let Err(at) = self.ids.binary_search(&id) else { return false };
+        self.ids.insert(at, id);
+        crate::session::push_frame(&mut self.frames, frame);
+        true
     }
 }
 

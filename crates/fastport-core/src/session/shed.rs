@@ -1,7 +1,6 @@
 //! What one of the daemon's own parts lets go of that holds: messages that grew too old, and those that
 //! give way to newer ones when it is full. Never what its links may have written: its reader counts that.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -34,6 +33,45 @@ impl fmt::Debug for Sheds {
     }
 }
 
+impl Sheds {
+    fn policy_of(&self, topic: &str) -> u64 {
+        match (self.policy)(topic) {
+            WhenFull::DropOldest => GIVES_WAY,
+            WhenFull::Latest => GIVES_WAY_TO_NEWER,
+            _ => STAYS,
+        }
+    }
+}
+
+/// Of a topic's messages.
+const STAYS: u64 = 0;
+const GIVES_WAY: u64 = 1;
+const GIVES_WAY_TO_NEWER: u64 = 2;
+
+/// A number for each topic; sorted. One type for all that is asked of topics here, lest each has code of
+/// its own.
+#[derive(Default)]
+struct ByTopic(Vec<(TopicId, u64)>);
+
+impl ByTopic {
+    fn get(&mut self, topic: TopicId) -> Option<&mut u64> {
+        let at = self.0.binary_search_by_key(&topic, |&(topic, _)| topic).ok()?;
+        self.0.get_mut(at).map(|(_, number)| number)
+    }
+
+    /// The topic's number, which is `make`'s if it has none.
+    fn of(&mut self, topic: TopicId, make: &mut dyn FnMut() -> u64) -> u64 {
+        match self.0.binary_search_by_key(&topic, |&(topic, _)| topic) {
+            Ok(at) => self.0.get(at).map_or(0, |&(_, number)| number),
+            Err(at) => {
+                let number = make();
+                self.0.insert(at, (topic, number));
+                number
+            }
+        }
+    }
+}
+
 /// That it is not known how many counted frames earlier links have written.
 pub(super) const SENT_NOT_KNOWN: u64 = u64::MAX;
 
@@ -58,7 +96,7 @@ impl Session {
         &mut self,
         now: Instant,
         key: PeerKey,
-        mut max_age: impl FnMut(&str) -> u64,
+        max_age: &mut dyn FnMut(&str) -> u64,
     ) -> u64 {
         let index = key.index;
         let Ok(peer) = self.peer_mut(key) else { return 0 };
@@ -71,13 +109,12 @@ impl Session {
             return 0;
         }
         let Some(after) = self.shed_after(index) else { return 0 };
-        let mut last = BTreeMap::new();
-        let is_old = |message: &Waiting, topic: &str| {
-            let through = || ages.through(now, max_age(topic));
-            let last = *last.entry(message.topic).or_insert_with(through);
+        let mut last = ByTopic::default();
+        let mut is_old = |message: &Waiting, topic: &str| {
+            let last = last.of(message.topic, &mut || ages.through(now, max_age(topic)));
             message.count.is_some_and(|count| count <= last)
         };
-        let shed = self.shed(index, after, GapCause::Expired, is_old);
+        let shed = self.shed(index, after, GapCause::Expired, &mut is_old);
         if shed > 0 {
             self.wake_blocked();
         }
@@ -94,9 +131,8 @@ impl Session {
     pub(super) fn lets_go_of(&self, index: u32, topic: TopicId) -> bool {
         let tiers = self.at(index).and_then(|peer| peer.tiers.as_ref());
         let sheds = tiers.and_then(|tiers| tiers.sheds.as_ref());
-        sheds.zip(self.topics.get(topic)).is_some_and(|(sheds, topic)| {
-            matches!((sheds.policy)(&topic.name), WhenFull::DropOldest | WhenFull::Latest)
-        })
+        let topic = self.topics.get(topic);
+        sheds.zip(topic).is_some_and(|(sheds, topic)| sheds.policy_of(&topic.name) != STAYS)
     }
 
     /// Makes room at a peer for `need` bytes of a topic: an eighth of all, so that not each message has
@@ -105,32 +141,29 @@ impl Session {
     pub(super) fn make_room_at(&mut self, index: u32, need: usize, coming: TopicId) {
         let Some(after) = self.shed_after(index) else { return };
         let Some(peer) = self.at(index) else { return };
-        let (limit, held) = (peer.outbox.limit(), peer.outbox.held_bytes());
+        let limit = peer.outbox.limit();
         let state = (peer.outbox.counted_total(), after);
         let sheds = peer.tiers.as_ref().and_then(|tiers| tiers.sheds.clone());
         let Some(sheds) = sheds.filter(|sheds| sheds.futile != Some(state)) else { return };
         let wanted = need.max(limit / ROOM_SHARE);
-        let mut known = BTreeMap::new();
-        let mut policy =
-            |id: TopicId, topic: &str| *known.entry(id).or_insert_with(|| (sheds.policy)(topic));
-        let newest = self.newest(index, after, coming, &mut policy);
+        let mut known = ByTopic::default();
+        let mut policy = |id: TopicId, topic: &str| known.of(id, &mut || sheds.policy_of(topic));
+        let mut newest = self.newest(index, after, coming, &mut policy);
         let mut shed = 0;
-        if !newest.is_empty() {
+        if !newest.0.is_empty() {
             let mut place = 0;
-            shed += self.shed(index, after, GapCause::Superseded, |message, _| {
+            shed += self.shed(index, after, GapCause::Superseded, &mut |message, _| {
                 place += 1;
-                newest.get(&message.topic).is_some_and(|&newest| newest != place)
+                newest.get(message.topic).is_some_and(|newest| *newest != place)
             });
         }
         let left = self.at(index).map_or(0, |peer| peer.outbox.held_bytes());
         let mut excess = (left + wanted).saturating_sub(limit);
-        shed += self.shed(index, after, GapCause::Overflow, |message, topic| {
-            let goes = excess > 0
-                && matches!(policy(message.topic, topic), WhenFull::DropOldest | WhenFull::Latest);
+        shed += self.shed(index, after, GapCause::Overflow, &mut |message, topic| {
+            let goes = excess > 0 && policy(message.topic, topic) != STAYS;
             excess = excess.saturating_sub(if goes { message.bytes } else { 0 });
             goes
         });
-        debug_assert!(held >= left, "nothing has come in between");
         if shed > 0 {
             self.wake_blocked();
         } else if let Some(peer) = self.at_mut(index)
@@ -147,16 +180,18 @@ impl Session {
         index: u32,
         after: u64,
         coming: TopicId,
-        policy: &mut impl FnMut(TopicId, &str) -> WhenFull,
-    ) -> BTreeMap<TopicId, usize> {
-        let mut newest = BTreeMap::new();
+        policy: &mut dyn FnMut(TopicId, &str) -> u64,
+    ) -> ByTopic {
+        let mut newest = ByTopic::default();
         let Self { peers, topics, buffers, ledger, .. } = self;
         let slot = peers.get_mut(index as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return newest };
         for (place, message) in (1..).zip(peer.outbox.waiting_behind(buffers, ledger, after)) {
             let topic = topics.get(message.topic).map_or("", |topic| &topic.name);
-            if policy(message.topic, topic) == WhenFull::Latest {
-                newest.insert(message.topic, if message.topic == coming { 0 } else { place });
+            if policy(message.topic, topic) == GIVES_WAY_TO_NEWER {
+                newest.of(message.topic, &mut || 0);
+                let place = if message.topic == coming { 0 } else { place };
+                newest.get(message.topic).into_iter().for_each(|newest| *newest = place);
             }
         }
         newest
@@ -177,16 +212,17 @@ impl Session {
         index: u32,
         after: u64,
         cause: GapCause,
-        mut is_dropped: impl FnMut(&Waiting, &str) -> bool,
+        is_dropped: &mut dyn FnMut(&Waiting, &str) -> bool,
     ) -> u64 {
         let Self { peers, topics, buffers, ledger, .. } = self;
         let slot = peers.get_mut(index as usize);
         let Some(peer) = slot.and_then(|slot| slot.peer.as_mut()) else { return 0 };
-        let is_dropped = |message: &Waiting| {
+        let mut is_dropped = |message: &Waiting| {
             let topic = topics.get(message.topic).map_or("", |topic| &topic.name);
             is_dropped(message, topic)
         };
-        let Shed { messages, runs } = peer.outbox.shed(buffers, ledger, after, cause, is_dropped);
+        let shed = peer.outbox.shed(buffers, ledger, after, cause, &mut is_dropped);
+        let Shed { messages, runs } = shed;
         if let Some(tiers) = &mut peer.tiers {
             tiers.shift_marks(after, &runs);
             tiers.ages.shift(after, &runs);

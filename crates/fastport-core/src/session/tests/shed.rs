@@ -205,7 +205,8 @@ impl Site {
     fn expire(&mut self, millis: u64) -> u64 {
         let key = self.rig.session.key("$uplink", "normal").expect("it lasts");
         let now = self.rig.now().mono;
-        self.rig.session.expire(now, key, |topic| if topic == NAMES[1] { millis } else { DAY })
+        let mut max_age = |topic: &str| if topic == NAMES[1] { millis } else { DAY };
+        self.rig.session.expire(now, key, &mut max_age)
     }
 
     fn crash(&mut self) {
