@@ -224,6 +224,7 @@ impl<'a> Restoring<'a> {
         Some(())
     }
 
+    #[inline(never)]
     fn index_of(&self, peer: u32) -> Option<u32> {
         Some(self.peers.get(&peer)?.index)
     }
