@@ -83,7 +83,7 @@ impl Outbox {
     /// Does to an outbox that is made from a journal what [`Outbox::shed`] did.
     ///
     /// # Errors
-    /// [`RestoreError::BadFrames`]: these frames are not there.
+    /// `RestoreError::BadFrames`: these frames are not there.
     pub fn restore_shed(
         &mut self,
         buffers: &mut Buffers,
