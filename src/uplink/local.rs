@@ -30,20 +30,20 @@ pub(super) struct Place {
 /// What of the lane's messages is kept.
 #[derive(Clone)]
 struct Keeps {
-    /// When memory is full, by topics; for a lane whose messages go to the disk: all, and their
-    /// publishers wait.
-    policy: Policy,
+    /// When memory is full, by topics; none for a lane whose messages go to the disk: until they are
+    /// there, publishers wait.
+    policy: Option<Policy>,
     rules: Arc<Rules>,
     /// Where a rule says nothing.
     max_age: Duration,
 }
 
 /// What happens to a topic's messages when a lane's memory is full.
-fn policy(rules: &Arc<Rules>, has_disk: bool) -> Policy {
+fn policy(rules: &Arc<Rules>) -> Policy {
     let rules = Arc::clone(rules);
     Arc::new(move |topic| match Topic::parse(topic).map(|topic| rules.when_full(topic)) {
-        Ok(WhenSpoolFull::DropOldest) if !has_disk => WhenFull::DropOldest,
-        Ok(WhenSpoolFull::Latest) if !has_disk => WhenFull::Latest,
+        Ok(WhenSpoolFull::DropOldest) => WhenFull::DropOldest,
+        Ok(WhenSpoolFull::Latest) => WhenFull::Latest,
         _ => WhenFull::Hold,
     })
 }
@@ -60,7 +60,7 @@ impl Place {
     ) -> Self {
         let outbox = spool.memory.as_usize();
         let keeps = Keeps {
-            policy: policy(rules, has_disk),
+            policy: (!has_disk).then(|| policy(rules)),
             rules: Arc::clone(rules),
             max_age: spool.max_age,
         };
@@ -151,7 +151,9 @@ impl Place {
         };
         let seat = self.hub.attach(&self.session, admission)?;
         seat.make_member(Tier::Central);
-        seat.set_policy(Arc::clone(&self.keeps.policy));
+        if let Some(policy) = &self.keeps.policy {
+            seat.set_policy(Arc::clone(policy));
+        }
         Ok(seat)
     }
 

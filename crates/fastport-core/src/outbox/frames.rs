@@ -22,8 +22,7 @@ impl Outbox {
         while left > 0 && at < self.settled {
             let Some((head, _)) = self.frame_at(at) else { break };
             at += head.total();
-            let is_counted = head.kind() == kind::DATA && head.flags() & data_flag::COUNTED != 0;
-            left -= u64::from(is_counted);
+            left -= u64::from(is_counted(head));
         }
         at
     }
@@ -70,6 +69,11 @@ impl Outbox {
     pub(super) fn frame_at(&self, at: usize) -> Option<(Head, &[u8])> {
         frame::split(self.bytes.get(at..)?, MAX_BODY).ok().flatten()
     }
+}
+
+/// Whether a frame is a message in its reader's count.
+pub(super) fn is_counted(head: Head) -> bool {
+    head.kind() == kind::DATA && head.flags() & data_flag::COUNTED != 0
 }
 
 /// The topic that a frame names.

@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use fastport_wire::field::{data_flag, kind};
-use fastport_wire::frame::{self, GapCause, Head};
+use fastport_wire::field::kind;
+use fastport_wire::frame::{self, GapCause};
 use fastport_wire::{Frame, TopicId};
 
+use super::frames::is_counted;
 use super::gaps::GAP_FRAMES_MAX;
 use super::{Outbox, Preface, Run};
 use crate::budget::{Buffers, NoBudget};
@@ -192,8 +193,4 @@ pub(crate) fn count_frames(bytes: &[u8], topic: TopicId) -> Option<u32> {
         count = count.checked_add(1).filter(|_| of == topic)?;
     }
     Some(count)
-}
-
-fn is_counted(head: Head) -> bool {
-    head.kind() == kind::DATA && head.flags() & data_flag::COUNTED != 0
 }

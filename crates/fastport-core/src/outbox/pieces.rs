@@ -4,9 +4,10 @@
 //! something else than writing and acknowledging them in order happens ([`Outbox::own`]). There is
 //! room for them in the outbox's own buffer all the time, so that this cannot fail.
 
-use fastport_wire::field::{MAX_BODY, data_flag, kind};
+use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame;
 
+use super::frames::is_counted;
 use super::{Outbox, Run};
 use crate::budget::{Buffers, Span};
 use crate::ledger::Ledger;
@@ -217,8 +218,7 @@ fn length_of_counted(bytes: &[u8], mut count: u64) -> usize {
         let rest = bytes.get(at..).unwrap_or_default();
         let Ok(Some((head, _))) = frame::split(rest, MAX_BODY) else { break };
         at += head.total();
-        let is_counted = head.kind() == kind::DATA && head.flags() & data_flag::COUNTED != 0;
-        count -= u64::from(is_counted);
+        count -= u64::from(is_counted(head));
     }
     at
 }

@@ -3,11 +3,10 @@
 
 use alloc::vec::Vec;
 
-use fastport_wire::field::{data_flag, kind};
 use fastport_wire::frame::{GapCause, Head};
 use fastport_wire::{Frame, TopicId};
 
-use super::frames::data_topic;
+use super::frames::{data_topic, is_counted};
 use super::gaps::TOPICS_APART;
 use super::{Outbox, RestoreError};
 use crate::budget::Buffers;
@@ -260,8 +259,4 @@ fn waiting(head: Head, body: &[u8], count: &mut u64) -> Option<Waiting> {
     let is_counted = is_counted(head);
     *count += u64::from(is_counted);
     Some(Waiting { count: is_counted.then_some(*count), topic, bytes: head.total() })
-}
-
-fn is_counted(head: Head) -> bool {
-    head.kind() == kind::DATA && head.flags() & data_flag::COUNTED != 0
 }

@@ -108,7 +108,7 @@ impl Session {
         if self.is_frozen() || total == acked {
             return 0;
         }
-        let Some(after) = self.shed_after(index) else { return 0 };
+        let Some(after) = self.shed_after(index).filter(|&after| after < total) else { return 0 };
         let mut last = ByTopic::default();
         let mut is_old = |message: &Waiting, topic: &str| {
             let last = last.of(message.topic, &mut || ages.through(now, max_age(topic)));
@@ -159,11 +159,13 @@ impl Session {
         }
         let left = self.at(index).map_or(0, |peer| peer.outbox.held_bytes());
         let mut excess = (left + wanted).saturating_sub(limit);
-        shed += self.shed(index, after, GapCause::Overflow, &mut |message, topic| {
-            let goes = excess > 0 && policy(message.topic, topic) != STAYS;
-            excess = excess.saturating_sub(if goes { message.bytes } else { 0 });
-            goes
-        });
+        if excess > 0 {
+            shed += self.shed(index, after, GapCause::Overflow, &mut |message, topic| {
+                let goes = excess > 0 && policy(message.topic, topic) != STAYS;
+                excess = excess.saturating_sub(if goes { message.bytes } else { 0 });
+                goes
+            });
+        }
         if shed > 0 {
             self.wake_blocked();
         } else if let Some(peer) = self.at_mut(index)
