@@ -5,11 +5,12 @@
 #[path = "support/access.rs"]
 mod access;
 mod support;
+#[path = "support/trusting.rs"]
+mod trusting;
 
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastport_client::{Client, ConnectError, Options, Secret, TlsFiles, init};
@@ -18,7 +19,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 use self::access::{HASH, hello, identity, options, password, refusal, secret_file};
 use self::support::peer::{Peer, connect};
 use self::support::{DEADLINE, Daemon};
+use self::trusting::trusting;
 
 /// An authority whose certificate is in a file.
 struct Authority {
@@ -161,17 +163,9 @@ fn without_certificate(
     stream: TcpStream,
     ca: &Authority,
 ) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(&ca.file).expect("a certificate");
-    roots.add(ca).expect("an authority");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let name = "127.0.0.1".try_into().expect("an address");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("a sound configuration");
+    let connection = ClientConnection::new(trusting([ca]), name).expect("a sound configuration");
     StreamOwned::new(connection, stream)
 }
 

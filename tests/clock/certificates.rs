@@ -162,6 +162,16 @@ async fn lane(client: &Client) -> Value {
     figures["uplink"]["lanes"]["normal"].clone()
 }
 
+/// A gateway whose clock is not set, and whose last life knew today.
+fn start_with_floor(clock: &FakeClock, here: &Path, central: &Daemon, authority: &Path) -> Daemon {
+    fs::create_dir_all(here.join("state")).expect("the test's folder is writable");
+    fs::write(here.join("state/time-floor"), format!("{}\n", today())).expect("writable");
+    let config = gateway_config(&central.url("tls"), authority);
+    let mut gateway = start(clock, here, &config);
+    gateway.wait_for("clock is not set");
+    gateway
+}
+
 #[tokio::test]
 async fn a_board_without_a_clock_gets_the_time_from_the_central_instance_that_it_trusts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -169,11 +179,7 @@ async fn a_board_without_a_clock_gets_the_time_from_the_central_instance_that_it
     let Some(clock) = FakeClock::new(path, at_1970()) else { return };
     let (central, authority) = central(&path.join("central"), -20, 20);
     let here = path.join("gateway");
-    fs::create_dir_all(here.join("state")).expect("the test's folder is writable");
-    fs::write(here.join("state/time-floor"), format!("{}\n", today())).expect("writable");
-    let config = gateway_config(&central.url("tls"), &authority.file);
-    let mut gateway = start(&clock, &here, &config);
-    gateway.wait_for("clock is not set");
+    let mut gateway = start_with_floor(&clock, &here, &central, &authority.file);
     gateway.wait_for("uplink ready");
     gateway.wait_for("the central instance's is used");
     let told = welcome_clock(&gateway).expect("there is a clock now");
@@ -199,12 +205,7 @@ async fn an_expired_central_instance_is_refused_whatever_the_machines_clock_show
     // the day on which the certificate held
     let Some(clock) = FakeClock::new(path, -40 * DAY) else { return };
     let (central, authority) = central(&path.join("central"), -60, -30);
-    let here = path.join("gateway");
-    fs::create_dir_all(here.join("state")).expect("the test's folder is writable");
-    fs::write(here.join("state/time-floor"), format!("{}\n", today())).expect("writable");
-    let config = gateway_config(&central.url("tls"), &authority.file);
-    let mut gateway = start(&clock, &here, &config);
-    gateway.wait_for("clock is not set");
+    let mut gateway = start_with_floor(&clock, &path.join("gateway"), &central, &authority.file);
     gateway.wait_for("no uplink; trying again");
     let device = client(&gateway).await;
     let latest = Instant::now() + DEADLINE;

@@ -1,10 +1,14 @@
 //! The daemon's certificates, keys and ciphers: which are taken, and how they change.
 
+#[path = "../support/trusting.rs"]
+mod trusting;
+
 use std::fs;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
 
+use self::trusting::trusting;
 use super::reload;
 use super::support::peer::{Peer, connect};
 use super::support::{Daemon, fastportd, folder, run, write};
@@ -49,17 +53,10 @@ fn the_configured_cipher_is_taken_whichever_a_peer_has_first() {
     let made = made.expect("the name is one");
     write(folder.path(), "a.pem", &made.cert.pem());
     write(folder.path(), "a.key", &made.signing_key.serialize_pem());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a certificate");
     let provider = rustls::crypto::ring::default_provider();
     let first = provider.cipher_suites.first().expect("ring has some").suite();
     assert!(format!("{first:?}").contains("AES"), "{first:?}");
-    let client = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = Arc::new(client);
+    let client = trusting([made.cert.der().clone()]);
     for (ciphers, expected) in [("chacha20", "CHACHA20"), ("aes", "AES")] {
         let text = format!(
             "daemon.ciphers = \"{ciphers}\"\nboard.enabled = false\n[[listen]]\nkind = \"tls\"\n\
@@ -81,21 +78,15 @@ fn the_configured_cipher_is_taken_whichever_a_peer_has_first() {
 #[test]
 fn a_reload_changes_the_certificate_and_a_bad_one_leaves_the_old() {
     let folder = folder();
-    let mut roots = rustls::RootCertStore::empty();
+    let mut authorities = Vec::new();
     for name in ["a", "b"] {
         let made = rcgen::generate_simple_self_signed([format!("{name}.example")]);
         let made = made.expect("the name is one");
         write(folder.path(), &format!("{name}.pem"), &made.cert.pem());
         write(folder.path(), &format!("{name}.key"), &made.signing_key.serialize_pem());
-        roots.add(made.cert.der().clone()).expect("a certificate");
+        authorities.push(made.cert.der().clone());
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = Arc::new(client);
+    let client = trusting(authorities);
     let text = |name: &str| {
         format!(
             "board.enabled = false\n[[listen]]\nkind = \"tls\"\naddress = \"127.0.0.1:0\"\n\

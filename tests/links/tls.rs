@@ -1,5 +1,8 @@
 //! TLS of a site's own making, at both ends.
 
+#[path = "../support/trusting.rs"]
+mod trusting;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,9 +10,9 @@ use fastport::clock::Clock;
 use fastport::config::{Ciphers, ClientAuth, Tls};
 use fastport::link::TlsSource;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
+use self::trusting::trusting;
 use crate::peer::Io;
 
 /// What a listener has, and the certificate that its peers trust.
@@ -35,15 +38,7 @@ pub(crate) async fn connect(
     io: Box<dyn Io>,
     certificate: &CertificateDer<'static>,
 ) -> impl Io + use<> {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).expect("rcgen's certificates are well formed");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = TlsConnector::from(trusting([certificate.clone()]));
     connector.connect(name, io).await.expect("the certificate is right")
 }
