@@ -189,7 +189,7 @@ impl Run {
 
     /// Publishes for so many windows and reads all of it back; the 99th percentile of each.
     async fn windows(&mut self, count: usize) -> Vec<Duration> {
-        let mut ticks = interval(Duration::from_secs(1) * BURST as u32 / RATE as u32);
+        let mut ticks = interval(Duration::from_nanos(1_000_000_000 * BURST / RATE));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut percentiles = Vec::new();
         for _ in 0..count {
