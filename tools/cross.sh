@@ -77,6 +77,8 @@ remap_paths() {
         -Csymbol-mangling-version=legacy -Zunstable-options
         # what cannot unwind needs no tables, and what can needs none for its last instructions
         -Cforce-unwind-tables=no
+        # a value printed for debugging is its variant's name without its fields
+        -Zfmt-debug=shallow
         # of each outlined piece of code the unwinder is told in 32 bytes, so only what saves more
         -Cllvm-args=-outliner-benefit-threshold=64)
     # what is only written at the start ends at a page of 16 KiB, the largest of any board's kernel, not of 64
