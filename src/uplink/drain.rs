@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::filler::Filler;
+use super::fresh::Fresh;
 use super::local::Place;
 use super::spool::{Appended, Body, Confirmed, Cursor, Row, SpoolError};
 use super::store::{Batch, DiskLog, Store};
@@ -37,8 +38,12 @@ pub(super) struct Drain {
     /// Bytes of the link that have to have arrived for that.
     mark: Option<u64>,
     has_rested: bool,
-    /// What the local session has goes behind the rows.
+    /// Reads what the local session has.
     pub(super) filler: Option<Filler>,
+    /// What it read goes behind the rows.
+    pub(super) is_gathering: bool,
+    /// What came while rows waited and does not ask for delivery: it goes before them.
+    fresh: Fresh,
     job: Option<Job>,
     log: DiskLog,
     /// after a failure: not before then
@@ -93,6 +98,8 @@ impl Drain {
             mark: None,
             has_rested: false,
             filler: None,
+            is_gathering: false,
+            fresh: Fresh::default(),
             job: None,
             log: DiskLog::default(),
             not_before: None,
@@ -113,14 +120,48 @@ impl Drain {
     pub(super) fn is_sent(&self) -> Option<u64> {
         let is_idle = self.job.is_none() && self.rows.is_empty() && self.is_all_read;
         let has_read = self.filler.as_ref().is_some_and(|filler| !filler.is_empty());
-        (is_idle && !has_read).then_some(self.end)
+        // the session gives again what only was read
+        (is_idle && !(has_read && self.is_gathering)).then_some(self.end)
     }
 
     /// Whether the central instance has all rows, and the store knows.
     pub(super) fn is_over(&self) -> bool {
         self.has_rested
+            && self.fresh.len() == 0
             && self.last_gap.is_none()
             && self.is_sent().is_some_and(|end| self.acked >= end)
+    }
+
+    /// Has the filler read what it took and could not read, and takes over what is fresh of it.
+    pub(super) fn take_fresh(&mut self) {
+        let Some(filler) = &mut self.filler else { return };
+        filler.fresh_room = self.fresh.room();
+        filler.has_gaps = self.is_gathering;
+        filler.read();
+        self.fresh.append(&mut filler.fresh);
+        filler.fresh_room = self.fresh.room();
+    }
+
+    /// How many fresh messages wait.
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// What goes next, and whether it is fresh. With `only_rows` what is fresh waits.
+    pub(super) fn next(&self, only_rows: bool) -> Option<(&Row, bool)> {
+        let row = self.rows.front();
+        let fresh = self.fresh.next(row.is_some()).filter(|_| !only_rows);
+        fresh.map(|row| (row, true)).or(row.map(|row| (row, false)))
+    }
+
+    /// That one is done with.
+    pub(super) fn next_done(&mut self, is_fresh: bool) {
+        if is_fresh {
+            self.fresh.done();
+        } else {
+            self.rows.pop_front();
+            self.fresh.row_done();
+        }
     }
 
     /// Whether a piece of work is with the disk.

@@ -1,15 +1,17 @@
 //! From the frames that the local session has for a lane to batches for the disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastport_core::session::Spooled;
+use fastport_core::time::NOT_KNOWN;
 use fastport_wire::field::MAX_BODY;
 use fastport_wire::frame::{self, DataFlags, GapCause};
 use fastport_wire::{Frame, Topic, TopicId};
 
 use super::rules::Rules;
+use super::spool::{Body, Row, Stamp, Topic as RowTopic};
 use super::store::{Batch, Item, Marks};
 use crate::config::WhenSpoolFull;
 
@@ -21,11 +23,15 @@ pub(super) struct Filler {
     input: Vec<u8>,
     clock: Option<u64>,
     /// Counted frames of the local epoch that were read.
-    read: u64,
+    count: u64,
     batch: Batch,
     most: u64,
-    /// PINGs that want an answer
-    pub(super) is_asked: bool,
+    /// Messages that do not ask for delivery, for a link that is there.
+    pub(super) fresh: VecDeque<Row>,
+    /// Bytes of them that are wanted.
+    pub(super) fresh_room: usize,
+    /// Whether others are gaps; else they wait, and what is behind them.
+    pub(super) has_gaps: bool,
 }
 
 struct Known {
@@ -49,23 +55,41 @@ impl Filler {
             topics: HashMap::new(),
             input: Vec::new(),
             clock: None,
-            read: acked,
+            count: acked,
             batch: Batch { count: acked, ..Batch::default() },
             most: u64::MAX,
-            is_asked: false,
+            fresh: VecDeque::new(),
+            fresh_room: 0,
+            has_gaps: true,
         }
     }
 
     /// Takes bytes of the seat's output; returns how many.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        self.read();
+        if self.waits() {
+            return 0;
+        }
         let left = MOST_BATCH.saturating_sub(self.batch.bytes);
         // what is read up to a count is not for a batch
         let left = if self.most == u64::MAX { left } else { bytes.len() };
         let taken = bytes.len().min(left);
         self.input.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        self.read();
+        taken
+    }
+
+    /// Whether there is room for what is fresh first.
+    fn waits(&self) -> bool {
+        self.fresh_room == 0 && !self.has_gaps
+    }
+
+    /// Reads what was taken, as far as it may.
+    pub(super) fn read(&mut self) {
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
-        while self.read < self.most
+        while self.count < self.most
+            && !self.waits()
             && let Ok(Some((head, body))) = frame::split(rest, MAX_BODY)
         {
             if let Ok(frame) = Frame::from_parts(head, body) {
@@ -74,7 +98,6 @@ impl Filler {
             rest = rest.get(head.total()..).unwrap_or_default();
         }
         self.input = rest.to_vec();
-        taken
     }
 
     /// Counted frames in the batch at hand are those up to this count.
@@ -129,7 +152,6 @@ impl Filler {
                 let topic = topic.map(|known| Arc::clone(&known.name));
                 self.gap(topic, count, cause);
             }
-            Frame::Ping { .. } => self.is_asked = true,
             _ => {}
         }
     }
@@ -139,11 +161,16 @@ impl Filler {
         let Some(known) = self.topics.get(&topic) else { return };
         if !is_counted {
             // it goes up with a link or not at all
+            if self.fresh_room > 0 {
+                self.fresh_room = self.fresh_room.saturating_sub(payload.len() + ROW);
+                self.fresh.push_back(fresh(known, flags, self.clock, payload));
+                return;
+            }
             let topic = Some(Arc::clone(&known.name));
             return self.gap(topic, 1, GapCause::LinkLost);
         }
-        self.read += 1;
-        self.batch.count = self.read;
+        self.count += 1;
+        self.batch.count = self.count;
         self.batch.bytes += payload.len() + ROW;
         self.batch.items.push(Item::Message {
             topic: Arc::clone(&known.name),
@@ -171,7 +198,75 @@ impl Filler {
     }
 }
 
+/// A message as if it were a row: no count is its.
+fn fresh(known: &Known, flags: DataFlags, clock: Option<u64>, payload: &[u8]) -> Row {
+    let topic = RowTopic {
+        name: known.name.as_ref().into(),
+        schema: known.schema.as_deref().map(Into::into),
+    };
+    let stamp = Stamp::Boot(clock.unwrap_or(NOT_KNOWN));
+    let body = Body::Message { topic: Arc::new(topic), flags, stamp, payload: payload.to_vec() };
+    Row { seq: 0, central_count: 0, body }
+}
+
 /// Bytes in one transaction.
 pub(super) const MOST_BATCH: usize = 64 * 1024;
 /// What a row takes beside its payload.
-const ROW: usize = 64;
+pub(super) const ROW: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A topic, a message with delivery, one without, and one with.
+    fn bytes() -> Vec<u8> {
+        let id = TopicId::new(1).expect("not zero");
+        let data = |flags| Frame::Data { flags, topic: id, payload: b"12345" };
+        let (plain, counted) = (data(DataFlags::default()), data(DataFlags::COUNTED));
+        let mut bytes = Vec::new();
+        for frame in [Frame::Topic { id, name: "t", schema: None }, counted, plain, counted] {
+            let at = bytes.len();
+            bytes.resize(at + frame.encoded_len(), 0);
+            frame.encode(&mut bytes[at..]).expect("room for it");
+        }
+        bytes
+    }
+
+    fn filler(room: usize, has_gaps: bool) -> Filler {
+        let rules = Arc::new(Rules::new(&crate::config::Uplink::default()));
+        let filler = Filler::new(rules, Duration::MAX, 0);
+        Filler { fresh_room: room, has_gaps, ..filler }
+    }
+
+    #[test]
+    fn what_is_fresh_goes_to_the_link_and_has_no_place_in_the_batch() {
+        let mut filler = filler(1000, false);
+        assert_eq!(filler.take(&bytes()), bytes().len());
+        assert_eq!((filler.fresh.len(), filler.count()), (1, 2));
+        assert_eq!(filler.take_batch(0, Vec::new()).items.len(), 2);
+    }
+
+    #[test]
+    fn without_room_for_it_what_is_fresh_waits_and_all_behind_it() {
+        let mut filler = filler(0, false);
+        assert_eq!(filler.take(&bytes()), 0);
+        filler.fresh_room = 1;
+        assert_eq!(filler.take(&bytes()), bytes().len());
+        // the second counted one is behind a fresh one that left no room
+        assert_eq!((filler.fresh.len(), filler.count()), (1, 1));
+        assert_eq!(filler.take(b""), 0);
+        filler.fresh_room = 1;
+        filler.read();
+        assert_eq!(filler.count(), 2);
+    }
+
+    #[test]
+    fn without_a_link_it_is_a_gap() {
+        let mut filler = filler(0, true);
+        filler.take(&bytes());
+        let batch = filler.take_batch(0, Vec::new());
+        let is_gap = |item: &Item| matches!(item, Item::Gap { count: 1, .. });
+        assert_eq!(batch.items.iter().filter(|item| is_gap(item)).count(), 1);
+        assert_eq!((filler.fresh.len(), batch.count), (0, 2));
+    }
+}

@@ -15,6 +15,7 @@ mod drain;
 mod figures;
 mod filler;
 mod flow;
+mod fresh;
 mod gather;
 mod lane;
 mod local;

@@ -16,6 +16,7 @@ use fastport_core::client::Fault;
 use fastport_core::proof::NONCE_BYTES;
 use fastport_core::time::Instant;
 use fastport_pack::PackError;
+use fastport_wire::frame::GapCause;
 use fastport_wire::{Frame, TopicId};
 use tracing::warn;
 
@@ -186,6 +187,8 @@ impl<'a> Run<'a> {
     /// What the link leaves: counted frames that may be at the central instance, what it may not
     /// have told, and its work on the disk.
     pub(super) fn into_rest(self) -> (u64, Gaps, Option<Drain>) {
+        let fresh = self.drain.as_ref().map_or(0, Drain::fresh);
+        self.figures.note_dropped(GapCause::LinkLost, fresh as u64);
         (self.bridge.read(), self.bridge.into_gaps(), self.drain)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fastport_core::client::{Client, PublishError};
 use fastport_core::time::{NOT_KNOWN, Now};
 use fastport_wire::Topic;
+use fastport_wire::frame::DataFlags;
 
 use super::up::{Asked, FRAME, Known, Route, Up};
 use super::{Ended, Task};
@@ -94,8 +95,9 @@ impl Up {
                     Stamp::OtherBoot { .. } => None,
                 };
                 let clock = task.relays.then_some(known.unwrap_or(NOT_KNOWN));
+                let is_counted = flags.contains(DataFlags::COUNTED);
                 match client.publish_on(id, clock, *flags, payload) {
-                    Ok(counted) if counted != row.central_count => {
+                    Ok(counted) if is_counted && counted != row.central_count => {
                         Err(Ended::Astray { expected: row.central_count, counted })
                     }
                     Ok(_) => {

@@ -1,5 +1,5 @@
 //! A link whose lane has rows on disk: they go first, and what the local session has goes behind them,
-//! on disk where memory would not do.
+//! on disk where memory would not do. What does not ask for delivery has no place in their order: it goes at once.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -50,9 +50,10 @@ impl Run<'_> {
             has_moved |= drain.is_busy();
         }
         if self.bridge.is_draining()
+            && drain.fresh() == 0
             && let Some(end) = drain.is_sent()
         {
-            drain.filler = None;
+            (drain.filler, drain.is_gathering) = (None, false);
             self.go_live(end, cx)?;
             has_moved = true;
         }
@@ -76,7 +77,7 @@ impl Run<'_> {
             News::Failed => {}
             // what was read is read again, on another link of the local session
             News::NotMoved => {
-                drain.filler = None;
+                (drain.filler, drain.is_gathering) = (None, false);
                 self.reenter()?;
             }
         }
@@ -86,7 +87,9 @@ impl Run<'_> {
     fn carry_rows(&mut self, drain: &mut Drain, now: Instant) -> Result<bool, Why> {
         let mut allowance = self.allowance();
         let mut has_moved = false;
-        while let Some(row) = drain.rows.front() {
+        // its topic is not open yet
+        let mut only_rows = false;
+        while let Some((row, is_fresh)) = drain.next(only_rows) {
             if allowance == 0 {
                 break;
             }
@@ -94,10 +97,16 @@ impl Run<'_> {
                 RowStep::Sent(bytes) => {
                     self.state.flow.sent(bytes);
                     allowance = allowance.saturating_sub(bytes);
-                    drain.rows.pop_front();
+                    drain.next_done(is_fresh);
                     has_moved = true;
                 }
+                RowStep::Waits if is_fresh => only_rows = true,
                 RowStep::Waits => break,
+                RowStep::Refused if is_fresh => {
+                    self.figures.refused_up.add(1);
+                    drain.next_done(is_fresh);
+                    has_moved = true;
+                }
                 RowStep::Refused => {
                     if drain.is_first_alone() {
                         self.figures.refused_up.add(1);
@@ -112,49 +121,68 @@ impl Run<'_> {
         Ok(has_moved)
     }
 
-    /// Reads what the local session has, where it has much, and has it put on disk.
+    /// Reads what the local session has: what does not ask for delivery goes before the rows, and the
+    /// rest is put on disk where there is much of it or it has waited for long enough.
     fn gather(&mut self, drain: &mut Drain) -> Result<bool, Why> {
-        let Some(seat) = self.state.seat.as_ref().filter(|_| self.can_spill) else {
+        drain.take_fresh();
+        if !self.can_spill || drain.is_early() || drain.is_sent().is_some() {
             return Ok(false);
-        };
-        let here = tokio::time::Instant::now();
-        if drain.filler.is_none() {
-            if here < self.state.next_gather || drain.is_early() {
-                return Ok(false);
-            }
-            self.state.next_gather = here + BETWEEN;
-            let Some(counts) = seat.counts() else { return Ok(false) };
-            // it is draining: there are rows
-            let is_due = self.state.commit.is_due(here, true, counts.total > counts.acked);
-            if counts.held < self.place.outbox() / 2 && !is_due {
-                return Ok(false);
-            }
-            self.state.commit.done();
-            let filler = Filler::new(Arc::clone(self.rules), self.max_age, counts.acked);
-            drain.filler = Some(filler);
         }
-        let is_busy = drain.is_busy();
-        let Some(filler) = &mut drain.filler else { return Ok(false) };
+        if !drain.is_gathering {
+            self.look_behind(drain);
+            drain.take_fresh();
+        }
+        let Some(seat) = &self.state.seat else { return Ok(false) };
         let mut has_moved = false;
-        while !filler.is_full() {
+        while let Some(filler) = drain.filler.as_mut().filter(|filler| !filler.is_full()) {
             let fetched = seat.write_with(|output| {
                 let taken = filler.take(output.bytes);
                 (taken, taken)
             });
-            let Ok(taken) = fetched else { return Err(Why::Here(super::LOCAL_OVER)) };
-            if taken == 0 {
-                break;
+            drain.take_fresh();
+            match fetched {
+                Ok(0) => break,
+                Ok(_) => has_moved = true,
+                Err(_) => return Err(Why::Here(super::LOCAL_OVER)),
             }
-            has_moved = true;
         }
-        if !filler.is_empty() && !is_busy {
-            let count = filler.count();
-            let acked = seat.counts().map_or(count, |counts| counts.acked);
-            let batch = filler.take_batch(acked, seat.marks(count));
-            drain.append(batch, self.place.clone());
-            has_moved = true;
-        }
+        has_moved |= self.append(drain);
         Ok(has_moved)
+    }
+
+    /// Looks now and then whether it is time to put on disk what waits.
+    fn look_behind(&mut self, drain: &mut Drain) {
+        let counts = self.state.seat.as_ref().and_then(Seat::counts);
+        let Some(counts) = counts else { return };
+        let here = tokio::time::Instant::now();
+        if drain.filler.is_some() && here < self.state.next_gather {
+            return;
+        }
+        self.state.next_gather = here + BETWEEN;
+        // it is draining: there are rows
+        let is_due = self.state.commit.is_due(here, true, counts.total > counts.acked);
+        drain.is_gathering = is_due || counts.held >= self.place.outbox() / 2;
+        drain
+            .filler
+            .get_or_insert_with(|| Filler::new(Arc::clone(self.rules), self.max_age, counts.acked));
+    }
+
+    /// Puts on disk what was read, where it is time for that.
+    fn append(&mut self, drain: &mut Drain) -> bool {
+        let is_busy = drain.is_busy();
+        let (Some(seat), Some(filler)) = (&self.state.seat, &mut drain.filler) else {
+            return false;
+        };
+        drain.is_gathering |= filler.is_full();
+        if !drain.is_gathering || filler.is_empty() || is_busy {
+            return false;
+        }
+        self.state.commit.done();
+        let count = filler.count();
+        let acked = seat.counts().map_or(count, |counts| counts.acked);
+        let batch = filler.take_batch(acked, seat.marks(count));
+        drain.append(batch, self.place.clone());
+        true
     }
 
     /// From here on the local session's frames go up as they come.
