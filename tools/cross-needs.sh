@@ -7,12 +7,12 @@
 #                                   cargo-web, rust-web-src. For tests: the target's, by rustup, does
 #   gcc for the target, lld-19      link for glibc
 #   zig and cargo-zigbuild          link for musl, and for an older glibc (GLIBC=): PyPI's packages, in
-#                                   target/cross-tools
+#                                   target/cross-tools, in a venv of Debian's python3-venv
 #   libsystemd of the target        for the feature `systemd`: Debian's packages, unpacked in
 #                                   target/cross-tools. Debian 12 has none for RISC-V
 #   Debian 11's libc and libsystemd run what GLIBC=2.31 made, unpacked in target/cross-tools; where they cannot
 #                                   be had, this machine's do
-#   qemu-user-static                runs what was built
+#   qemu-user-static, openssl       run what was built, over TLS, too
 #
 # Debian packages are installed by root, and by others through sudo when INSTALL=1 is set; else the
 # script names them and ends with status 69.
@@ -32,9 +32,14 @@ main() {
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v "$qemu" >/dev/null || missing+=(qemu-user-static)
     command -v readelf >/dev/null || missing+=(binutils)
+    [ "$for" = tests ] || command -v openssl >/dev/null || missing+=(openssl)
     if [ "$(linker)" = gcc ]; then
         command -v "$triplet-gcc" >/dev/null || missing+=("gcc-$triplet")
         [ "$for" = tests ] || [ -x "$lld" ] || missing+=("${lld##*/ld.}")
+    elif ! has_zig; then
+        command -v python3 >/dev/null || missing+=(python3)
+        # Debian splits venv off python3; ensurepip is the part that is left out
+        python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     fi
     if [[ $target = *gnu* ]]; then
         # the emulated programs' C library, too
@@ -48,6 +53,10 @@ main() {
     [ "$for" = tests ] || case $target in riscv64*) ;; *gnu*) fetch_libsystemd ;; esac
     [ "${GLIBC:-}" != 2.31 ] || fetch_debian_11 || echo "Debian 11's libraries cannot be had: this machine's run it" >&2
 }
+
+zig_mark() { echo "$zig/installed-$zig_version-$cargo_zigbuild_version"; }
+
+has_zig() { [ -e "$(zig_mark)" ]; }
 
 has_library() {
     rustc_with_source >/dev/null || { [ "$for" = tests ] && has_target "$target"; }
@@ -81,14 +90,13 @@ install_packages() {
 }
 
 install_zig() {
-    local mark=$zig/installed-$zig_version-$cargo_zigbuild_version
-    [ ! -e "$mark" ] || return 0
+    ! has_zig || return 0
     echo "installing zig $zig_version and cargo-zigbuild $cargo_zigbuild_version from PyPI into $zig"
     rm -rf "$zig"
     python3 -m venv "$zig"
     "$zig/bin/pip" install --quiet --disable-pip-version-check "ziglang==$zig_version" \
         "cargo-zigbuild==$cargo_zigbuild_version"
-    touch "$mark"
+    touch "$(zig_mark)"
 }
 
 fetch_libsystemd() {
