@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
+. tools/until-ready.sh
 
 target=${1:?which target} programs=${2:?which folder}
 about "$target"
@@ -143,12 +144,7 @@ start_daemon() {
     emulate fastportd --config "$work/gateway.toml"
     "${command[@]}" >"$work/log" 2>&1 &
     daemon=$!
-    local until=$((SECONDS + 60))
-    until grep -qs ready "$work/log"; do
-        kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
-        [ $SECONDS -lt $until ] || fail "the daemon is not ready after 60 s"
-        sleep 0.1
-    done
+    until_ready "$daemon" "$work/log" 60
 }
 
 # The message is kept by the relay, so it does not matter who is there first.

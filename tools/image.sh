@@ -13,6 +13,7 @@
 # DIST=DIR       where to, instead of dist
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tools/until-ready.sh
 
 dist=${DIST:-dist}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -109,12 +110,7 @@ start() {
         grep .)
     in_container "${words[@]}" >"$work/log" 2>&1 &
     engine=$!
-    local until=$((SECONDS + 30))
-    until grep -qs ready "$work/log"; do
-        kill -0 "$engine" 2>/dev/null || fail "the daemon ended"
-        [ $SECONDS -lt $until ] || fail "the daemon is not ready after 30 s"
-        sleep 0.1
-    done
+    until_ready "$engine" "$work/log" 30
 }
 
 stop() {
