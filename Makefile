@@ -96,11 +96,11 @@ bench: ## the benchmarks, in some minutes; docs/benchmarks*.md are written anew 
 bench-full: ## the comparison with other relays in seven long rounds, for docs/benchmarks.md
 	@CARGO="$(CARGO)" BENCH_ROUNDS=$${BENCH_ROUNDS:-7} BENCH_FORM=long tools/bench.sh
 
-footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md
-	@tools/footprint.sh
+footprint: ## sizes, memory, wake-ups and start of the programs, into docs/footprint.md; fails over a limit
+	@STRICT_SIZE=1 tools/footprint.sh
 
-sizes: ## only the sizes of what `make cross` has built, into docs/footprint.md
-	@tools/footprint.sh sizes
+sizes: ## only the sizes of what `make cross` has built, into docs/footprint.md; fails over a limit
+	@STRICT_SIZE=1 tools/footprint.sh sizes
 
 large-files: ## files of LARGE_MIB (4096) through a small gateway, plain and sealed, and to ten receivers
 	FASTPORT_TEST_FILE_MIB=$(LARGE_MIB) $(CARGO) test --release --locked --features central --test files \

@@ -24,6 +24,7 @@
 #             minimal and edge is z: still smaller, and a message that comes alone takes more instructions
 #             (docs/decisions.md)
 # CHECK=0     the programs are not run
+# STRICT_SIZE=1   a daemon over its size (docs/footprint.md) is an error, not a warning
 #
 # The standard library is built from its source with the programs, for size as they are: rustup's component
 # rust-src, or Debian's rustc-web, cargo-web and rust-web-src.
@@ -31,7 +32,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cross-targets.sh
 
-[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,29p' "$0" >&2; exit 64; }
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,30p' "$0" >&2; exit 64; }
 target=$1 set=${2:-edge}
 about "$target"
 case $set in
