@@ -5,15 +5,15 @@
 #   tools/board-test.sh [TRANSCRIPT]     target/board/transcript.log is the default
 #
 # The root file system is made once, in some minutes (tools/board/root.sh); the package is dist/fastport_*_arm64.deb
-# of this version, made if it is not there. The host's own programs are the central instance and the publishers. Needs
-# root. A Debian package that is missing is installed with INSTALL=1, else named.
+# of this version, made unless it is there and of the present source. The transcript's first line names its source. The
+# host's own programs are the central instance and the publishers. Needs root. A Debian package that is missing is installed with INSTALL=1, else named.
 #
-# DEB=FILE          another package
+# DEB=FILE          another package, of whatever source
 # SCRIPTS=DIR       each script in there is run on the board at the end, instead of tools/board/guest.d;
 #                   an hour for each is SCRIPT_SECONDS=3600
 # BOARD_PORT=N      N to N+2 are free ports of this machine (17470)
 # BOARD_SECONDS=N   the longest for all of it after the root is made (2400)
-# UPDATE_DOCS=1     the transcript goes into docs/board-test.md
+# UPDATE_DOCS=1     the transcript goes into docs/board-test.md, and its figure of memory into docs/footprint.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +28,8 @@ export BOARD_PORT=${BOARD_PORT:-17470}
 
 main() {
     install_needs
-    [ -e "$deb" ] || tools/deb.sh aarch64-unknown-linux-gnu
+    [ -n "${DEB:-}" ] || [ "$(source_of_package)" = "$(tools/source-id.sh package)" ] ||
+        tools/deb.sh aarch64-unknown-linux-gnu
     "${CARGO:-cargo}" build --locked --bins --features central
     local folder
     folder=$(tools/board/root.sh)
@@ -37,8 +38,16 @@ main() {
     make_keys
     lay_over
     timeout --kill-after=10 "${BOARD_SECONDS:-2400}" python3 tools/board/board.py \
-        "$folder" "$run" "$programs" "$scripts" "$transcript"
-    [ -z "${UPDATE_DOCS:-}" ] || write_page
+        "$folder" "$run" "$programs" "$scripts" "$transcript" "$deb, source $(source_of_package)"
+    if [ -n "${UPDATE_DOCS:-}" ]; then
+        write_page
+        tools/board/memory-row.sh
+    fi
+}
+
+# A package from before it had that file has no answer.
+source_of_package() {
+    [ ! -e "$deb" ] || dpkg-deb --fsys-tarfile "$deb" | tar xO ./usr/share/doc/fastport/source 2>/dev/null || true
 }
 
 install_needs() {

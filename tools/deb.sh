@@ -18,7 +18,8 @@
 # VERSION=…      another version than that of Cargo.toml
 # DIST=DIR       where to, instead of dist
 # FAST=1         a larger package in less time, for tests
-# INSTALL=1      install lintian if it is missing; without it the packages are made, and not checked
+# INSTALL=1      install what is missing: for this machine's own package libsystemd-dev and pkg-config; and lintian,
+#                without which packages are made, and not checked
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,7 +41,7 @@ esac
 main() {
     [ $# -gt 0 ] || set -- "$host"
     [ -z "${PROGRAMS:-}" ] || [ $# = 1 ] || { echo "PROGRAMS are for one target" >&2; exit 64; }
-    check_tools
+    check_tools "$@"
     # the package's times are the source's, so that the same source makes the same package
     export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}
     mkdir -p "$dist"
@@ -51,11 +52,21 @@ main() {
 }
 
 check_tools() {
-    if ! command -v lintian >/dev/null && [ -n "${INSTALL:-}" ]; then
+    local missing=() wanted=()
+    command -v lintian >/dev/null || wanted=(lintian)
+    # other targets' needs are tools/cross-needs.sh's
+    if [ -z "${PROGRAMS:-}" ] && [[ " $* " = *" $host "* ]]; then
+        command -v pkg-config >/dev/null || missing+=(pkg-config)
+        pkg-config --exists libsystemd 2>/dev/null || missing+=(libsystemd-dev)
+    fi
+    if [ -n "${INSTALL:-}" ] && [ $((${#missing[@]} + ${#wanted[@]})) -gt 0 ]; then
         local as_root=()
         [ "$(id -u)" = 0 ] || as_root=(sudo)
         "${as_root[@]}" apt-get update -qq
-        "${as_root[@]}" apt-get install -y -qq --no-install-recommends lintian >/dev/null
+        "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" "${wanted[@]}" >/dev/null
+    elif [ ${#missing[@]} -gt 0 ]; then
+        echo "needs Debian's ${missing[*]}; INSTALL=1 installs them" >&2
+        exit 69
     fi
     # a debug build without its compressors (--compress-system) is made in half the time, and is quick enough
     target/tools/bin/cargo-deb --version 2>/dev/null | grep -qx "cargo-deb $cargo_deb" ||
@@ -65,15 +76,19 @@ check_tools() {
 }
 
 pack() {
-    local target=$1 architecture programs=${PROGRAMS:-}
+    local target=$1 architecture programs=${PROGRAMS:-} source=unknown
     architecture=$(architecture_of "$target")
     [ -z "${GLIBC:-}" ] || [ "$target" != "$host" ] || { echo "GLIBC is for other machines than this" >&2; exit 64; }
-    [ -n "$programs" ] || programs=$(build "$target")
+    if [ -z "$programs" ]; then
+        # before, so that what is changed meanwhile makes it an old one
+        source=$(tools/source-id.sh package)
+        programs=$(build "$target")
+    fi
     # one at a time: Cargo.toml names the folder
     mkdir -p target/package
     exec 8>target/package/lock
     flock -w 600 8 || { echo "another tools/deb.sh is at work in target/package" >&2; exit 75; }
-    STRIP=$(strip_for "$target") tools/package-tree.sh "$programs" "$target" "$tree"
+    STRIP=$(strip_for "$target") tools/package-tree.sh "$programs" "$target" "$tree" "$source"
     check_needs "$tree"
     write_changelog >"$tree/usr/share/doc/fastport/changelog"
     local deb=$dist/fastport_${version}_$architecture.deb

@@ -3,13 +3,14 @@
 #
 #   tools/image.sh              needs root and Debian's buildah; INSTALL=1 installs it
 #
-# It is made of this processor's archive, dist/fastport-VERSION-TARGET.tar.gz (tools/tarball.sh), which is made if it
-# is not there. What comes out is for `docker load` and `podman load`. It is then run as buildah runs a container
-# (chroot, mounts of its own, the image's user, environment and command), in a network and among processes of its
-# own: the daemon runs as the user 7470, a message goes through it, it ends in order, and the next container that has
-# its volume still knows what was acknowledged. An engine's own network, limits and seccomp are not in this.
+# It is made of this processor's archive, dist/fastport-VERSION-TARGET.tar.gz (tools/tarball.sh), which is made unless
+# it is there and of the present source. What comes out is for `docker load` and `podman load`. It is then run as
+# buildah runs a container (chroot, mounts of its own, the image's user, environment and command), in a network and
+# among processes of its own: the daemon runs as the user 7470, a message goes through it, it ends in order, and the
+# next container that has its volume still knows what was acknowledged. An engine's own network, limits and seccomp are
+# not in this.
 #
-# ARCHIVE=FILE   another archive
+# ARCHIVE=FILE   another archive, of whatever source
 # DIST=DIR       where to, instead of dist
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +24,8 @@ image=fastport:$version
 
 main() {
     check_tools
-    [ -e "$archive" ] || tools/tarball.sh "$target"
+    [ -n "${ARCHIVE:-}" ] || [ "$(source_of_archive)" = "$(tools/source-id.sh package)" ] || tools/tarball.sh "$target"
+    echo "$archive: source $(source_of_archive)"
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     build
@@ -44,6 +46,11 @@ check_tools() {
     [ -n "${INSTALL:-}" ] || { echo "needs Debian's ${missing[*]}; INSTALL=1 installs them" >&2; exit 69; }
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# An archive from before it had that file has no answer.
+source_of_archive() {
+    [ ! -e "$archive" ] || tar xzO --wildcards -f "$archive" '*/doc/source' 2>/dev/null || true
 }
 
 # Images and containers are kept beside this script's own files, not with the machine's.

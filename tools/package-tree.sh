@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Lay out what packages install, as it will lie on a board.
 #
-#   tools/package-tree.sh PROGRAMS TARGET TO
+#   tools/package-tree.sh PROGRAMS TARGET TO [SOURCE]
 #
 # PROGRAMS is the folder with fastportd and fastport, for TARGET; they are stripped if they are not yet. TO is
-# made anew. Man pages and completions are written by this machine's own build of the tool, which is made if
-# it is not there. Used by tools/deb.sh and tools/tarball.sh.
+# made anew. Man pages and completions are written by the tool that is packed where it runs on this machine, else by
+# this machine's build of the same source. SOURCE is what `tools/source-id.sh package` says of the source that the
+# programs were built from, and goes along; without it, as of programs that were given, that is not known. Used by
+# tools/deb.sh and tools/tarball.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# = 3 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 64; }
-programs=$1 target=$2 to=$3
+[ $# = 3 ] || [ $# = 4 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64; }
+programs=$1 target=$2 to=$3 source=${4:-unknown}
 cargo=${CARGO:-cargo}
-tool=${CARGO_TARGET_DIR:-target}/debug/fastport
 share=$to/usr/share
 doc=$share/doc/fastport
 
@@ -26,7 +27,11 @@ for program in fastportd fastport; do
     fi
 done
 
-[ -x "$tool" ] || "$cargo" build --locked --quiet --features central --bin fastport
+tool=$programs/fastport
+if ! "$tool" --version >/dev/null 2>&1; then
+    "$cargo" build --locked --quiet --features central --bin fastport
+    tool=${CARGO_TARGET_DIR:-target}/debug/fastport
+fi
 "$tool" man "$share/man/man1"
 install -m 644 packaging/fastportd.8 "$share/man/man8/"
 completions() { mkdir -p "$share/$2"; "$tool" completions "$1" >"$share/$2/$3"; }
@@ -44,3 +49,5 @@ install -m 644 docs/{boards,configuration,credentials,install,operations,protoco
 install -m 644 docs/gateway.example.toml systemd/fastportd.socket systemd/drop-ins/*.conf "$doc/examples/"
 "$cargo" tree --quiet --locked --package fastport --features central --edges normal --target "$target" --prefix none \
     --format '{p} {l}' | sed 's/ (.*)//' | LC_ALL=C sort -u >"$doc/crates.txt"
+# by which tools/board-test.sh and tools/image.sh tell an old package
+echo "$source" >"$doc/source"

@@ -1,6 +1,18 @@
 #!/usr/bin/env bash
-# Print what tells one state of the sources that programs are made of from another.
+# Print what tells one state of the sources from another.
+#
+#   tools/source-id.sh            of those that programs are made of
+#   tools/source-id.sh package    of those, then of what is packed beside the programs (tools/package-tree.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-find Cargo.toml Cargo.lock build.rs .cargo src crates board-configs tools/start-order.ld tools/cross.sh -type f -print0 |
-    LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16
+
+id() { find "$@" -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16; }
+
+programs=$(id Cargo.toml Cargo.lock build.rs .cargo src crates board-configs tools/start-order.ld tools/cross.sh -type f)
+if [ "${1:-}" = package ]; then
+    # figures are written into those pages after packing, and they are not packed
+    echo "$programs-$(id README.md LICENSE-* docs packaging systemd tools/{package-tree,deb,tarball}.sh -type f \
+        ! -path 'docs/benchmarks*' ! -path docs/board-test.md ! -path docs/footprint.md)"
+else
+    echo "$programs"
+fi

@@ -28,10 +28,14 @@ main() {
 }
 
 pack() {
-    local target=$1 programs=${PROGRAMS:-}
+    local target=$1 programs=${PROGRAMS:-} source=unknown
     local name=fastport-$version-$target tree=target/package/tar
-    [ -n "$programs" ] || programs=$(build "$target")
-    STRIP=${STRIP:-$(strip_for "$target")} tools/package-tree.sh "$programs" "$target" "$tree"
+    if [ -z "$programs" ]; then
+        # before, so that what is changed meanwhile makes it an old one
+        source=$(tools/source-id.sh package)
+        programs=$(build "$target")
+    fi
+    STRIP=${STRIP:-$(strip_for "$target")} tools/package-tree.sh "$programs" "$target" "$tree" "$source"
     lay_out "$tree" "target/package/$name"
     check_programs "target/package/$name" "$target"
     # the same source makes the same archive
