@@ -58,9 +58,10 @@ install_all() {
 
 make_user() {
     [ -z "$root" ] || return 0
-    if ! grep -q '^fastport:' /etc/group; then
-        groupadd --system fastport 2>/dev/null || addgroup -S fastport
-    fi
+    # the unit asks for dialout, too, which not every distribution has
+    for group in fastport dialout; do
+        grep -q "^$group:" /etc/group || groupadd --system "$group" 2>/dev/null || addgroup -S "$group"
+    done
     if ! grep -q '^fastport:' /etc/passwd; then
         useradd --system --gid fastport --home-dir /var/lib/fastport --no-create-home \
             --shell /sbin/nologin fastport 2>/dev/null ||
