@@ -6,7 +6,8 @@
 #
 # The root file system is made once, in some minutes (tools/board/root.sh); the package is dist/fastport_*_arm64.deb
 # of this version, made unless it is there and of the present source. The transcript's first line names its source. The
-# host's own programs are the central instance and the publishers. Needs root. A Debian package that is missing is installed with INSTALL=1, else named.
+# host's own programs are the central instance and the publishers. Needs root. A Debian package that is missing is
+# installed with INSTALL=1, else named.
 #
 # DEB=FILE          another package, of whatever source
 # SCRIPTS=DIR       each script in there is run on the board at the end, instead of tools/board/guest.d;
