@@ -4,7 +4,7 @@
 #   tools/cross-needs.sh TARGET [tests]
 #
 #   the source of the standard library   rustup's component rust-src, else Debian's packages rustc-web,
-#                                   cargo-web, rust-web-src. For tests: the target's, by rustup, does
+#                                   cargo-web, rust-web-src, ca-certificates. For tests: the target's, by rustup, does
 #   gcc for the target, lld-19      link for glibc
 #   zig and cargo-zigbuild          link for musl, and for an older glibc (GLIBC=): PyPI's packages, in
 #                                   target/cross-tools, in a venv of Debian's python3-venv
@@ -28,7 +28,7 @@ missing=()
 
 main() {
     has_library || add_library
-    has_library || missing+=(rustc-web cargo-web rust-web-src)
+    has_library || missing+=(rustc-web cargo-web rust-web-src ca-certificates)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v "$qemu" >/dev/null || missing+=(qemu-user-static)
     command -v readelf >/dev/null || missing+=(binutils)
