@@ -10,9 +10,10 @@ id() { find "$@" -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | c
 
 programs=$(id Cargo.toml Cargo.lock build.rs .cargo src crates board-configs tools/start-order.ld tools/cross.sh -type f)
 if [ "${1:-}" = package ]; then
-    # figures are written into those pages after packing, and they are not packed
+    # pages of figures and reasons are not packed, and some are written after packing
     echo "$programs-$(id README.md LICENSE-* docs packaging systemd tools/{package-tree,deb,tarball}.sh -type f \
-        ! -path 'docs/benchmarks*' ! -path docs/board-test.md ! -path docs/footprint.md)"
+        ! -path 'docs/benchmarks*' ! -name board-test.md ! -name bytes-per-reading.md ! -name decisions.md \
+        ! -name footprint.md)"
 else
     echo "$programs"
 fi
