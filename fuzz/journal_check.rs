@@ -21,6 +21,7 @@ pub(crate) const LIMITS: Limits = Limits {
     open_topics: 8,
     keepalive: 0,
     linger: 60,
+    gateway_linger: 600,
     stall_ms: 0,
     streams: StreamLimits::DEFAULT,
     retention: Retention { messages: 4, age_ms: 10_000, bytes: 4096 },

@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     open_topics: 8,
     keepalive: 0,
     linger: 60,
+    gateway_linger: 600,
     stall_ms: 0,
     sealed: false,
     streams: StreamLimits { per_peer: 4, per_session: 6, size: 1 << 20, window: 8192 },

@@ -41,6 +41,7 @@ pub(super) fn session_limits(config: &Config, session: &config::Session) -> Sess
         open_topics: limits.topics_per_peer as usize,
         keepalive: limits.keepalive.0,
         linger: limits.linger.0,
+        gateway_linger: limits.gateway_linger.0,
         stall_ms: millis(limits.stall_timeout),
         retention: Retention {
             messages: session.retention.messages,

@@ -40,6 +40,8 @@ pub struct Limits {
     pub keepalive: Seconds,
     /// The longest time for which the state of a peer is held after its link is gone.
     pub linger: Seconds,
+    /// The same for gateways. 30 days: an outage that nobody mends in that time is no outage.
+    pub gateway_linger: Seconds,
     /// The longest time for which a link may take nothing of what waits for it. 30 s: longer than
     /// a radio link pauses, shorter than memory should be held for somebody who is gone.
     pub stall_timeout: Duration,
@@ -67,6 +69,7 @@ impl Default for Limits {
             topics_per_peer: 4_096,
             keepalive: Seconds(60),
             linger: Seconds(60),
+            gateway_linger: Seconds(30 * DAY.0),
             stall_timeout: Duration::from_secs(30),
             stream: StreamLimits::default(),
             source: SourceLimits::default(),
@@ -108,6 +111,8 @@ impl Fields for Limits {
         visit.key("topics_per_peer", Live, &mut within(&mut self.topics_per_peer, 1..=1_000_000));
         visit.key("keepalive", Live, &mut within(&mut self.keepalive, Seconds(0)..=DAY));
         visit.key("linger", Live, &mut within(&mut self.linger, Seconds(0)..=DAY));
+        let gateways = Seconds(0)..=Seconds(3_650 * DAY.0);
+        visit.key("gateway_linger", Live, &mut within(&mut self.gateway_linger, gateways));
         let stall = Duration::from_secs(1)..=60 * minute;
         visit.key("stall_timeout", Live, &mut within(&mut self.stall_timeout, stall));
         visit.table("stream", &mut self.stream);

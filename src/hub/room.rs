@@ -320,7 +320,8 @@ impl Room {
 
     pub(super) fn figures_json(&self) -> serde_json::Value {
         let figures = self.figures();
-        let Figures { peers, lingering, topics, retained, evicted, ledger, streams } = figures;
+        let Figures { peers, lingering, forgotten, topics, retained, evicted, ledger, streams } =
+            figures;
         let dropped: serde_json::Map<_, _> = GapCause::ALL
             .into_iter()
             .zip(ledger.dropped)
@@ -330,6 +331,7 @@ impl Room {
         json!({
             "peers": peers,
             "lingering": lingering,
+            "forgotten": forgotten,
             "topics": topics,
             "retained": retained,
             "evicted": evicted,

@@ -265,6 +265,7 @@ fn session_limits() -> session::Limits {
         open_topics: 10,
         keepalive: 60,
         linger: 60,
+        gateway_linger: 600,
         stall_ms: 30_000,
         streams: session::StreamLimits::DEFAULT,
         sealed: false,

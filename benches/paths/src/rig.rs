@@ -238,6 +238,7 @@ pub fn limits() -> Limits {
         open_topics: 4096,
         keepalive: 60,
         linger: 60,
+        gateway_linger: 600,
         stall_ms: 30_000,
         streams: StreamLimits::DEFAULT,
         retention: Retention { messages: 0, age_ms: 60_000, bytes: 64 * 1024 },

@@ -83,6 +83,7 @@ fn limits() -> Limits {
         open_topics: 8,
         keepalive: 0,
         linger: 60,
+        gateway_linger: 600,
         stall_ms: 0,
         streams: StreamLimits::DEFAULT,
         retention: Retention { messages: 0, age_ms: 10_000, bytes: 4096 },

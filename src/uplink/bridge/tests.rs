@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     open_topics: 16,
     keepalive: 0,
     linger: u32::MAX,
+    gateway_linger: u32::MAX,
     stall_ms: 0,
     streams: StreamLimits::DEFAULT,
     retention: Retention { messages: 8, age_ms: 60_000, bytes: 4096 },

@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     open_topics: 16,
     keepalive: 10,
     linger: 60,
+    gateway_linger: 600,
     stall_ms: 0,
     retention: Retention { messages: 8, age_ms: 60_000, bytes: 4096 },
     when_full: WhenFull::DropOldest,

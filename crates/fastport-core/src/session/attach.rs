@@ -107,6 +107,7 @@ impl Session {
         }
         peer.announced = peer.announced.wrapping_add(1).max(1);
         peer.flags = admission.flags;
+        peer.cold.linger = peer.cold.linger.max(granted_linger(&self.limits, admission));
         if let Some(own) = admission.own {
             peer.outbox.set_limit(own.outbox_limit(&self.limits));
         }
@@ -189,19 +190,20 @@ impl Session {
     fn attach_new(&mut self, now: Now, admission: Admission) -> Result<PeerKey, AttachError> {
         let own = admission.own;
         // the daemon does without its own parts last
-        if own.is_none() && self.attached + self.lingering >= self.limits.peers {
+        let is_full = own.is_none() && self.attached + self.lingering >= self.limits.peers;
+        if is_full && !self.forget_longest_away(now.mono, false) {
             return Err(AttachError::TooManyPeers);
         }
         let charge = peer_charge(&admission.identity, &admission.name);
-        if !self.make_room(charge) {
-            return Err(AttachError::NoBudget);
+        while !self.make_room(charge) {
+            if !self.forget_longest_away(now.mono, true) {
+                return Err(AttachError::NoBudget);
+            }
         }
-        let (linger, keepalive) = match own {
-            Some(_) => (admission.linger.unwrap_or(u32::MAX), admission.keepalive.unwrap_or(0)),
-            None => (
-                admission.linger.unwrap_or(0).min(self.limits.linger),
-                granted_keepalive(self.limits.keepalive, admission.keepalive),
-            ),
+        let linger = granted_linger(&self.limits, &admission);
+        let keepalive = match own {
+            Some(_) => admission.keepalive.unwrap_or(0),
+            None => granted_keepalive(self.limits.keepalive, admission.keepalive),
         };
         let when_full = admission.when_full.unwrap_or(self.limits.when_full);
         let limit = own.unwrap_or(Own { outbox: self.limits.outbox }).outbox_limit(&self.limits);
@@ -333,6 +335,15 @@ fn welcome(
         ..Default::default()
     };
     push_control(out, &message.into());
+}
+
+/// The seconds for which a peer's state is held.
+fn granted_linger(limits: &Limits, admission: &Admission) -> u32 {
+    if admission.own.is_some() {
+        return admission.linger.unwrap_or(u32::MAX);
+    }
+    let limit = if admission.rights.is_gateway() { limits.gateway_linger } else { limits.linger };
+    admission.linger.unwrap_or(0).min(limit)
 }
 
 /// The seconds between signs of life of a peer with that wish, where `limit` holds for those without.

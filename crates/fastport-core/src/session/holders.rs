@@ -3,8 +3,9 @@
 use fastport_wire::TopicId;
 
 use super::Session;
+use super::peer::Link;
 use super::topics::Reader;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// A counted run that is to go to all readers of a topic.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +50,7 @@ impl Session {
     }
 
     /// How much a reader's outbox can take. One that is empty and yet too small for the first frame
-    /// is not waited for, nor is one that leaves.
+    /// is not waited for, nor is one that leaves, nor a gateway that is away for long.
     fn room_of(&mut self, now: Now, run: &Coming, reader: &Reader) -> usize {
         let Some(mut here) = self.free_of(now, run, reader) else { return run.wanted };
         // a part of the run goes with a PING
@@ -72,13 +73,15 @@ impl Session {
 
     /// Free bytes of a reader's outbox beside what goes before the run; `None`: it is not waited for.
     fn free_of(&mut self, now: Now, run: &Coming, reader: &Reader) -> Option<usize> {
-        let Self { peers, topics, ledger, .. } = self;
+        let Self { peers, topics, ledger, limits, .. } = self;
         let slot = peers.get_mut(reader.peer as usize);
         let peer = slot.and_then(|slot| slot.peer.as_mut()).filter(|peer| !peer.is_leaving)?;
         let announcement = topics.get(run.topic).map(|topic| topic.frame(run.topic));
         let preface = peer.preface(reader.announced, announcement, now.unix_ms).encoded_len();
         let here = peer.outbox.room(ledger).saturating_sub(preface);
-        (here >= run.least || !peer.outbox.is_empty()).then_some(here)
+        let may_come =
+            !peer.outbox.is_empty() && peer.overdue_since(now.mono, limits.linger).is_none();
+        (here >= run.least || may_come).then_some(here)
     }
 
     /// Reserves `room` bytes at a reader, and what comes before them; whether there is memory.
@@ -127,8 +130,17 @@ impl Session {
 
 impl super::Peer {
     /// Whether it has messages still to get or to acknowledge, and so memory to give back.
-    fn has_queued(&self) -> bool {
+    pub(super) fn has_queued(&self) -> bool {
         !self.is_leaving && self.outbox.figures().queued > 0
+    }
+
+    /// Since when a gateway is away, where that is for longer than `linger` seconds: so long others are
+    /// held up by any reader.
+    pub(super) fn overdue_since(&self, now: Instant, linger: u32) -> Option<Instant> {
+        let Link::Lingering { until } = self.link else { return None };
+        let since = until.before(u64::from(self.cold.linger) * 1000);
+        let is_overdue = now.since(since) > u64::from(linger) * 1000;
+        (is_overdue && self.rights.is_gateway() && !self.is_own).then_some(since)
     }
 }
 

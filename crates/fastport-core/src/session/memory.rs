@@ -1,11 +1,13 @@
 //! Where a session finds memory when there is none: in buffers that are only warm, and in the past.
 
 use fastport_wire::TopicId;
+use fastport_wire::frame::GapCause;
 
 use super::Session;
 use super::peer::Peer;
 use crate::budget::{Buffers, NoBudget};
 use crate::ledger::Ledger;
+use crate::time::Instant;
 
 impl Session {
     /// Charges `bytes`, evicting retained messages where that helps.
@@ -46,7 +48,25 @@ impl Session {
             self.schedule_expiry(id);
             return true;
         }
+        self.is_short = true;
         false
+    }
+
+    /// Gives up the gateway that is away for longest, of those that nobody waits for any more, to make
+    /// room; one that `has_queued`, where memory is wanted. Whether there was one.
+    pub(super) fn forget_longest_away(&mut self, now: Instant, has_queued: bool) -> bool {
+        let mut longest = None;
+        for index in 0..u32::try_from(self.peers.len()).unwrap_or(u32::MAX) {
+            let Some(peer) = self.at(index) else { continue };
+            let Some(since) = peer.overdue_since(now, self.limits.linger) else { continue };
+            if (!has_queued || peer.has_queued()) && longest.is_none_or(|(than, _)| since < than) {
+                longest = Some((since, index));
+            }
+        }
+        let Some((_, index)) = longest else { return false };
+        self.forgotten += 1;
+        self.remove(index, GapCause::ReaderGone);
+        true
     }
 
     /// Runs `push`, and again after evicting retained messages, until it has room or there is

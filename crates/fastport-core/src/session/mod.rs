@@ -76,6 +76,9 @@ pub struct Limits {
     pub keepalive: u32,
     /// The most seconds for which a peer's state is held after its link is gone.
     pub linger: u32,
+    /// The same for gateways. One that is away for longer than `linger` keeps nobody waiting, and gives
+    /// way where there is no room for others.
+    pub gateway_linger: u32,
     /// Milliseconds after which a link that takes no bytes is closed; 0: never.
     pub stall_ms: u64,
     /// What of each topic's past is kept.
@@ -200,6 +203,8 @@ pub struct Figures {
     pub peers: usize,
     /// Peers that may come back.
     pub lingering: usize,
+    /// Gateways that were away, and gave way to others before their time.
+    pub forgotten: u64,
     /// Topics.
     pub topics: usize,
     /// Retained messages.
@@ -240,6 +245,9 @@ pub struct Session {
     is_costly: bool,
     ledger: Ledger,
     evicted: u64,
+    forgotten: u64,
+    /// there was no memory, and nothing that was only nice to have
+    is_short: bool,
     /// how often the budget had refused at the last look
     refused: u64,
     /// when to look whether warm buffers are still wanted
@@ -283,6 +291,8 @@ impl Session {
             is_costly: false,
             ledger: Ledger::default(),
             evicted: 0,
+            forgotten: 0,
+            is_short: false,
             refused: 0,
             trim_at: None,
             members: Vec::new(),
@@ -309,6 +319,7 @@ impl Session {
         Figures {
             peers: self.attached,
             lingering: self.lingering,
+            forgotten: self.forgotten,
             topics: self.topics.len(),
             retained: self.topics.retained(),
             evicted: self.evicted,

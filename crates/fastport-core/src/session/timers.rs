@@ -32,6 +32,9 @@ impl Session {
             // memory is short, and topics that nobody remembers hold some
             self.topics.sweep(&mut self.buffers);
         }
+        if core::mem::take(&mut self.is_short) {
+            self.forget_longest_away(now, true);
+        }
         if self.trim_at.is_some_and(|due| due <= now) {
             self.trim_at = self.buffers.take_busy().then(|| now.after(TRIM_MS));
             if self.trim_at.is_none() {

@@ -276,6 +276,10 @@ impl<'a> Restoring<'a> {
         state.cold.epoch = epoch;
         // one that is 0 would not be in a journal
         (state.cold.linger, state.cold.keepalive) = (record.linger.max(1), record.keepalive);
+        if state.rights.is_gateway() && record.linger >= session.limits.linger {
+            // it was cut by a limit that was lower than a gateway's is now
+            state.cold.linger = record.linger.max(session.limits.gateway_linger);
+        }
         (state.flags, state.is_own) = (flags, own.is_some());
         if state.is_own {
             state.outbox.keep_exact();
