@@ -26,6 +26,10 @@ pub struct Site {
     pub gateway_journal: &'static str,
     /// More URLs of central instances, each with a comma before it.
     pub more_central: String,
+    /// `limits.linger` of the central instance.
+    pub central_linger: &'static str,
+    /// How long its store waits for more.
+    pub central_commit: &'static str,
     /// More of the central instance's configuration.
     pub central_lines: String,
 }
@@ -53,6 +57,8 @@ impl Site {
             gateway_lines: String::new(),
             gateway_journal: "disk",
             more_central: String::new(),
+            central_linger: "1h",
+            central_commit: "5ms",
             central_lines: String::new(),
         }
     }
@@ -91,7 +97,7 @@ state = "state"
 enabled = false
 
 [limits]
-linger = "1h"
+linger = "{}"
 
 [[listen]]
 kind = "tcp"
@@ -110,11 +116,11 @@ place = "disk"
 
 [central]
 enabled = true
-commit = "5ms"
+commit = "{}"
 connects_per_second = 0
 {}
 "#,
-            self.central_port, self.central_lines
+            self.central_linger, self.central_port, self.central_commit, self.central_lines
         )
     }
 

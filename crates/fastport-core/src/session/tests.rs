@@ -1,6 +1,7 @@
 //! The relay's promises, one test each, by hand-moved time.
 
 mod acks;
+mod away;
 mod clocks;
 mod emit;
 mod fan_out;
