@@ -91,7 +91,7 @@ fn every_installed_crate_is_in_a_package() {
     let (_, lines) = Layer::written().recipe();
     let files: Vec<_> = ["FILES:${PN}-dev", "FILES:${PN}-firmware-client"]
         .iter()
-        .flat_map(|name| lines.iter().filter_map(|line| line.value_of(name)))
+        .flat_map(|name| lines.iter().filter_map(move |line| line.value_of(name)))
         .flat_map(str::split_whitespace)
         .filter_map(|path| path.strip_prefix("${datadir}/fastport/crates/"))
         .map(str::to_owned)

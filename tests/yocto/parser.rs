@@ -74,7 +74,7 @@ fn do_install_puts_everything_where_the_unit_and_the_packages_look() {
     let files = layer.path("recipes-connectivity/fastport/files");
     let set = |name: &str, path: &Path| format!("{name} = \"{}\"", path.display());
     let lines = [set("D", &image), set("S", Path::new(ROOT)), set("UNPACKDIR", &files)];
-    let mut arguments: Vec<_> = lines.iter().flat_map(|line| ["--local", line]).collect();
+    let mut arguments: Vec<_> = lines.iter().flat_map(|line| ["--local", line.as_str()]).collect();
     arguments.push("do_install");
     let found = parsed(&layer, &arguments);
     // the group is the image's, which bitbake makes before
