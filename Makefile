@@ -20,7 +20,7 @@ CHECKS := fmt lint imports doc no-std deny units instructions
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-sets check checks $(CHECKS) bench bench-full footprint sizes large-files paths cross reproducible start-order \
-	deb tarball image board-test yocto-layer fuzz clean
+	deb tarball image board-test yocto-layer yocto-check fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -117,6 +117,9 @@ start-order: ## find out anew which functions a start runs (tools/start-order.ld
 
 yocto-layer: ## the layer for Yocto, complete with crates and sources, into dist/meta-fastport
 	@tools/yocto-layer.sh
+
+yocto-check: ## the layer in bitbake's parser; OE_CORE=… BITBAKE=… (checkouts): in bitbake and yocto-check-layer
+	@tools/yocto-check.sh $(OE_CORE) $(BITBAKE)
 
 deb: ## Debian packages, dist/fastport_VERSION_ARCH.deb; TARGET=… for other machines, GLIBC=2.31 (tools/deb.sh)
 	@tools/deb.sh $(TARGET)

@@ -79,6 +79,45 @@ fn every_board_states_what_it_is() {
 }
 
 #[test]
+fn cross_installs_libsystemd_where_it_can_be_linked() {
+    let cross: toml::Table = source("Cross.toml").parse().expect("Cross.toml is TOML");
+    let targets = cross["target"].as_table().expect("a table of targets");
+    // cargo's target, and Debian's name for its libraries
+    let mut multiarch = BTreeMap::from([
+        ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu"),
+        ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf"),
+        ("riscv64gc-unknown-linux-gnu", "riscv64-linux-gnu"),
+    ]);
+    for (target, settings) in targets {
+        if target.contains("-musl") {
+            assert_eq!(settings.as_table().map(toml::Table::len), Some(0), "{target}: nothing");
+            continue;
+        }
+        let multiarch = multiarch.remove(&**target).expect(target);
+        let list = |value: &toml::Value| -> Vec<String> {
+            let list = value.as_array().expect(target).iter();
+            list.map(|it| it.as_str().expect(target).to_owned()).collect()
+        };
+        let commands = list(&settings["pre-build"]);
+        let of_target =
+            commands.iter().position(|it| it == "dpkg --add-architecture $CROSS_DEB_ARCH");
+        let install = commands.iter().position(|it| {
+            let words: Vec<_> = it.split_whitespace().collect();
+            it.starts_with("apt-get update && apt-get install --assume-yes ")
+                && words.contains(&"pkg-config")
+                && words.contains(&"libsystemd-dev:$CROSS_DEB_ARCH")
+        });
+        assert!(of_target.is_some() && of_target < install, "{target}: {commands:?}");
+        let mut variables = list(&settings["env"]["passthrough"]);
+        variables.sort();
+        let folder = format!("PKG_CONFIG_LIBDIR=/usr/lib/{multiarch}/pkgconfig");
+        assert_eq!(variables, ["PKG_CONFIG_ALLOW_CROSS=1".to_owned(), folder], "{target}");
+    }
+    assert!(multiarch.is_empty(), "Cross.toml lacks {multiarch:?}");
+    assert_eq!(cross["build"]["env"]["passthrough"], toml::Value::from(vec!["SOURCE_DATE_EPOCH"]));
+}
+
+#[test]
 fn a_boards_budgets_fit_its_memory_and_the_units() {
     let unit = source("systemd/fastportd.service");
     let high = unit.lines().find_map(|line| line.strip_prefix("MemoryHigh=")?.strip_suffix('M'));
@@ -327,10 +366,11 @@ fn tables() -> String {
         };
         let file = source(&format!("board-configs/{name}.toml"));
         let notes: Vec<_> = file.lines().map_while(|line| line.strip_prefix("# ")).collect();
+        let notes = notes.join(" ");
         writeln!(
             text,
-            "- `{name}`: {} Models: {}. Sensors: {}.",
-            notes.join(" "),
+            "- `{name}`: {}. Models: {}. Sensors: {}.",
+            notes.trim_end_matches('.'),
             list(&it.models),
             list(&it.sensors)
         )

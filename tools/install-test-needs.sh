@@ -9,7 +9,8 @@
 #   libfaketime                  the daemon on a machine whose clock is wrong, or set meanwhile
 #   python3 with venv            the WebSocket tests talk to the daemon with a client that we did not
 #                                write, the Python package `websockets`; sealing is compared with one over
-#                                `cryptography`; both in a venv of this checkout, target/test-venv
+#                                `cryptography`; the layer for Yocto is read by bitbake's own parser, which is in
+#                                `bitbake-setup`; all in a venv of this checkout, target/test-venv
 #
 # Debian packages are installed only when something is missing, and only by root or through sudo;
 # otherwise the script names them and ends with status 69.
@@ -18,8 +19,9 @@ cd "$(dirname "$0")/.."
 
 websockets=17.4                         # the releases that the tests were written against
 cryptography=50.0.2
+bitbake_setup=2.19.0
 venv=$PWD/target/test-venv
-mark=$venv/websockets-$websockets-cryptography-$cryptography
+mark=$venv/websockets-$websockets-cryptography-$cryptography-bitbake-$bitbake_setup
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
@@ -48,11 +50,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 if ! [ -e "$mark" ]; then
-    echo "installing for the tests: websockets $websockets and cryptography $cryptography from PyPI into target/test-venv"
+    echo "installing for the tests: websockets $websockets, cryptography $cryptography and" \
+        "bitbake-setup $bitbake_setup from PyPI into target/test-venv"
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
-        "cryptography==$cryptography"
-    "$venv/bin/python" -c 'import cryptography, websockets'
+        "cryptography==$cryptography" "bitbake-setup==$bitbake_setup"
+    "$venv/bin/python" -c 'import bb, cryptography, websockets'
     touch "$mark"
 fi

@@ -36,15 +36,17 @@ CARGO_BUILD_FLAGS += "--package fastport --bins --config ${S}/.cargo/config.toml
 # packages are stripped by bitbake, and a file that is already is an error to it
 export CARGO_PROFILE_RELEASE_STRIP = "none"
 
-# the board's name in `fastportd --board`; empty: none
-FASTPORT_BOARD ?= ""
-FASTPORT_BOARD:beaglebone-yocto ?= "beaglebone-black"
-FASTPORT_BOARD:qemuarm64 ?= "qemu-virt-aarch64"
-FASTPORT_BOARD:raspberrypi0-wifi ?= "raspberry-pi-zero-w"
-FASTPORT_BOARD:raspberrypi0-2w-64 ?= "raspberry-pi-zero-2w"
-FASTPORT_BOARD:raspberrypi3-64 ?= "raspberry-pi-3"
-FASTPORT_BOARD:raspberrypi4-64 ?= "raspberry-pi-4"
-FASTPORT_BOARD:raspberrypi5 ?= "raspberry-pi-5"
+# the board's name in `fastportd --board`; empty: none. The table is of a variable of its own: an override for a
+# machine beats `FASTPORT_BOARD:pn-fastport` of a local.conf, since OVERRIDES names machines after recipes.
+FASTPORT_BOARD ?= "${FASTPORT_BOARD_DEFAULT}"
+FASTPORT_BOARD_DEFAULT ?= ""
+FASTPORT_BOARD_DEFAULT:beaglebone-yocto ?= "beaglebone-black"
+FASTPORT_BOARD_DEFAULT:qemuarm64 ?= "qemu-virt-aarch64"
+FASTPORT_BOARD_DEFAULT:raspberrypi0-wifi ?= "raspberry-pi-zero-w"
+FASTPORT_BOARD_DEFAULT:raspberrypi0-2w-64 ?= "raspberry-pi-zero-2w"
+FASTPORT_BOARD_DEFAULT:raspberrypi3-64 ?= "raspberry-pi-3"
+FASTPORT_BOARD_DEFAULT:raspberrypi4-64 ?= "raspberry-pi-4"
+FASTPORT_BOARD_DEFAULT:raspberrypi5 ?= "raspberry-pi-5"
 
 SYSTEMD_SERVICE:${PN} = "fastportd.service"
 SYSTEMD_AUTO_ENABLE = "enable"
@@ -68,12 +70,7 @@ do_install:append() {
     fi
 
     # libraries in Rust have no binary form to install: these are sources, for programs of one's own
-    install -d ${D}${datadir}/fastport/crates
-    for crate in fastport-wire fastport-core fastport-client; do
-        cp -R --no-preserve=ownership ${S}/crates/$crate ${D}${datadir}/fastport/crates/
-        rm -rf ${D}${datadir}/fastport/crates/$crate/tests ${D}${datadir}/fastport/crates/$crate/benches
-    done
-    install -m0644 ${S}/yocto/crates.toml ${D}${datadir}/fastport/crates/Cargo.toml
+    ${S}/yocto/install-crates.sh ${D}${datadir}/fastport/crates
 }
 
 PACKAGES =+ "${PN}-tool ${PN}-firmware-client"
@@ -88,10 +85,11 @@ FILES:${PN}-dev += "${datadir}/fastport/crates/fastport-client"
 RRECOMMENDS:${PN} += "ca-certificates"
 RDEPENDS:${PN}-dev += "${PN}-firmware-client"
 
-SUMMARY:${PN}-firmware-client = "fastPort for microcontrollers: wire format and client, no_std, as source"
+SUMMARY:${PN}-firmware-client = "fastPort for microcontrollers: wire format, client and sealing, no_std, as source"
 FILES:${PN}-firmware-client = "${datadir}/fastport/crates/Cargo.toml \
                                ${datadir}/fastport/crates/fastport-wire \
-                               ${datadir}/fastport/crates/fastport-core"
+                               ${datadir}/fastport/crates/fastport-core \
+                               ${datadir}/fastport/crates/fastport-seal"
 
 FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d"
 CONFFILES:${PN} += "${sysconfdir}/fastport/gateway.toml"
