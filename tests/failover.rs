@@ -27,10 +27,7 @@ fn no_central(folder: &Path) -> Daemon {
 
 fn site(folder: &Path) -> Site {
     std::fs::create_dir_all(folder).expect("the test's folder is writable");
-    let mut site = Site::new(folder);
-    // far from what the waits would be without a bound
-    site.gateway_lines = "connect_timeout = \"5s\"".to_owned();
-    site
+    Site::new(folder)
 }
 
 /// The gateway of a site, as patient as it is without being told.

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::retry::{Cause, LEAST};
 
-/// Goes round the central instances, from the favourite on, and leaves alone those that ask for it.
+/// Goes round the central instances, from the favourite on, and leaves alone those that ask for it or have
+/// something against this gateway.
 #[derive(Debug)]
 pub(super) struct Choice {
     /// `at < not_before.len()`, if there is any
     at: usize,
     /// until then each is left alone
     not_before: Vec<Instant>,
-    /// those of this round that failed are tried again
+    /// those that may be back at any moment are tried again
     round_at: Instant,
     /// until then the favourite is waited for, if it says for how long
     patient_until: Option<Instant>,
@@ -66,13 +67,13 @@ impl Choice {
                 self.returns += 1;
                 return LEAST;
             }
-            Cause::Asked(_) | Cause::Fatal => {
+            Cause::Network | Cause::Trouble if from_first => {}
+            Cause::Network => self.round_at = self.round_at.max(due),
+            Cause::Asked(_) | Cause::Trouble | Cause::Fatal => {
                 if let Some(not_before) = self.not_before.get_mut(self.at) {
                     *not_before = due;
                 }
             }
-            Cause::Network | Cause::Trouble if from_first => {}
-            Cause::Network | Cause::Trouble => self.round_at = self.round_at.max(due),
         }
         if self.at == 0
             && matches!(cause, Cause::Asked(_))
@@ -142,11 +143,14 @@ mod tests {
     #[test]
     fn who_does_not_hold_a_link_is_left_for_the_next_and_the_round_is_waited_for() {
         let mut scene = Scene::new(3);
-        assert_eq!(scene.fails(Cause::Trouble, SECOND), (1, LEAST));
+        assert_eq!(scene.fails(Cause::Network, SECOND), (1, LEAST));
         assert_eq!(scene.fails(Cause::Network, LEAST), (2, LEAST));
         // the longest of the round's waits counts, from when it began
         assert_eq!(scene.fails(Cause::Network, LEAST), (0, SECOND - 2 * LEAST));
-        assert_eq!(scene.fails(Cause::Trouble, 2 * SECOND), (1, LEAST));
+        // who has something against this gateway keeps nobody from the others
+        assert_eq!(scene.fails(Cause::Trouble, 4 * SECOND), (1, LEAST));
+        assert_eq!(scene.fails(Cause::Network, SECOND), (2, LEAST));
+        assert_eq!(scene.fails(Cause::Network, LEAST), (1, SECOND - LEAST));
     }
 
     #[test]
@@ -237,7 +241,10 @@ mod tests {
             for (cause, wait, held) in ends {
                 scene.now += if held { 10 * SECOND } else { Duration::ZERO };
                 let (before, then) = (scene.choice.at(), scene.now);
-                let asks = matches!(cause, Cause::Asked(_) | Cause::Fatal);
+                let asks = match cause {
+                    Cause::Trouble => !held,
+                    cause => matches!(cause, Cause::Asked(_) | Cause::Fatal),
+                };
                 if asks {
                     asked_until[before] = then + wait;
                 }
