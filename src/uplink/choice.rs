@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(scene.fails(Cause::Fatal, 45 * SECOND), (2, LEAST));
         while scene.fails(Cause::Network, SECOND).0 == 2 {}
         assert_eq!(scene.choice.at(), 1);
-        assert_eq!(scene.now - start, 45 * SECOND + LEAST);
+        assert_eq!(scene.now - start, 45 * SECOND + 2 * LEAST);
         // all are to wait: for the earliest
         scene.fails(Cause::Network, LEAST);
         assert_eq!(scene.asked(60 * SECOND).0, 1);
@@ -213,6 +213,7 @@ mod tests {
             assert_eq!(scene.choice.look_back(scene.now, SECOND), Some(doubled * SECOND));
             assert_eq!(scene.ends(Cause::Return, Duration::ZERO, false), (0, LEAST));
         }
+        scene.now += 60 * SECOND;
         scene.ends(Cause::Network, SECOND, true);
         scene.asked(90 * SECOND);
         // not before it said
