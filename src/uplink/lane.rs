@@ -16,15 +16,17 @@ use fastport_wire::control::{WhenFull, features};
 use tokio::sync::watch;
 use tracing::{debug, info};
 
+use self::outcome::Told;
 use super::bridge::{Backlog, Bridge, Gaps, Task};
 use super::ceiling::Ceiling;
+use super::choice::Choice;
 use super::commit::Commit;
 use super::drain::Drain;
-use super::figures::{Failure, Figures, LaneFigures, LinkState};
+use super::figures::{Figures, LaneFigures, LinkState};
 use super::flow;
 use super::local::Place;
 use super::note::Note;
-use super::retry::{Cause, Retry};
+use super::retry::Retry;
 use super::rules::Rules;
 use super::run::{Probe, Run, Times, Why, local};
 use super::store::{DiskLog, Store};
@@ -211,13 +213,12 @@ impl Uplink {
             place,
             figures,
             ways: self.config.central.iter().map(|_| None).collect(),
-            at: 0,
+            choice: Choice::new(Instant::now(), self.config.central.len()),
             retry,
             relays: true,
             renews: false,
-            returns_failed: 0,
             astray: 0,
-            told: None,
+            told: vec![None; self.config.central.len()],
             store,
             maybe_sent,
             is_reconciled: false,
@@ -243,19 +244,16 @@ pub(super) struct Carrier<'a> {
     pub(super) place: &'a Place,
     figures: Arc<LaneFigures>,
     ways: Vec<Option<Arc<Way>>>,
-    /// which of the central instances is next
-    at: usize,
+    choice: Choice,
     retry: Retry,
     /// the central instance takes TIME and GAP, as far as is known
     relays: bool,
     /// its state is not this lane's: the next link begins an epoch
     renews: bool,
-    /// returns to the favourite that came to nothing
-    returns_failed: u32,
     /// links in a row on which a frame would have had another count
     astray: u32,
-    /// the failure that people were told of last, until there is a link
-    told: Option<(Failure, Instant)>,
+    /// what people were told of each central instance last, until there is a link that is news
+    told: Vec<Option<Told>>,
     pub(super) store: Option<Arc<Store>>,
     /// counted frames of the local session up to here may be at the central instance
     pub(super) maybe_sent: u64,
@@ -274,13 +272,15 @@ impl Carrier<'_> {
             if matches!(why, Why::Stop) {
                 return;
             }
-            let (failure, cause) = self.judge(&why);
-            self.report(&why, failure, held);
-            self.retry.note_link(held.unwrap_or_default());
+            let judged = self.judge(&why);
+            let is_stable = self.retry.note_link(held.unwrap_or_default());
+            self.report(&why, judged, held, is_stable);
             if !matches!(why, Why::Astray { .. } | Why::OtherState { .. }) {
                 self.astray = 0;
             }
-            let wait = self.choose_next(&why, cause, held.is_some());
+            let (now, (_, cause)) = (Instant::now(), judged);
+            let wait = self.retry.next(now, random(), cause);
+            let wait = self.choice.ended(now, (cause, wait), is_stable);
             self.keep_level();
             self.show(LinkState::Waiting);
             tokio::select! {
@@ -293,7 +293,7 @@ impl Carrier<'_> {
     /// Makes one link and runs it; why it is over, and for how long there was one.
     async fn attempt(&mut self) -> (Why, Option<Duration>) {
         let config = &self.uplink.config;
-        let Some(url) = config.central.get(self.at).cloned() else {
+        let Some(url) = config.central.get(self.choice.at()).cloned() else {
             return (Why::Here("there is no central instance"), None);
         };
         self.figures.attempts.add(1);
@@ -324,22 +324,34 @@ impl Carrier<'_> {
             Err(why) => return (why, None),
         };
         let probe = self.probe();
-        let (lane, figures, told) = (self.lane, Arc::clone(&self.figures), &mut self.told);
+        let (lane, figures) = (self.lane, Arc::clone(&self.figures));
+        let (at, told) = (self.choice.at(), &mut self.told);
+        // where one did not hold, the next is news when it does
+        let is_news = !told.get(at).is_some_and(|told| told.is_some_and(|told| told.was_link));
+        let news_after = if is_news { Duration::ZERO } else { self.retry.stable() };
         let mut ready_at = None;
+        let mut is_told = false;
         let peer = connected.peer;
         let clock = self.place.hub().clock();
         let mut on_ready = |resumed: bool, unix_ms: Option<u64>| {
-            if let Some(unix_ms) = unix_ms.filter(|_| way.is_authentic) {
-                hear(clock, unix_ms, &url);
+            let since = *ready_at.get_or_insert_with(|| {
+                if let Some(unix_ms) = unix_ms.filter(|_| way.is_authentic) {
+                    hear(clock, unix_ms, &url);
+                }
+                figures.connects.add(1);
+                let mut state = figures.state();
+                (state.link, state.error) = (LinkState::Ready, None);
+                let now = Instant::now();
+                state.since = Some(now);
+                now
+            });
+            if !is_told && since.elapsed() >= news_after {
+                is_told = true;
+                for (of, told) in told.iter_mut().enumerate() {
+                    *told = told.filter(|told| told.was_link && of != at);
+                }
+                info!(lane = lane.name(), %url, address = %peer, resumed, "uplink ready");
             }
-            ready_at = Some(Instant::now());
-            *told = None;
-            figures.connects.add(1);
-            let mut state = figures.state();
-            (state.link, state.error) = (LinkState::Ready, None);
-            state.since = ready_at;
-            drop(state);
-            info!(lane = lane.name(), %url, address = %peer, resumed, "uplink ready");
         };
         let parts = (self.place, &self.figures, &self.uplink.ceiling);
         let random = random();
@@ -460,14 +472,14 @@ impl Carrier<'_> {
     /// The way to a central instance. Its files are read when it is needed first, and again when
     /// nothing else would help.
     async fn way(&mut self, url: &str) -> Result<Arc<Way>, ConnectError> {
-        if let Some(Some(way)) = self.ways.get(self.at) {
+        if let Some(Some(way)) = self.ways.get(self.choice.at()) {
             return Ok(Arc::clone(way));
         }
         let (config, url) = (self.uplink.config.clone(), url.to_owned());
         let clock = self.place.hub().clock().clone();
         let found = tokio::task::spawn_blocking(move || Way::find(&config, &url, &clock)).await;
         let way = Arc::new(found.map_err(|_| ConnectError::Internal)??);
-        if let Some(place) = self.ways.get_mut(self.at) {
+        if let Some(place) = self.ways.get_mut(self.choice.at()) {
             *place = Some(Arc::clone(&way));
         }
         Ok(way)
@@ -475,39 +487,19 @@ impl Carrier<'_> {
 
     /// While another than the favourite serves: ends when that one takes connections again.
     fn probe(&mut self) -> Option<Probe> {
-        let favourite = self.ways.first()?.clone().filter(|_| self.at > 0)?;
-        let pause = self.uplink.config.look_back;
-        let pause = pause.saturating_mul(1 << self.returns_failed.min(8));
+        let favourite = self.ways.first()?.clone();
+        let pause = self.choice.look_back(Instant::now(), self.uplink.config.look_back)?;
         let after = self.uplink.config.connect_timeout;
         Some(Box::pin(async move {
             loop {
                 tokio::time::sleep(pause).await;
+                // its files are read anew with an attempt
+                let Some(favourite) = &favourite else { return };
                 if let Ok(Ok(())) = tokio::time::timeout(after, favourite.connector.probe()).await {
                     return;
                 }
             }
         }))
-    }
-
-    /// Which central instance is next, and how long to wait before it.
-    fn choose_next(&mut self, why: &Why, cause: Cause, was_ready: bool) -> Duration {
-        let (now, random) = (Instant::now(), random());
-        if matches!(why, Why::Return) {
-            self.at = 0;
-            self.returns_failed += 1;
-            return Duration::ZERO;
-        }
-        if was_ready && self.at == 0 {
-            self.returns_failed = 0;
-        }
-        let has_others = self.uplink.config.central.len() > 1;
-        if was_ready || cause == Cause::Switch {
-            // the favourite first
-            self.at = if cause == Cause::Switch { self.at } else { 0 };
-            return if has_others { LEAST_WAIT } else { self.retry.next(now, random, cause) };
-        }
-        self.at = (self.at + 1) % self.uplink.config.central.len().max(1);
-        if self.at > 0 { LEAST_WAIT } else { self.retry.next(now, random, cause) }
     }
 
     /// Keeps how patient the lane has become with its state, for a process that comes after this one.
@@ -583,8 +575,6 @@ fn random() -> u64 {
 const NOT_READ: &str = "the spool cannot be read";
 /// What a frame takes beside its payload.
 const FRAME_ROOM: usize = 1024;
-/// Before another central instance is tried.
-const LEAST_WAIT: Duration = Duration::from_millis(50);
 /// For what is to go to the disk at the end.
 const FLUSH: Duration = Duration::from_secs(10);
 /// Between looks at what waits.

@@ -10,6 +10,7 @@
 
 mod bridge;
 mod ceiling;
+mod choice;
 mod commit;
 mod drain;
 mod figures;

@@ -16,8 +16,10 @@ pub(super) enum Cause {
     Trouble,
     /// Nothing helps until somebody changes something.
     Fatal,
-    /// Another central instance is wanted: at once.
+    /// Another link to the same central instance is wanted: at once.
     Switch,
+    /// The favourite is back: at once.
+    Return,
 }
 
 /// Counts failures, and says how long to wait after each.
@@ -57,12 +59,20 @@ impl Retry {
         u64::from(failures) << 1 | u64::from(self.is_late)
     }
 
-    /// A link ended that was up for so long.
-    pub(super) fn note_link(&mut self, held: Duration) {
+    /// A link that is up for so long has shown that it holds.
+    #[must_use]
+    pub(super) fn stable(&self) -> Duration {
+        self.options.stable
+    }
+
+    /// A link ended that was up for so long; whether it held.
+    pub(super) fn note_link(&mut self, held: Duration) -> bool {
         self.backoff.note_link(held);
-        if held >= self.options.stable {
+        let is_stable = held >= self.options.stable;
+        if is_stable {
             (self.since, self.is_late) = (None, false);
         }
+        is_stable
     }
 
     /// How long to wait now. A network that comes back is used within [`EAGER`]; after
@@ -71,7 +81,7 @@ impl Retry {
         let since = *self.since.get_or_insert(now);
         self.is_late |= now.saturating_duration_since(since) >= EAGER_FOR;
         match cause {
-            Cause::Switch => Duration::ZERO,
+            Cause::Switch | Cause::Return => Duration::ZERO,
             Cause::Network => {
                 let wait = self.backoff.next(random, None);
                 if self.is_late {
@@ -84,7 +94,8 @@ impl Retry {
             }
             Cause::Asked(hint) => {
                 // a little more, so that those who were told the same do not come at once
-                hint + SPREAD.min(hint).mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+                let spread = SPREAD.min(hint).mul_f64((random >> 11) as f64 / (1u64 << 53) as f64);
+                (hint + spread).max(LEAST)
             }
             Cause::Trouble => self.backoff.next(random, Some(LEAST)),
             Cause::Fatal => {
@@ -105,7 +116,7 @@ const MOST_LEVEL: u32 = 16;
 /// What is added at most to the time that somebody was told.
 const SPREAD: Duration = Duration::from_secs(1);
 /// Nobody is asked more often.
-const LEAST: Duration = Duration::from_millis(50);
+pub(super) const LEAST: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -103,8 +103,8 @@ pub(super) struct Run<'a> {
     pub(super) max_age: Duration,
     /// Whether what does not fit into memory can go to the disk.
     pub(super) can_spill: bool,
-    /// Called once, when the handshake is done; whether it went on where it was, and the
-    /// central instance's clock.
+    /// Called when the handshake is done, and with each look from then on; whether it went on where
+    /// it was, and the central instance's clock.
     pub(super) on_ready: &'a mut (dyn FnMut(bool, Option<u64>) + Send),
     state: Doing,
 }
@@ -318,8 +318,12 @@ impl<'a> Run<'a> {
         seat.register(cx.waker());
         self.state.seat = Some(seat);
         self.state.flow.welcomed(self.state.clock.mono());
-        (self.on_ready)(self.bridge.is_resumed(), self.bridge.central_clock());
+        self.tell_ready();
         Ok(())
+    }
+
+    fn tell_ready(&mut self) {
+        (self.on_ready)(self.bridge.is_resumed(), self.bridge.central_clock());
     }
 
     /// From the local session to the bridge.
@@ -469,6 +473,9 @@ impl<'a> Run<'a> {
     }
 
     fn show(&mut self) -> Result<(), Why> {
+        if self.state.seat.is_some() {
+            self.tell_ready();
+        }
         let sent = self.figures.messages_up.get();
         let counts = self.state.seat.as_ref().and_then(|_| self.place.expire());
         if let Some(counts) = counts {

@@ -24,6 +24,8 @@ pub struct Site {
     pub gateway_lines: String,
     /// Where the gateway's journals are.
     pub gateway_journal: &'static str,
+    /// URLs of central instances that are more of a favourite, each with a comma behind it.
+    pub first_central: String,
     /// More URLs of central instances, each with a comma before it.
     pub more_central: String,
     /// `limits.linger` of the central instance.
@@ -56,6 +58,7 @@ impl Site {
             gateway_port,
             gateway_lines: String::new(),
             gateway_journal: "disk",
+            first_central: String::new(),
             more_central: String::new(),
             central_linger: "1h",
             central_commit: "5ms",
@@ -150,7 +153,7 @@ promise = "journal"
 place = "{}"
 
 [uplink]
-central = ["tcp://127.0.0.1:{}"{}]
+central = [{}"tcp://127.0.0.1:{}"{}]
 identity = "gw"
 key = "gw.key"
 prefix = "gateways/%d"
@@ -161,6 +164,7 @@ retry_most = "200ms"
             if self.gateway_journal == "disk" { "state = \"state\"" } else { "" },
             self.gateway_port,
             self.gateway_journal,
+            self.first_central,
             self.central_port,
             self.more_central,
             self.gateway_lines

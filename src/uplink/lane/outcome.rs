@@ -31,7 +31,8 @@ impl Carrier<'_> {
             }
             Why::NoStore | Why::BadPack(_) => (Failure::Refused, Cause::Trouble),
             Why::Here(_) => (Failure::Here, Cause::Trouble),
-            Why::Return | Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
+            Why::Return => (Failure::Bye, Cause::Return),
+            Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
         }
     }
 
@@ -72,7 +73,7 @@ impl Carrier<'_> {
             Some(hint) => Cause::Asked(hint),
             None if error.is_fatal() => {
                 // its files may be others by then
-                if let Some(way) = self.ways.get_mut(self.at) {
+                if let Some(way) = self.ways.get_mut(self.choice.at()) {
                     *way = None;
                 }
                 Cause::Fatal
@@ -84,7 +85,13 @@ impl Carrier<'_> {
     }
 
     /// Tells people once of each kind of trouble; what goes on is counted.
-    pub(super) fn report(&mut self, why: &Why, failure: Failure, held: Option<Duration>) {
+    pub(super) fn report(
+        &mut self,
+        why: &Why,
+        (failure, cause): (Failure, Cause),
+        held: Option<Duration>,
+        is_stable: bool,
+    ) {
         if matches!(why, Why::Spill) {
             info!(lane = self.lane.name(), "more comes than goes: the rest waits on disk");
             return;
@@ -96,12 +103,13 @@ impl Carrier<'_> {
         self.figures.note_failure(failure);
         let error = describe(why);
         let now = Instant::now();
-        let is_news = held.is_some()
-            || self.told.is_none_or(|(told, at)| told != failure && now - at >= QUIET);
+        let mut told = self.told.get_mut(self.choice.at());
+        let before = told.as_ref().and_then(|told| **told).filter(|_| !is_stable);
+        let is_news = before.is_none_or(|told| told.failure != failure && now - told.at >= QUIET);
         let url = {
             let mut state = self.figures.state();
             state.error = Some(error.clone());
-            if is_news {
+            if is_news || held.is_some() {
                 state.since = Some(now);
             }
             state.url.clone()
@@ -111,12 +119,25 @@ impl Carrier<'_> {
             debug!(lane, %url, %error, "no uplink");
             return;
         }
-        self.told = Some((failure, now));
+        let is_short = held.is_some() && !is_stable && cause != Cause::Switch;
+        let was_link = is_short || before.is_some_and(|told| told.was_link);
+        if let Some(told) = &mut told {
+            **told = Some(Told { failure, at: now, was_link });
+        }
         match held {
             Some(held) => warn!(lane, %url, %error, seconds = held.as_secs(), "uplink lost"),
             None => warn!(lane, %url, %error, "no uplink; trying again"),
         }
     }
+}
+
+/// What people were told of a central instance.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) failure: Failure,
+    pub(super) at: Instant,
+    /// There was a link, and it did not hold: until one holds, another is no news.
+    pub(super) was_link: bool,
 }
 
 fn describe(why: &Why) -> String {
