@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::support::skip::skip;
 use super::support::without_settings;
 
 /// The group; gone when it is dropped, which is to be after what runs in it.
@@ -35,7 +36,7 @@ impl Ceiling {
         match made.and_then(|root| Self::make(&root, bytes)) {
             Ok(ceiling) => Some(ceiling),
             Err(error) => {
-                println!("SKIPPED a limit that the kernel enforces: {error}; memory is measured");
+                skip(&format!("a limit that the kernel enforces: {error}; memory is measured"));
                 None
             }
         }
