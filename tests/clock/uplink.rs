@@ -309,7 +309,11 @@ async fn steps_of_ten_years_at_either_end_cost_the_uplink_neither_its_link_nor_a
         let figures = device.wait_for_all().await;
         Device::assert_whole(&figures);
         let lane = &figures["lanes"]["normal"];
-        assert_eq!((&lane["connects"], &lane["reconnects"]), (&1.into(), &0.into()), "{name}: {lane:#}");
+        assert_eq!(
+            (&lane["connects"], &lane["reconnects"]),
+            (&1.into(), &0.into()),
+            "{name}: {lane:#}"
+        );
     }
     stop(central, "TERM");
     stop(gateway, "TERM");
