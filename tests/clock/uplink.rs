@@ -63,7 +63,8 @@ impl Machines {
     }
 }
 
-/// A boot of a machine: an id, and a time since then that begins anew.
+/// A boot of a machine: an id, and a time since then that begins anew. An older kernel leaves a program that is
+/// run so in the machine's time, and only the id is another one.
 struct Boot {
     id: PathBuf,
     /// What the boot's clock is beyond this machine's.
