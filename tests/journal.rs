@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::support::skip::skip;
 use self::support::{DEADLINE, Daemon};
 
 const PUBLISHERS: u32 = 8;
@@ -316,7 +317,7 @@ impl Drop for SmallDisk<'_> {
 fn while_the_disk_is_full_counted_messages_wait_and_nothing_is_lost() {
     let site = Site::new(r#"place = "disk""#);
     let Some(disk) = SmallDisk::mount(&site.state) else {
-        println!("SKIPPED: no file system can be mounted here, so none can be filled");
+        skip("no file system can be mounted here, so none can be filled");
         return;
     };
     runtime().block_on(fill_disk(&site));

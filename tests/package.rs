@@ -1,6 +1,7 @@
 //! The Debian package and the tarball under a real systemd: installed, upgraded under load, removed.
 #![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
 
+mod support;
 #[path = "support/systemd.rs"]
 mod systemd;
 

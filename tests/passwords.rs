@@ -21,6 +21,7 @@ use self::access::{
     tool, url_at,
 };
 use self::support::peer::{Peer, encode};
+use self::support::skip::skip;
 use self::support::{DEADLINE, Daemon};
 
 /// The config of a relay for `home`, with more keys of `[access]` and `[limits]`.
@@ -107,7 +108,7 @@ fn the_relay_asks_those_it_does_not_know_as_those_it_knows() {
 #[tokio::test]
 async fn a_password_does_not_cross_an_open_network_unless_the_operator_says_so() {
     let Some(address) = own_address() else {
-        println!("skipped: this machine has no address but loopback");
+        skip("this machine has no address but loopback");
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");

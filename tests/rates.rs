@@ -22,6 +22,7 @@ use self::access::{
     url_at, wait_for_figure,
 };
 use self::support::peer::{Peer, encode};
+use self::support::skip::skip;
 use self::support::{DEADLINE, Daemon};
 
 fn config(address: &str, limits: &str) -> String {
@@ -172,7 +173,7 @@ async fn when_there_is_no_room_it_says_when_to_come_back() {
 #[tokio::test]
 async fn one_address_does_not_take_the_others_places() {
     let Some(address) = own_address() else {
-        println!("skipped: this machine has no address but loopback");
+        skip("this machine has no address but loopback");
         return;
     };
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,8 +1,9 @@
 //! The daemon under a real systemd, as its unit starts it: what hangs is ended and named, what only
 //! waits is left alone, and what systemd holds outlives a restart.
 
-#![allow(clippy::print_stdout, reason = "what is skipped, and what was found, is said")]
+#![allow(clippy::print_stdout, reason = "what was found is said")]
 
+mod support;
 #[path = "support/systemd.rs"]
 mod systemd;
 

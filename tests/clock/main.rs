@@ -7,10 +7,15 @@
 mod access;
 #[cfg(all(feature = "tls", feature = "uplink"))]
 mod certificates;
+#[cfg(feature = "central")]
+#[path = "../support/site.rs"]
+mod site;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/time_travel.rs"]
 mod time_travel;
+#[cfg(feature = "central")]
+mod uplink;
 
 use std::fs;
 use std::path::Path;

@@ -21,6 +21,7 @@ use fastport_wire::frame::DataFlags;
 use fastport_wire::{Readings, Schema};
 
 use support::peer::{Event, Peer, connect, connect_small};
+use support::skip::skip;
 use support::{DEADLINE, Daemon, SCHEMES, fastportd, folder, run, without_settings, write};
 
 /// A free TCP port of loopback, and sessions as `sessions` says.
@@ -141,7 +142,7 @@ fn a_missing_configuration_file_is_named() {
 fn without_a_file_it_serves_programs_on_the_board() {
     let ports = [7470, 7471].map(|port| TcpListener::bind(("127.0.0.1", port)));
     if ports.iter().any(Result::is_err) {
-        eprintln!("not tested: something else on this machine has port 7470 or 7471");
+        skip("something else on this machine has port 7470 or 7471");
         return;
     }
     drop(ports);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::support::skip::skip;
 use crate::support::{self, DEADLINE, Daemon, demo_config, folder};
 
 pub(crate) fn plain() -> (TempDir, Daemon) {
@@ -178,7 +179,7 @@ impl SmallDisk {
         command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
         let is_mounted = command.status().is_ok_and(|status| status.success());
         if !is_mounted {
-            eprintln!("SKIPPED: a file system of its own needs root");
+            skip("a file system of its own needs root");
         }
         is_mounted.then(|| Self(at.to_owned()))
     }

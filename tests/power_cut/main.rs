@@ -12,6 +12,8 @@
 )]
 
 mod image;
+#[path = "../support/skip.rs"]
+mod skip;
 mod trace;
 mod workload;
 
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use fastport::uplink::spool::Limits;
 use image::Disk;
+use skip::skip;
 use tempfile::TempDir;
 use trace::Event;
 use workload::{Known, Seen};
@@ -124,11 +127,11 @@ fn recorded() -> Option<Vec<Event>> {
             let text = String::from_utf8_lossy(&done.stderr);
             let may_trace = !text.contains("ptrace");
             assert!(!may_trace, "the workload failed: {text}");
-            println!("SKIPPED: strace may not trace here: {text}");
+            skip(&format!("strace may not trace here: {text}"));
             return None;
         }
         Err(error) => {
-            println!("SKIPPED: no strace ({error}): tools/install-test-needs.sh installs it");
+            skip(&format!("no strace ({error}): tools/install-test-needs.sh installs it"));
             return None;
         }
     }

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use fastport_client::{Client, ConnectError, Fault, Options, RequestError, Secret, Target, init};
 use fastport_wire::control::{ErrorCode, Hello};
 
-use super::support::{DEADLINE, peer};
+use super::support::{DEADLINE, peer, without_settings};
 
 /// The hash of `password`, cheap to check: from the test vectors of argon2's reference
 /// implementation.
@@ -71,10 +71,8 @@ pub fn daemon(arguments: &[&str]) -> Ended {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Ended {
-    let output = Command::new(program)
+    let output = without_settings(Command::new(program))
         .args(arguments)
-        .env_remove("FASTPORT_URL")
-        .env_remove("FASTPORT_SESSION")
         .stdin(Stdio::null())
         .output()
         .expect("the binaries are built");

@@ -14,6 +14,7 @@ use self::disk::Patience;
 
 pub mod disk;
 pub mod peer;
+pub mod skip;
 
 /// How long anything may take before the test gives it up; far more than it takes.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::support::skip::skip;
 use super::support::{python, without_settings};
 
 /// The address on the first side.
@@ -34,7 +35,7 @@ pub fn are_possible(test: &str) -> bool {
     });
     let is_possible = is_root && has_tools && Path::new("/dev/net/tun").exists();
     if !is_possible {
-        println!("SKIPPED {test}: needs root, /dev/net/tun, iproute2 and python3");
+        skip(&format!("{test} needs root, /dev/net/tun, iproute2 and python3"));
     }
     is_possible
 }

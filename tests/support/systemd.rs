@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::support::skip::skip;
+
 /// A file with that text in a test's folder.
 #[allow(dead_code, reason = "some tests bind files of the project alone")]
 pub(crate) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
@@ -12,7 +14,6 @@ pub(crate) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 /// Runs a command for so many seconds at most; its output, or none where there is no systemd to run.
-#[allow(clippy::print_stdout, reason = "what is skipped is said")]
 pub(crate) fn run(
     name: &str,
     seconds: u32,
@@ -29,7 +30,7 @@ pub(crate) fn run(
         command.arg("--").args(words).stdin(Stdio::null()).output().expect("the script is there");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.code() == Some(77) {
-        println!("{name}: {}", text.trim());
+        skip(&format!("{name}: {}", text.trim().trim_start_matches("SKIPPED ")));
         return None;
     }
     let errors = String::from_utf8_lossy(&output.stderr);

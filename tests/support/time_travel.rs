@@ -1,13 +1,13 @@
 //! A machine's clock that a test sets: libfaketime between the daemon and the C library. Timers see the
 //! real monotonic clock, as they do when somebody sets a real machine's clock.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
-#![allow(clippy::print_stdout, reason = "what is left out is said")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::support::fastportd;
+use super::support::skip::skip;
 
 /// A clock that is the real one and so many seconds more.
 pub struct FakeClock {
@@ -20,7 +20,7 @@ impl FakeClock {
     /// no libfaketime, which it says.
     pub fn new(folder: &Path, beyond: i64) -> Option<Self> {
         let Some(library) = library() else {
-            println!("SKIPPED: no libfaketime: tools/install-test-needs.sh installs it");
+            skip("no libfaketime: tools/install-test-needs.sh installs it");
             return None;
         };
         let clock = Self { library, file: folder.join("clock") };
