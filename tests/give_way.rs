@@ -10,6 +10,8 @@ mod support;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastport_client::{Client, Tier, init};
@@ -176,4 +178,43 @@ async fn what_is_to_wait_waits_and_what_is_too_old_goes() {
     let Told { held, missing } = told(&site.store(), "up/short");
     assert_eq!((held, missing), (Vec::new(), 100));
     drop((central, gateway, slow));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_drains_while_publishers_wait_for_room() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut site = Site::new(folder.path());
+    site.gateway_lines = "spool = { disk = '1MiB', memory = '64KiB' }
+        [[uplink.rule]]
+        when_full = 'slow-publisher'"
+        .to_owned();
+    let gateway = site.start_gateway();
+    let patient = init(site.device("patient")).await.expect("the gateway is there");
+    let looks = init(site.device("looks")).await.expect("the gateway is there");
+    // more than the disk, and memory here and there, hold
+    let many = 3 * MANY;
+    let published = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&published);
+    let patient = tokio::spawn(async move {
+        for number in 0..many {
+            let payload = format!("{number}{:x<400}", "");
+            let last = patient.emit_counted("up", payload.as_bytes()).await.expect("published");
+            count.store(last, Ordering::Relaxed);
+        }
+        wait(&patient, many, Tier::Central).await;
+    });
+    let (mut before, latest) = (0, Instant::now() + DEADLINE);
+    while before == 0 || published.load(Ordering::Relaxed) > before {
+        assert!(Instant::now() < latest, "there is room for all of it");
+        before = published.load(Ordering::Relaxed);
+        // nothing more is taken for so long: all is full
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let held = lane(&looks).await;
+    assert!(before < many && held["unacknowledged"].as_u64() > Some(50), "{before}: {held:#}");
+    let central = site.start_central();
+    timeout(DEADLINE, patient).await.expect("in time").expect("it is published");
+    let Told { held, missing } = told(&site.store(), "up");
+    assert_eq!((held, missing), ((0..many).collect(), 0));
+    drop((central, gateway));
 }

@@ -52,7 +52,7 @@ fn a_gateway_with_its_journal_in_memory_loses_nothing_and_writes_no_flash() {
 async fn as_a_service() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut site = Site::new(folder.path());
-    site.gateway_lines = format!("spool.disk = 0\n{}", matrix::RULES);
+    site.gateway_lines = format!("spool = {{ disk = 0, memory = '64KiB' }}\n{}", matrix::RULES);
     site.gateway_journal = "memory";
     let central = Some(site.start_central());
     shell("systemd-sysusers /mnt/fastport.sysusers && mkdir -p /etc/fastport");
@@ -68,7 +68,7 @@ async fn as_a_service() {
          >/etc/systemd/system/fastportd.service.d/test.conf && \
          systemctl daemon-reload && systemctl start fastportd",
     );
-    let mut places = writable_places(&main_pid());
+    let mut places = writable_places(&gateway_pid());
     // the container's own, which only root may write
     places.retain(|place| !place.starts_with("/run/host/"));
     assert_eq!(places, [STATE], "it may write elsewhere, unseen");
@@ -109,32 +109,81 @@ struct Service<'a> {
     central: Option<Daemon>,
 }
 
-impl Pair for Service<'_> {
-    fn kill(&mut self, victim: Victim) {
-        if matches!(victim, Victim::Central | Victim::Both) {
+impl Service<'_> {
+    fn end_those(&mut self, victim: Victim) {
+        if victim != Victim::Gateway {
             self.central = None;
         }
-        if matches!(victim, Victim::Gateway | Victim::Both) {
-            let before = main_pid();
+        if victim != Victim::Central {
             shell("systemctl kill -s KILL --kill-who=main fastportd");
-            let until = Instant::now() + Duration::from_secs(30);
-            let is_back = || {
-                main_pid() != before
-                    && output("systemctl show -P ActiveState fastportd") == "active"
-            };
-            while !is_back() {
-                assert!(Instant::now() < until, "{}", output("journalctl -o cat -u fastportd"));
-                std::thread::park_timeout(Duration::from_millis(10));
-            }
         }
-        self.central.get_or_insert_with(|| self.site.start_central());
+    }
+
+    /// Waits until the gateway is another process than that and ready, and both are.
+    fn wait_until_ready(&mut self, before: &str) {
+        wait_for(|| gateway_pid() != before && gateway_state() == "active");
+        if let Some(central) = &mut self.central {
+            central.wait_for("ready");
+        }
+    }
+}
+
+impl Pair for Service<'_> {
+    fn kill(&mut self, victim: Victim) {
+        let before = if victim == Victim::Central { String::new() } else { gateway_pid() };
+        self.end_those(victim);
+        if victim != Victim::Gateway {
+            self.central = Some(self.site.launch_central());
+        }
+        self.wait_until_ready(&before);
+    }
+
+    fn kill_twice(&mut self, victim: Victim, after: Duration) -> bool {
+        let before = if victim == Victim::Central { String::new() } else { gateway_pid() };
+        self.end_those(victim);
+        wait_for(|| ![before.as_str(), "0"].contains(&&*gateway_pid()));
+        if victim != Victim::Gateway {
+            self.central = Some(self.site.launch_central());
+        }
+        // a random point in a start; most of the time that one takes here is systemctl's
+        std::thread::park_timeout(after / 4);
+        let mut is_in_start = victim != Victim::Central && gateway_state() == "activating";
+        if victim != Victim::Gateway
+            && let Some(central) = self.central.take()
+        {
+            is_in_start |= !central.kill().contains("ready");
+        }
+        self.kill(victim);
+        is_in_start
+    }
+
+    fn take_central_away(&mut self) {
+        self.central = None;
+    }
+
+    fn bring_central_back(&mut self) {
+        self.central = Some(self.site.launch_central());
+        self.wait_until_ready("");
     }
 
     fn end(self) {}
 }
 
-fn main_pid() -> String {
+fn gateway_pid() -> String {
     output("systemctl show -P MainPID fastportd")
+}
+
+fn gateway_state() -> String {
+    output("systemctl show -P ActiveState fastportd")
+}
+
+/// Waits for the service.
+fn wait_for(is_so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < until, "{}", output("journalctl -o cat -u fastportd"));
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }
 
 fn shell(line: &str) {

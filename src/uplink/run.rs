@@ -124,6 +124,7 @@ struct Doing {
     batch_at: Option<tokio::time::Instant>,
     has_begun_drain: bool,
     next_gather: tokio::time::Instant,
+    next_append: tokio::time::Instant,
     commit: Commit,
     /// since when memory is nearly full
     full_since: Option<tokio::time::Instant>,
@@ -160,6 +161,7 @@ impl<'a> Run<'a> {
             batch_at: None,
             has_begun_drain: false,
             next_gather: tokio::time::Instant::now(),
+            next_append: tokio::time::Instant::now(),
             commit: times.commit,
             full_since: None,
             next_look: tokio::time::Instant::now(),

@@ -11,12 +11,21 @@ pub(crate) struct Image {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
+/// Which of the images of one moment are looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) synced: bool,
+    pub(crate) some: bool,
+}
+
 /// What a disk was told: what it has for sure, and what it may have.
 #[derive(Default)]
 pub(crate) struct Disk {
     files: BTreeMap<String, File>,
     begun: usize,
     done: usize,
+    /// changes of what it has for sure
+    synced: u64,
 }
 
 #[derive(Default, Clone)]
@@ -43,7 +52,16 @@ impl Disk {
         self.done
     }
 
+    /// Grows when it has something else for sure than before.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced
+    }
+
     pub(crate) fn take(&mut self, event: &Event) {
+        self.synced += u64::from(!matches!(
+            event,
+            Event::Write { .. } | Event::Truncate { .. } | Event::StepBegun(_) | Event::StepDone(_)
+        ));
         match event {
             Event::Create { name } => drop(self.files.entry(name.clone()).or_default()),
             Event::Write { name, at, bytes } => {
@@ -72,18 +90,18 @@ impl Disk {
         }
     }
 
-    /// All that was written; nothing that was not synced; some of it, in any order; the last write torn.
-    pub(crate) fn images(&self, random: &mut Random) -> Vec<Image> {
-        let mut images = vec![
-            self.image("all", &mut |_| Fate::Whole),
-            self.image("only what was synced", &mut |_| Fate::Lost),
-        ];
+    /// All that was written; if that is wanted, nothing that was not synced, or some of it, in any order; the
+    /// last write torn.
+    pub(crate) fn images(&self, random: &mut Random, wanted: Wanted) -> Vec<Image> {
+        let mut images = vec![self.image("all", &mut |_| Fate::Whole)];
+        if wanted.synced {
+            images.push(self.image("only what was synced", &mut |_| Fate::Lost));
+        }
         if self.files.values().all(|file| file.since.is_empty()) {
             return images;
         }
-        for turn in 0..2 {
-            let name = format!("some, {turn}");
-            images.push(self.image(&name, &mut |_| match random.below(4) {
+        if wanted.some {
+            images.push(self.image("some", &mut |_| match random.below(4) {
                 0 => Fate::Lost,
                 1 => Fate::Torn { sectors: random.next() },
                 _ => Fate::Whole,

@@ -2,7 +2,8 @@
 //! and the files are made anew as they were at each write, with what was not yet synced there, gone,
 //! there in part, or torn. Each time the spool opens and has what it promised. Then with flipped bits.
 //!
-//! `FASTPORT_POWER_CUT=all` looks at every write; without, at some of them.
+//! `FASTPORT_POWER_CUT=all` loses some of what was not synced at every write, and flips bits for minutes;
+//! without, at some writes, and for seconds.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,9 +12,17 @@
     reason = "what a test relies on and does not get fails it"
 )]
 
+#[cfg(feature = "central")]
+#[path = "../support/access.rs"]
+mod access;
+#[cfg(feature = "central")]
+mod daemon;
 mod image;
-#[path = "../support/skip.rs"]
-mod skip;
+#[cfg(feature = "central")]
+#[path = "../support/site.rs"]
+mod site;
+#[path = "../support/mod.rs"]
+mod support;
 mod trace;
 mod workload;
 
@@ -22,8 +31,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fastport::uplink::spool::Limits;
-use image::Disk;
-use skip::skip;
+use image::{Disk, Wanted};
+use support::skip::skip;
 use tempfile::TempDir;
 use trace::Event;
 use workload::{Known, Seen};
@@ -32,35 +41,57 @@ use workload::{Known, Seen};
 fn a_spool_opens_with_what_it_promised_wherever_the_power_was_cut() {
     let Some(events) = recorded() else { return };
     let known = Known::of_workload();
-    let boundaries: Vec<_> = (0..events.len()).filter(|at| events[*at].changes_disk()).collect();
+    let boundaries = boundaries(&events);
     assert!(boundaries.len() > 500, "{} writes recorded", boundaries.len());
-    let step = if is_thorough() { 1 } else { boundaries.len().div_ceil(BOUNDARIES) };
-    let mut random = Random(1);
-    let mut disk = Disk::default();
-    let mut next = random.below(step);
-    let mut looked = 0;
     let began = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let looked: usize = std::thread::scope(|scope| {
+        let (events, known, boundaries) = (&events, &known, &boundaries);
+        let share = |part| move || cut_everywhere(events, known, boundaries, (part, threads));
+        let shares: Vec<_> = (0..threads).map(|part| scope.spawn(share(part))).collect();
+        shares.into_iter().map(|share| share.join().expect("what it says is above")).sum()
+    });
+    println!("{looked} images of {} writes in {:?}", boundaries.len(), began.elapsed());
+}
+
+/// Looks at one part of so many of the boundaries; at how many images.
+fn cut_everywhere(
+    events: &[Event],
+    known: &Known,
+    boundaries: &[usize],
+    (part, parts): (usize, usize),
+) -> usize {
+    let mut random = Random(1 + part as u64);
+    let mut disk = Disk::default();
+    let (mut from, mut looked, mut last_synced) = (0, 0, None);
     for (place, at) in boundaries.iter().enumerate() {
-        let from = if place == 0 { 0 } else { boundaries[place - 1] + 1 };
-        for event in &events[from..=*at] {
-            disk.take(event);
-        }
-        if place < next {
+        events[from..=*at].iter().for_each(|event| disk.take(event));
+        from = at + 1;
+        // the later the fuller: small pieces, so that all have the same
+        if place / PIECE % parts != part {
             continue;
         }
-        next = place + step;
-        for image in disk.images(&mut random) {
+        let (begun, done) = (disk.steps_begun(), disk.steps_done());
+        let synced = Some((disk.synced(), begun, done));
+        let is_new = std::mem::replace(&mut last_synced, synced) != synced;
+        let wanted = Wanted { synced: is_new, some: is_thorough() || place % SOME == 0 };
+        for image in disk.images(&mut random, wanted) {
             looked += 1;
             let seen = open(&image, known.limits());
             let text = seen.complaint();
             assert!(text.is_none(), "write {place}, {}: {text:?}", image.name);
             assert!(!seen.is_damaged, "write {place}, {}: set aside", image.name);
-            known.check(disk.steps_begun(), disk.steps_done(), &seen).unwrap_or_else(|wrong| {
+            known.check(begun, done, &seen).unwrap_or_else(|wrong| {
                 panic!("write {place}, {}: {wrong}", image.name);
             });
         }
     }
-    println!("{looked} images of {} writes in {:?}", boundaries.len(), began.elapsed());
+    looked
+}
+
+/// Where the power may be cut: behind each event that changes the disk.
+fn boundaries(events: &[Event]) -> Vec<usize> {
+    (0..events.len()).filter(|at| events[*at].changes_disk()).collect()
 }
 
 #[test]
@@ -168,6 +199,8 @@ impl Random {
 }
 
 const FOLDER: &str = "FASTPORT_POWER_CUT_FOLDER";
-/// Writes that are looked at where not all are.
-const BOUNDARIES: usize = 80;
+/// At every such boundary some of the writes are lost; at all of them the last is torn.
+const SOME: usize = 4;
+/// Boundaries in a row that one thread looks at.
+const PIECE: usize = 16;
 const FLIPPING: Duration = Duration::from_secs(8);

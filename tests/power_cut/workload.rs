@@ -37,6 +37,11 @@ impl Seen {
         self.complaints.first().map(String::as_str)
     }
 
+    /// What each lane has.
+    pub(crate) fn ids(&self) -> [Vec<u64>; 3] {
+        self.held.each_ref().map(|held| held.keys().copied().collect())
+    }
+
     /// Whether somebody is told that something may be missing.
     pub(crate) fn is_told(&self) -> bool {
         self.is_damaged || self.unread > 0
@@ -310,14 +315,15 @@ impl Made {
         Entry::Message(Message {
             topic: TOPICS[usize::try_from(self.id % 5).unwrap()],
             schema: None,
-            flags: DataFlags::NONE,
+            flags: DataFlags::COUNTED,
             stamp: &Stamp::Unix(1_780_000_000_000),
             payload: &self.payload,
             when_full: match self.id % 5 {
                 0 | 1 => WhenSpoolFull::Latest,
                 _ => WhenSpoolFull::DropOldest,
             },
-            max_age: Duration::from_secs(3600),
+            // whenever it is that a daemon starts on it
+            max_age: Duration::ZERO,
             publisher: None,
         })
     }
@@ -325,8 +331,8 @@ impl Made {
 
 fn payload(id: u64, bytes: usize) -> Vec<u8> {
     let pattern = id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
-    let mut payload = id.to_le_bytes().to_vec();
-    payload.extend(pattern.iter().cycle().take(bytes.saturating_sub(payload.len())));
+    let mut payload = [id.to_le_bytes().to_vec(), pattern.repeat(bytes / pattern.len())].concat();
+    payload.truncate(bytes.max(size_of::<u64>()));
     payload
 }
 

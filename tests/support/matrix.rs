@@ -1,5 +1,6 @@
 //! What the kill matrices share: devices at a gateway publish counted messages, commands flow down to
-//! them, and gateway and central instance are killed meanwhile.
+//! them, and gateway and central instance are killed meanwhile, also while they start; at times the
+//! central instance stays away for longer than memory has room.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(
     clippy::panic,
@@ -7,33 +8,41 @@
     reason = "what a test relies on and does not get fails it; what it found is shown"
 )]
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+#[path = "matrix/devices.rs"]
+mod devices;
+#[path = "matrix/ledger.rs"]
+mod ledger;
+
 use std::time::{Duration, Instant};
 
-use fastport_client::{
-    Client, Incoming, OpenOptions, Publisher, SubscribeOptions, Subscription, Tier, init,
-};
-use fastport_wire::frame::DataFlags;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use fastport_client::init;
+use serde_json::Value;
 
+use self::devices::Crowd;
+use self::ledger::Ledger;
 use super::site::Site;
 
-/// Devices at the gateway.
-const DEVICES: usize = 50;
 /// How often something is killed; `FASTPORT_TEST_KILLS` says otherwise.
-const KILLS: usize = 200;
+const KILLS: u64 = 200;
+/// Kills from one time to the next that the central instance stays away.
+const BETWEEN_OUTAGES: u64 = 25;
 /// After the last kill, until everything is where it belongs.
 const SETTLE: Duration = Duration::from_secs(120);
 
-/// What the gateway carries, and that nothing of it may be dropped.
+/// What the gateway carries: nothing of `up` may be missing; of `old` what a full spool has no room for is
+/// dropped, of `short` what waits for too long.
 pub const RULES: &str = "
 [[uplink.rule]]
 filter = 'up/#'
 when_full = 'slow-publisher'
+
+[[uplink.rule]]
+filter = 'old/#'
+when_full = 'drop-oldest'
+
+[[uplink.rule]]
+filter = 'short/#'
+max_age = '1s'
 
 [[uplink.rule]]
 direction = 'down'
@@ -41,7 +50,7 @@ filter = 'cmd/#'
 ";
 
 /// What is killed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
     Gateway,
     Central,
@@ -52,172 +61,144 @@ pub enum Victim {
 pub trait Pair {
     /// Kills, and waits until what was killed is back.
     fn kill(&mut self, victim: Victim);
+    /// Kills, and once more so long after the start of what was killed; waits until it is back. Whether the
+    /// second kill came before anything was ready.
+    fn kill_twice(&mut self, victim: Victim, after: Duration) -> bool;
+    /// Kills the central instance, which stays away.
+    fn take_central_away(&mut self);
+    /// Starts it again.
+    fn bring_central_back(&mut self);
     /// Ends both.
     fn end(self);
 }
 
-/// Kills at random points; then looks whether everything is where it belongs, once and in order.
-pub async fn run(site: &Site, mut pair: impl Pair) {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let operator = init(site.operator("operator")).await.expect("the central instance is there");
-    let mut devices = JoinSet::new();
-    for number in 0..DEVICES {
-        let client =
-            init(site.device(&format!("dev{number}"))).await.expect("the gateway is there");
-        let commands = client
-            .subscribe(&format!("cmd/dev{number}"), SubscribeOptions::default())
-            .await
-            .expect("it may read its commands");
-        devices.spawn(device(number, client, commands, Arc::clone(&is_over)));
-    }
-    let commander = tokio::spawn(command(operator, Arc::clone(&is_over)));
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Totals {
+    kills: u64,
+    /// Of them, those that came before READY.
+    in_starts: u64,
+    outages: u64,
+    /// Times between two kills, and how many of them saw the central instance acknowledge something.
+    between: u64,
+    between_with_traffic: u64,
+    /// Messages that went to the spool on disk, all lanes.
+    pub spooled: u64,
+}
 
+/// Kills at random points; then looks whether everything is where it belongs, once and in order.
+pub async fn run(site: &Site, pair: impl Pair) -> Totals {
     let seed = seed();
-    let mut random = Random(seed);
+    let operator = init(site.operator("operator")).await.expect("the central instance is there");
+    let crowd = Crowd::start(site, operator).await;
     let kills = std::env::var("FASTPORT_TEST_KILLS").ok().and_then(|text| text.parse().ok());
-    for _ in 0..kills.unwrap_or(KILLS) {
-        // a random point in time is what this test is about
-        tokio::time::sleep(Duration::from_millis(random.below(150))).await;
-        let victim = match random.below(3) {
+    let kills = kills.unwrap_or(KILLS);
+    let mut killer =
+        Killer { pair, crowd, random: Random(seed), start_takes: START, totals: Totals::default() };
+    while killer.totals.kills < kills {
+        killer.kill().await;
+    }
+    let Killer { pair, crowd, mut totals, .. } = killer;
+
+    let ended = crowd.finish().await;
+    let figures = all_went_up(site).await;
+    for lane in figures["spool"]["lanes"].as_object().into_iter().flatten() {
+        totals.spooled += lane.1["appended"].as_u64().unwrap_or(0);
+    }
+    // the database is read while nobody writes it
+    pair.end();
+    let (line, has_gaps) = Ledger::read(&site.store()).check(&ended, seed);
+    println!("seed {seed:#x}: {totals:?}; {line}");
+    assert!(totals.between_with_traffic * 4 >= totals.between, "little traffic: {totals:?}");
+    if kills >= KILLS {
+        assert!(totals.in_starts * 8 >= totals.kills, "few kills in starts: {totals:?}");
+        assert!(has_gaps, "nothing was dropped: {line}");
+    }
+    totals
+}
+
+/// Waits until nothing is queued any more at the gateway; its uplink's figures.
+async fn all_went_up(site: &Site) -> Value {
+    let client = init(site.device("looks")).await.expect("the gateway is there");
+    let until = Instant::now() + SETTLE;
+    loop {
+        let text = client.status().await.expect("figures");
+        let figures: Value = serde_json::from_str(&text).expect("JSON");
+        let uplink = &figures["uplink"];
+        let spooled = uplink["spool"]["lanes"].as_object().into_iter().flatten();
+        let is_empty = spooled.into_iter().all(|(_, lane)| lane["held"] == 0);
+        if is_empty && uplink["lanes"]["normal"]["unacknowledged"] == 0 {
+            return uplink.clone();
+        }
+        assert!(Instant::now() < until, "something is queued for ever: {uplink:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+struct Killer<P> {
+    pair: P,
+    crowd: Crowd,
+    random: Random,
+    /// From a kill until what was killed is ready again, as the last one was.
+    start_takes: Duration,
+    totals: Totals,
+}
+
+impl<P: Pair> Killer<P> {
+    /// Kills once, or twice, or some times while the central instance is away.
+    async fn kill(&mut self) {
+        let before = self.crowd.acknowledged();
+        if self.random.below(3) == 0 {
+            self.crowd.wait_for_more_than(before).await;
+        }
+        self.pause(150).await;
+        self.totals.between += 1;
+        self.totals.between_with_traffic += u64::from(self.crowd.acknowledged() > before);
+        if self.totals.kills / BETWEEN_OUTAGES > self.totals.outages {
+            return self.outage().await;
+        }
+        let victim = match self.random.below(3) {
             0 => Victim::Gateway,
             1 => Victim::Central,
             _ => Victim::Both,
         };
-        tokio::task::block_in_place(|| pair.kill(victim));
+        self.kill_one(victim);
     }
-    is_over.store(true, Ordering::Relaxed);
 
-    let sent = timeout(SETTLE, commander).await.expect("commands are taken").expect("no panic");
-    let mut published = BTreeMap::new();
-    let mut received = BTreeMap::new();
-    while let Some(ended) = timeout(SETTLE, devices.join_next()).await.expect("devices end") {
-        let ended = ended.expect("no panic");
-        published.insert(ended.number, ended.published);
-        let wanted = sent[ended.number];
-        received.insert(ended.number, finish_commands(ended, wanted).await);
-    }
-    println!(
-        "seed {seed:#x}: {} up, {} down",
-        published.values().sum::<u64>(),
-        sent.iter().sum::<u64>()
-    );
-    for (number, commands) in received {
-        let expected: Vec<u64> = (1..=sent[number]).collect();
-        assert_eq!(commands, expected, "commands of device {number}, seed {seed:#x}");
-    }
-    // the database is read while nobody writes it
-    pair.end();
-    for (number, published) in published {
-        let held = held_at_central(&site.store(), number);
-        let expected: Vec<u64> = (1..=published).collect();
-        assert_eq!(held, expected, "messages of device {number}, seed {seed:#x}");
-    }
-}
-
-struct Ended {
-    number: usize,
-    published: u64,
-    _client: Client,
-    commands: Subscription,
-    received: Vec<u64>,
-}
-
-/// Publishes numbers until it is over, then waits until the central instance holds all of them.
-async fn device(
-    number: usize,
-    client: Client,
-    mut commands: Subscription,
-    is_over: Arc<AtomicBool>,
-) -> Ended {
-    let publisher = open(&client, &format!("up/dev{number}"), Tier::Central).await;
-    let (mut published, mut received) = (0, Vec::new());
-    while !is_over.load(Ordering::Relaxed) {
-        published += 1;
-        publisher
-            .publish_counted(published.to_string().as_bytes(), DataFlags::NONE)
-            .await
-            .expect("published");
-        // some 20 a second each
-        let pause = tokio::time::sleep(Duration::from_millis(50));
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => break,
-                incoming = commands.next() => received.push(number_of(incoming)),
-            }
+    /// Longer than memory has room, with kills of the gateway while rows are written.
+    async fn outage(&mut self) {
+        tokio::task::block_in_place(|| self.pair.take_central_away());
+        self.totals.kills += 1;
+        self.totals.outages += 1;
+        for _ in 0..3 {
+            self.pause(700).await;
+            self.kill_one(Victim::Gateway);
         }
+        self.pause(700).await;
+        tokio::task::block_in_place(|| self.pair.bring_central_back());
     }
-    let all = publisher.wait(Tier::Central);
-    timeout(SETTLE, all).await.expect("within the time to settle").expect("central holds all");
-    Ended { number, published, _client: client, commands, received }
-}
 
-/// Sends numbered commands to all devices until it is over; how many each was sent.
-async fn command(operator: Client, is_over: Arc<AtomicBool>) -> Vec<u64> {
-    let mut publishers = Vec::new();
-    for number in 0..DEVICES {
-        publishers
-            .push(open(&operator, &format!("gateways/gw/cmd/dev{number}"), Tier::Durable).await);
-    }
-    let mut sent = vec![0; DEVICES];
-    while !is_over.load(Ordering::Relaxed) {
-        for (publisher, sent) in publishers.iter().zip(&mut sent) {
-            *sent += 1;
-            let text = sent.to_string();
-            publisher.publish_counted(text.as_bytes(), DataFlags::NONE).await.expect("published");
+    /// Every second time again, mostly in the start that follows.
+    fn kill_one(&mut self, victim: Victim) {
+        self.totals.kills += 1;
+        if self.random.below(2) == 0 {
+            let began = Instant::now();
+            tokio::task::block_in_place(|| self.pair.kill(victim));
+            self.start_takes = began.elapsed();
+            return;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.totals.kills += 1;
+        let most = u64::try_from(self.start_takes.as_micros()).expect("a short time");
+        // what is killed takes a part of that time
+        let after = Duration::from_micros(self.random.below(most * 3 / 4));
+        let is_in_start = tokio::task::block_in_place(|| self.pair.kill_twice(victim, after));
+        self.totals.in_starts += u64::from(is_in_start);
     }
-    for publisher in &publishers {
-        publisher.wait(Tier::Durable).await.expect("the central instance holds all");
-    }
-    sent
-}
 
-/// Reads on until all commands have come, and a little longer for those that come twice.
-async fn finish_commands(mut ended: Ended, wanted: u64) -> Vec<u64> {
-    let until = Instant::now() + SETTLE;
-    while (ended.received.len() as u64) < wanted && Instant::now() < until {
-        let incoming = timeout(SETTLE, ended.commands.next()).await;
-        let Ok(incoming) = incoming else { break };
-        ended.received.push(number_of(incoming));
+    /// A random point in time is what this test is about.
+    async fn pause(&mut self, most: u64) {
+        tokio::time::sleep(Duration::from_millis(self.random.below(most))).await;
     }
-    while let Ok(incoming) = timeout(Duration::from_millis(20), ended.commands.next()).await {
-        ended.received.push(number_of(incoming));
-    }
-    ended.received
-}
-
-async fn open(client: &Client, topic: &str, tier: Tier) -> Publisher {
-    let options = OpenOptions { tier: Some(tier), ..OpenOptions::default() };
-    client.open(topic, options).await.expect("the tier is offered")
-}
-
-fn number_of(incoming: Option<Incoming>) -> u64 {
-    match incoming {
-        Some(Incoming::Message(message)) => std::str::from_utf8(&message.payload)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .expect("a number"),
-        other => panic!("instead of a command: {other:?}"),
-    }
-}
-
-/// The numbers that the central instance holds of a device, in the order in which it took them.
-fn held_at_central(store: &Path, device: usize) -> Vec<u64> {
-    let database = rusqlite::Connection::open(store).expect("the store is there");
-    let mut query = database
-        .prepare("SELECT payload FROM message JOIN topic ON topic.id = message.topic WHERE topic.name = ?1 \
-             ORDER BY message.id")
-        .expect("the table is there");
-    let rows = query
-        .query_map([format!("gateways/gw/up/dev{device}")], |row| row.get::<_, Vec<u8>>(0))
-        .expect("a query");
-    rows.map(|payload| {
-        let payload = payload.expect("a row");
-        std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok()).expect("a number")
-    })
-    .collect()
 }
 
 /// xorshift64*, Marsaglia 2003 and Vigna 2014: a failure's seed gives its run again, near enough.
@@ -237,3 +218,6 @@ fn seed() -> u64 {
     let given = given.and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok());
     given.unwrap_or_else(|| getrandom::u64().expect("randomness")).max(1)
 }
+
+/// As long as a start may take where none was measured.
+const START: Duration = Duration::from_millis(20);

@@ -138,15 +138,25 @@ impl Daemon {
 
     /// As [`Daemon::start`], with environment variables.
     pub fn start_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
-        let path = folder.join("gateway.toml");
-        std::fs::write(&path, config).expect("the test's folder is writable");
-        let mut command = fastportd();
-        command.arg("--config").arg(&path).env("FASTPORT_DAEMON_LOG_FORMAT", "text");
+        let mut command = command_with(folder, config);
         Self::spawn(command.envs(environment.iter().copied()))
     }
 
     /// Starts the daemon by a command of one's own, and waits until it is ready.
     pub fn spawn(command: &mut Command) -> Self {
+        let mut daemon = Self::launch_by(command);
+        daemon.wait_for("ready");
+        let urls = daemon.seen.iter().filter_map(|line| line.split_once("listening url="));
+        daemon.urls = urls.map(|(_, url)| url.trim_matches('"').to_owned()).collect();
+        daemon
+    }
+
+    /// As [`Daemon::start`], without waiting: it has no URLs.
+    pub fn launch(folder: &Path, config: &str) -> Self {
+        Self::launch_by(&mut command_with(folder, config))
+    }
+
+    fn launch_by(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -159,11 +169,7 @@ impl Daemon {
             let mut kept = BufReader::new(stderr).lines().map_while(Result::ok);
             kept.all(|line| sender.send(line).is_ok())
         });
-        let mut daemon = Self { child, lines, seen: Vec::new(), urls: Vec::new() };
-        daemon.wait_for("ready");
-        let urls = daemon.seen.iter().filter_map(|line| line.split_once("listening url="));
-        daemon.urls = urls.map(|(_, url)| url.trim_matches('"').to_owned()).collect();
-        daemon
+        Self { child, lines, seen: Vec::new(), urls: Vec::new() }
     }
 
     /// The URL of the listener with that scheme (`tcp`, `tls`, `ws`, `wss`, `unix`).
@@ -209,6 +215,17 @@ impl Daemon {
         self.seen.join("\n")
     }
 
+    /// Kills the process, and waits for its end; all it logged.
+    pub fn kill(mut self) -> String {
+        self.signal("KILL");
+        self.wait();
+        // with the process ends what it writes
+        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+            self.seen.push(line);
+        }
+        self.seen.join("\n")
+    }
+
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -232,6 +249,13 @@ impl Daemon {
         }
         panic!("fastportd did not end:\n{}", self.log());
     }
+}
+
+fn command_with(folder: &Path, config: &str) -> Command {
+    let path = write(folder, "gateway.toml", config);
+    let mut command = fastportd();
+    command.arg("--config").arg(path).env("FASTPORT_DAEMON_LOG_FORMAT", "text");
+    command
 }
 
 impl Drop for Daemon {

@@ -76,6 +76,16 @@ impl Site {
         Daemon::start(&self.folder.join("gateway"), &self.gateway_config())
     }
 
+    /// Starts the central instance, and does not wait for it.
+    pub fn launch_central(&self) -> Daemon {
+        Daemon::launch(&self.folder.join("central"), &self.central_config())
+    }
+
+    /// Starts the gateway, and does not wait for it.
+    pub fn launch_gateway(&self) -> Daemon {
+        Daemon::launch(&self.folder.join("gateway"), &self.gateway_config())
+    }
+
     /// Starts the gateway by a command of one's own, and waits until it is ready.
     pub fn start_gateway_by(&self, mut command: Command) -> Daemon {
         let path = self.folder.join("gateway/gateway.toml");

@@ -77,6 +77,7 @@ impl Run<'_> {
             News::Failed => {}
             // what was read is read again, on another link of the local session
             News::NotMoved => {
+                self.state.next_append = tokio::time::Instant::now() + PAUSE;
                 (drain.filler, drain.is_gathering) = (None, false);
                 self.reenter()?;
             }
@@ -174,7 +175,8 @@ impl Run<'_> {
             return false;
         };
         drain.is_gathering |= filler.is_full();
-        if !drain.is_gathering || filler.is_empty() || is_busy {
+        let is_early = tokio::time::Instant::now() < self.state.next_append;
+        if !drain.is_gathering || filler.is_empty() || is_busy || is_early {
             return false;
         }
         self.state.commit.done();
@@ -220,5 +222,7 @@ pub(in crate::uplink) fn acknowledge(seat: &Seat, taken: u64) -> Result<(), Why>
     seat.handle_bytes(bytes).map(|_| ()).map_err(|_| Why::Here(super::LOCAL_OVER))
 }
 
+/// Before the disk is given again what it had no room for.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Between looks at how much waits in memory.
 const BETWEEN: Duration = Duration::from_millis(100);

@@ -140,6 +140,10 @@ impl Work<'_> {
                     let topic = names.topic(self.sql, message.topic, message.schema)?;
                     let cause = GapCause::Overflow;
                     self.open_run(lane, &mut run)?.add(Some(topic), cause, 1);
+                    if let Some((publisher, count)) = message.publisher {
+                        let id = names.publisher(self.sql, publisher)?;
+                        Span::note(&mut marks, id, count, self.state.lane(lane).next);
+                    }
                     let lane = self.state.lane_mut(lane);
                     lane.appended += 1;
                     lane.dropped[cause as usize] += 1;
@@ -170,8 +174,7 @@ impl Work<'_> {
         let publisher = match message.publisher {
             Some((publisher, count)) => {
                 let id = names.publisher(self.sql, publisher)?;
-                let span = marks.entry(id).or_insert(Span { first: count, last_seq: seq });
-                span.last_seq = seq;
+                Span::note(marks, id, count, seq);
                 Some((id, count))
             }
             None => None,

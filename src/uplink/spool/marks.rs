@@ -19,8 +19,18 @@ use crate::config::Lane;
 pub(super) struct Span {
     /// The first one's count.
     pub(super) first: u64,
-    /// The last one's place.
+    /// The last one's place; of one that was dropped, a GAP's.
     pub(super) last_seq: u64,
+    /// The last one's count.
+    pub(super) last: u64,
+}
+
+impl Span {
+    /// A publisher's next message.
+    pub(super) fn note(spans: &mut HashMap<i64, Self>, publisher: i64, count: u64, seq: u64) {
+        let first = spans.get(&publisher).map_or(count, |span| span.first);
+        spans.insert(publisher, Self { first, last_seq: seq, last: count });
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +61,9 @@ impl Work<'_> {
                 None => Mark { publisher, lane: lane as i64, last, central: before },
             };
             mark.put(&mut write)?;
+            // what gives way has no row with its count any more, and is over with the last row
+            let lane = mark.lane + TAIL;
+            Mark { lane, last, central: span.last, ..mark }.put(&mut write)?;
         }
         Ok(())
     }
@@ -96,10 +109,15 @@ impl Work<'_> {
         let (mut furthest, mut least_pending) = (0, u64::MAX);
         while let Some(row) = rows.next()? {
             let mark = Mark::read(row)?;
-            furthest = furthest.max(mark.central);
-            let lane = usize::try_from(mark.lane).ok().and_then(|at| self.state.lanes.get(at));
+            let is_tail = mark.lane >= TAIL;
+            let lane = usize::try_from(mark.lane % TAIL).ok();
+            let lane = lane.and_then(|at| self.state.lanes.get(at));
             let acked = lane.ok_or_else(|| damaged("a mark of no lane"))?.acked;
-            if mark.last > to_i64(acked) {
+            let is_pending = mark.last > to_i64(acked);
+            if !(is_tail && is_pending) {
+                furthest = furthest.max(mark.central);
+            }
+            if is_pending && !is_tail {
                 least_pending = least_pending.min(mark.central);
             }
         }
@@ -162,4 +180,6 @@ impl Mark {
     }
 }
 
+/// Added to a lane's number: the mark of the publisher's last message in the lane, whatever became of it.
+const TAIL: i64 = 3;
 const MARK: &str = "publisher, lane, last, central, sum";

@@ -306,11 +306,11 @@ impl Spool {
         lane: Lane,
         count: u64,
     ) -> Result<Vec<Confirmed>, SpoolError> {
-        let done = self.run(now, "remove what was sent", |work| {
-            let done = work.acknowledge(lane, count)?;
-            work.note_empty(lane)?;
-            Ok(done)
-        })?;
+        let done =
+            self.run(now, "remove what was sent", |work| match work.acknowledge(lane, count)? {
+                Ok(confirmed) => work.note_empty(lane, confirmed).map(Ok),
+                Err(most) => Ok(Err(most)),
+            })?;
         done.map_err(|most| SpoolError::BeyondSent { lane, count, most })
     }
 
@@ -335,23 +335,26 @@ impl Spool {
     ) -> Result<Option<Vec<Confirmed>>, SpoolError> {
         self.run_durably(now, "drop what is refused", |work| {
             let done = work.refuse_first(lane)?;
-            work.note_empty(lane)?;
-            Ok(done)
+            done.map(|confirmed| work.note_empty(lane, confirmed)).transpose()
         })
     }
 
     /// Removes the GAPs at the lane's start up to the row `through`: the central instance has them,
-    /// which no count says when no message is behind them.
+    /// which no count says when no message is behind them. How far publishers' messages are there: whose
+    /// they were is remembered until [`Spool::rest`].
     ///
     /// # Errors
     /// [`SpoolError`].
-    pub fn forget_gaps(&mut self, now: Moment, lane: Lane, through: u64) -> Result<(), SpoolError> {
+    pub fn forget_gaps(
+        &mut self,
+        now: Moment,
+        lane: Lane,
+        through: u64,
+    ) -> Result<Vec<Confirmed>, SpoolError> {
         self.run(now, "remove what was sent", |work| {
             work.forget_gaps(lane, through)?;
-            work.note_empty(lane)
-        })?;
-        self.rest(now);
-        Ok(())
+            work.note_empty(lane, Vec::new())
+        })
     }
 
     /// Drops what is too old, a part at a time; how many messages. [`Spool::append`] does so too, and

@@ -23,7 +23,7 @@ impl Spool {
     ) -> Result<(Cursor, Vec<Confirmed>), SpoolError> {
         self.run(now, "begin to send", |work| {
             let confirmed = work.acknowledge_any(lane, count)?;
-            work.note_empty(lane)?;
+            let confirmed = work.note_empty(lane, confirmed)?;
             work.memory.lanes[lane as usize].forget_sent();
             Ok((Cursor { seq: 0, count: work.state.lane(lane).head_count }, confirmed))
         })
@@ -39,8 +39,7 @@ impl Spool {
             let confirmed = work.acknowledge_any(lane, u64::MAX)?;
             let last = work.state.lane(lane).next - 1;
             work.forget_gaps(lane, last)?;
-            work.note_empty(lane)?;
-            Ok(confirmed)
+            work.note_empty(lane, confirmed)
         })
     }
 

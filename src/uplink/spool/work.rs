@@ -5,6 +5,7 @@ use rusqlite::{Connection, Result};
 use super::age::Ages;
 use super::database;
 use super::entry::Moment;
+use super::head::Confirmed;
 use super::limits::Room;
 use super::row;
 use super::state::{LANES, SENT_ALL, State};
@@ -69,14 +70,22 @@ impl Work<'_> {
 
     /// Notes, where a lane has no rows, that nothing of it is under way; and frees the pages of those
     /// that it had.
-    pub(super) fn note_empty(&mut self, lane: Lane) -> Result<()> {
+    ///
+    /// `confirmed`: of the rows that went just now; where nothing is left it is all publishers, for a GAP
+    /// does not say whose messages it stands for.
+    pub(super) fn note_empty(
+        &mut self,
+        lane: Lane,
+        confirmed: Vec<Confirmed>,
+    ) -> Result<Vec<Confirmed>> {
         if !self.has_rows(lane)? {
             let state = self.state.lane_mut(lane);
             state.acked = state.next - 1;
             // a whole table: its pages are not even read
             self.sql.execute(&format!("DELETE FROM {}", row::table(lane)), [])?;
+            return self.all_confirmed();
         }
-        Ok(())
+        Ok(confirmed)
     }
 
     /// How long the lane's first message has waited, in milliseconds.

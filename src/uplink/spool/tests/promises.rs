@@ -185,6 +185,26 @@ fn a_publisher_hears_of_what_is_central_in_all_lanes() {
 }
 
 #[test]
+fn a_publisher_whose_last_messages_were_dropped_hears_so_when_all_before_them_is_there() {
+    let place = Place::new();
+    let mut spool = place.open();
+    let device = Publisher { identity: "d".into(), name: "1".into(), epoch: 3 };
+    let of = |count, max_age| Made {
+        publisher: Some((device.clone(), count)),
+        max_age: Duration::from_secs(max_age),
+        ..made("a", b"x", DropOldest)
+    };
+    append(&mut spool, Lane::Normal, &[of(1, 3600), of(2, 1)]);
+    append(&mut spool, Lane::Normal, &[of(3, 1)]);
+    assert_eq!(spool.expire(at(20_000)).unwrap(), 2);
+    let mut cursor = spool.begin(at(20_000), Lane::Normal).unwrap();
+    let last = spool.read(at(20_000), Lane::Normal, &mut cursor, 9, 999).unwrap().pop().unwrap();
+    let confirmed = |count| vec![Confirmed { publisher: device.clone(), count }];
+    assert_eq!(spool.acknowledge(at(20_000), Lane::Normal, 1).unwrap(), confirmed(1));
+    assert_eq!(spool.forget_gaps(at(20_000), Lane::Normal, last.seq).unwrap(), confirmed(3));
+}
+
+#[test]
 fn what_publishers_were_to_hear_is_told_again_after_the_spool_was_emptied() {
     let place = Place::new();
     let mut spool = place.open();
