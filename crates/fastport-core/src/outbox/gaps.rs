@@ -33,6 +33,10 @@ impl Gaps {
         core::iter::once(self.front).chain(self.at_back())
     }
 
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut GapCounts> {
+        [&mut self.front, &mut self.back].into_iter().chain(&mut self.others)
+    }
+
     /// Adds to what is missing behind what waits, and keeps topics apart where there is room.
     fn add_apart(&mut self, cause: GapCause, topic: Option<TopicId>, count: u64) {
         let others = &mut self.others;
@@ -106,6 +110,31 @@ impl Outbox {
             gaps.add_apart(cause, topic, count);
         } else {
             gaps.back.add(cause, topic, count);
+        }
+    }
+
+    /// Tells of drops in these topics, where it is not written yet, as of several: their names are gone.
+    pub(super) fn forget_names(&mut self, topics: &[TopicId]) {
+        for counts in self.gaps.iter_mut().flat_map(|gaps| gaps.all_mut()) {
+            if counts.topic.flatten().is_some_and(|topic| topics.contains(&topic)) {
+                counts.topic = Some(None);
+            }
+        }
+        let mut at = self.boundary();
+        while let Some((head, body)) = self.frame_at(at) {
+            let mut end = at + head.total();
+            if let Ok(Frame::Gap { topic: Some(topic), count, cause }) =
+                Frame::from_parts(head, body)
+                && topics.contains(&topic)
+            {
+                let mut room = [0; GAP_FRAMES_MAX];
+                let frame = Frame::Gap { topic: None, count, cause };
+                // it is no longer than with a name
+                let length = frame.encode(&mut room).unwrap_or_default();
+                self.bytes.splice(at..end, room[..length].iter().copied());
+                end = at + length;
+            }
+            at = end;
         }
     }
 

@@ -131,10 +131,12 @@ impl Outbox {
         topics
     }
 
-    /// Drops the messages of topics that are no more: their reader could not be told what they are.
+    /// Drops the messages of topics that are no more: their reader could not be told what they are. Nor
+    /// are gaps told by names that the new link does not announce.
     pub fn drop_topics(&mut self, ledger: &mut Ledger, topics: &[TopicId]) {
         self.settle(ledger);
         self.drop_messages(ledger, GapCause::LinkLost, |_, _, topic| topics.contains(&topic));
+        self.forget_names(topics);
     }
 
     /// Takes all messages out that wait or are unacknowledged, as whole DATA frames: a publisher
