@@ -43,7 +43,17 @@ pub(super) fn set_aside(
 ) -> std::result::Result<SetAside, Failure> {
     let fresh = beside(path, SALVAGING);
     remove(&fresh)?;
-    let saved = save(path, &fresh, room)?;
+    for old in asides(path)? {
+        remove(&old)?;
+    }
+    let saved = match save(path, &fresh, room) {
+        Ok(saved) => saved,
+        Err(error) => {
+            // the room that it takes is needed
+            remove(&fresh)?;
+            return Err(error);
+        }
+    };
     fs::rename(&fresh, beside(path, SALVAGED))?;
     let aside = put_away(path, now)?;
     finish(path)?;
@@ -66,11 +76,8 @@ pub(super) fn finish(path: &Path) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// Renames the file and its log; older ones that were set aside are removed.
+/// Renames the file and its log.
 fn put_away(path: &Path, now: Moment) -> io::Result<Option<PathBuf>> {
-    for old in asides(path)? {
-        remove(&old)?;
-    }
     let stamp = now.unix_ms.unwrap_or(now.boot_ms);
     let aside = beside(path, &format!("{ASIDE}{stamp}"));
     // the log first: it must not be taken for that of the new file
@@ -173,12 +180,12 @@ impl Rescue<'_> {
             let Ok(values) = values.collect::<Result<Vec<rusqlite::types::Value>>>() else {
                 return Ok(false);
             };
-            // one that the new table refuses is damaged
-            let is_saved = write.execute(rusqlite::params_from_iter(values)).is_ok();
-            if is_saved {
-                found.insert(id);
+            match write.execute(rusqlite::params_from_iter(values)) {
+                Ok(_) => Ok(found.insert(id)),
+                // one that the new table refuses is damaged
+                Err(error) if database::is_damage(&error) => Ok(false),
+                Err(error) => Err(error),
             }
-            Ok(is_saved)
         })?;
         Ok(found)
     }

@@ -1,0 +1,308 @@
+//! A gateway that starts while the disk of its state is full, read only or holds a damaged spool: it
+//! serves its local peers, says what is wrong, and goes on where it was once the disk is well again.
+#![allow(clippy::panic, reason = "what a test relies on and does not get fails it")]
+
+#[path = "support/access.rs"]
+mod access;
+#[path = "support/site.rs"]
+mod site;
+#[path = "support/small_disk.rs"]
+mod small_disk;
+mod support;
+
+use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fastport_client::{Client, Incoming, SubscribeOptions, Tier, init};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use self::site::Site;
+use self::small_disk::SmallDisk;
+use self::support::{DEADLINE, Daemon, fastportd};
+
+/// Messages of a life: more than memory holds without the disk.
+const MANY: u64 = 1_500;
+/// Those of a life whose disk is not to be had: memory holds them.
+const FEW: u64 = 300;
+const SPOOL: &str = "spool = { disk = '2MiB', memory = '128KiB' }
+    [[uplink.rule]]
+    filter = 'up/#'
+    when_full = 'slow-publisher'
+    ";
+const NOT_TO_BE_HAD: &str = "the spool is not to be had";
+/// Attempts of a lane that are seen to come to nothing.
+const ATTEMPTS: u64 = 5;
+
+/// A gateway whose state is on a disk of its own, and its central instance.
+struct Scene {
+    folder: TempDir,
+    site: Site,
+    disk: SmallDisk,
+}
+
+impl Scene {
+    /// `journal`: where the gateway's are, in `memory` (without systemd they end with the process) or on
+    /// that `disk`. None, where nothing can be mounted.
+    fn new(journal: &'static str) -> Option<Self> {
+        let folder = support::folder();
+        let mut site = Site::new(folder.path());
+        site.gateway_lines = SPOOL.to_owned();
+        site.gateway_journal = journal;
+        let disk = SmallDisk::mount(&folder.path().join("gateway/state"), "4m")?;
+        Some(Self { folder, site, disk })
+    }
+
+    fn start(&self) -> Daemon {
+        let state = self.disk.path().to_str().expect("a plain name");
+        self.site.start_gateway_with(&[("FASTPORT_DAEMON_STATE", state)])
+    }
+
+    async fn device(&self, name: &str) -> Client {
+        init(self.site.device(name)).await.expect("the gateway is there")
+    }
+
+    /// A peer that wants nothing kept.
+    async fn guest(&self, name: &str) -> Client {
+        let options = self.site.device(name);
+        let options = fastport_client::Options { linger: 0, ..options };
+        timeout(DEADLINE, init(options)).await.expect("in time").expect("let in")
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.disk.path().join("spool.db")
+    }
+
+    /// An earlier life without a central instance, which left its messages on the disk.
+    async fn leave_rows(&self) {
+        let mut gateway = self.start();
+        let device = self.device("before").await;
+        let last = publish(&device, 0..MANY).await;
+        wait(&device, last, Tier::Taken).await;
+        gateway.signal("TERM");
+        assert_eq!(gateway.wait(), Some(0));
+        assert!(!gateway.log().contains("is not all kept"), "{}", gateway.log());
+    }
+
+    /// What the central instance has, in its order.
+    fn stored(&self) -> Vec<u64> {
+        let database = rusqlite::Connection::open(self.site.store()).expect("the store is there");
+        database.busy_timeout(DEADLINE).expect("a setting");
+        let mut query = database
+            .prepare("SELECT payload FROM messages ORDER BY id")
+            .expect("the view is there");
+        let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
+        rows.map(|payload| {
+            let text = String::from_utf8(payload.expect("a row")).expect("text");
+            text.trim_end_matches('x').parse().expect("a number")
+        })
+        .collect()
+    }
+
+    /// Peers here hear each other, whatever the disk does.
+    async fn check_relay(&self) {
+        let (listener, speaker) = (self.guest("listener").await, self.guest("speaker").await);
+        let heard = listener.subscribe("news", SubscribeOptions::default()).await;
+        let mut heard = heard.expect("the session is open");
+        speaker.emit("news", b"the disk is bad").await.expect("open");
+        let news = timeout(DEADLINE, heard.next()).await.expect("in time");
+        assert!(matches!(news, Some(Incoming::Message(_))), "{news:?}");
+    }
+
+    /// The lane tries, says why nothing goes up, and nothing does.
+    async fn check_it_waits(&self) {
+        let client = self.guest("onlooker").await;
+        let latest = Instant::now() + DEADLINE;
+        loop {
+            let lane = lane(&client).await;
+            assert_eq!(lane["connects"], 0, "{lane:#}");
+            let tries = lane["failures"]["here"].as_u64();
+            if lane["error"] == "the spool cannot be read" && tries >= Some(ATTEMPTS) {
+                break;
+            }
+            assert!(Instant::now() < latest, "{lane:#}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(self.stored(), []);
+    }
+}
+
+async fn publish(client: &Client, numbers: Range<u64>) -> u64 {
+    let mut last = 0;
+    for number in numbers {
+        let payload = format!("{number}{:x<60}", "");
+        let sent = timeout(DEADLINE, client.emit_counted("up/a", payload.as_bytes())).await;
+        last = sent.expect("nobody waits").expect("published");
+    }
+    last
+}
+
+async fn wait(client: &Client, count: u64, tier: Tier) {
+    timeout(DEADLINE, client.wait(count, tier)).await.expect("in time").expect("it is there");
+}
+
+async fn lane(client: &Client) -> Value {
+    let text = client.status().await.expect("figures");
+    let mut figures: Value = serde_json::from_str(&text).expect("JSON");
+    figures["uplink"]["lanes"]["normal"].take()
+}
+
+/// A wrong count of free pages: it is found, and all rows can be read.
+fn damage(spool: &Path) {
+    let sql = rusqlite::Connection::open(spool).expect("the spool is there");
+    let rows: u64 = sql
+        .query_row("SELECT count(*) FROM rows_normal", [], |row| row.get(0))
+        .expect("the table is there");
+    assert_eq!(rows, MANY, "an earlier life left them");
+    sql.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap_or_default();
+    drop(sql);
+    assert!(!spool.with_extension("db-wal").exists(), "all is in the file");
+    let file = fs::OpenOptions::new().write(true).open(spool).expect("the spool is there");
+    file.write_all_at(&77_u32.to_be_bytes(), FREE_PAGES).expect("within the file");
+}
+
+/// Where SQLite's file has the number of free pages.
+const FREE_PAGES: u64 = 36;
+
+/// The gateway starts and serves, `until` the disk is well again; all that it acknowledged arrives behind
+/// what the earlier life left, none twice.
+async fn start_serve_and_go_on(scene: &Scene, rows: u64, mend: impl FnOnce(&SmallDisk)) -> Daemon {
+    let central = scene.site.start_central();
+    let mut gateway = scene.start();
+    let said = gateway.wait_for(NOT_TO_BE_HAD);
+    assert!(said.contains("ERROR") && said.contains("spool.db"), "{said}");
+    assert!(said.contains("make room"), "{said}");
+    scene.check_relay().await;
+    scene.check_it_waits().await;
+    let device = scene.device("device").await;
+    let last = publish(&device, rows..rows + FEW).await;
+    wait(&device, last, Tier::Taken).await;
+    assert_eq!(scene.stored(), []);
+    mend(&scene.disk);
+    wait(&device, last, Tier::Central).await;
+    assert_eq!(scene.stored(), (0..rows + FEW).collect::<Vec<_>>(), "{}", gateway.log());
+    gateway.wait_for("the spool works again");
+    drop(central);
+    gateway
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_starts_on_a_full_disk_without_a_spool() {
+    let Some(scene) = Scene::new("memory") else { return };
+    scene.disk.fill();
+    start_serve_and_go_on(&scene, 0, SmallDisk::make_room).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_spool_on_a_full_disk_is_saved_once_there_is_room() {
+    let Some(scene) = Scene::new("memory") else { return };
+    scene.leave_rows().await;
+    damage(&scene.spool());
+    scene.disk.fill();
+    let mut gateway = start_serve_and_go_on(&scene, MANY, SmallDisk::make_room).await;
+    let said = gateway.wait_for("the spool was damaged; it is set aside");
+    assert!(said.contains(&format!("{MANY} messages saved, 0 lost")), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_failed_rescue_wrote_leaves_the_room_to_others() {
+    let Some(scene) = Scene::new("memory") else { return };
+    scene.leave_rows().await;
+    damage(&scene.spool());
+    scene.disk.fill();
+    // for some of it
+    let ballast = fs::OpenOptions::new().write(true).open(scene.disk.path().join("ballast"));
+    let ballast = ballast.expect("it is there");
+    let length = ballast.metadata().expect("it is there").len();
+    ballast.set_len(length - 64 * 1024).expect("shorter");
+    let mut gateway = scene.start();
+    gateway.wait_for(NOT_TO_BE_HAD);
+    let room = [0; 64 * 1024 - 16 * 4096 / 4];
+    fs::write(scene.disk.path().join("other"), room).expect("there is room");
+    let left = |ending: &str| scene.disk.path().join(format!("spool.db.{ending}")).exists();
+    assert!(!left("saving") && !left("saved"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_starts_on_a_disk_that_is_read_only_and_its_rows_go_first_when_it_is_not() {
+    let Some(scene) = Scene::new("memory") else { return };
+    scene.leave_rows().await;
+    scene.disk.set_read_only(true);
+    start_serve_and_go_on(&scene, MANY, |disk| disk.set_read_only(false)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_spool_on_a_disk_that_is_read_only_is_saved_when_it_is_not() {
+    let Some(scene) = Scene::new("memory") else { return };
+    scene.leave_rows().await;
+    damage(&scene.spool());
+    scene.disk.set_read_only(true);
+    let mend = |disk: &SmallDisk| disk.set_read_only(false);
+    let mut gateway = start_serve_and_go_on(&scene, MANY, mend).await;
+    gateway.wait_for("the spool was damaged; it is set aside");
+}
+
+/// The lane's messages are in two places then, some in both: its counts begin behind the rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_journal_and_spool_held_at_a_crash_arrives_once_after_a_start_on_a_read_only_disk() {
+    let Some(scene) = Scene::new("disk") else { return };
+    let mut gateway = scene.start();
+    let device = scene.device("device").await;
+    let last = publish(&device, 0..MANY).await;
+    wait(&device, last, Tier::Taken).await;
+    gateway.signal("KILL");
+    gateway.wait();
+    scene.disk.set_read_only(true);
+    let central = scene.site.start_central();
+    let mut gateway = scene.start();
+    gateway.wait_for(NOT_TO_BE_HAD);
+    gateway.wait_for("journal not written anew");
+    scene.check_relay().await;
+    scene.check_it_waits().await;
+    // its client holds them: the journal cannot
+    let last = publish(&device, MANY..MANY + FEW).await;
+    let early = timeout(Duration::from_millis(500), device.wait(last, Tier::Taken)).await;
+    assert!(early.is_err(), "acknowledged, and not in the journal");
+    scene.disk.set_read_only(false);
+    wait(&device, last, Tier::Central).await;
+    assert_eq!(scene.stored(), (0..MANY + FEW).collect::<Vec<_>>(), "{}", gateway.log());
+    drop(central);
+}
+
+/// Its counts can be read, and no row may go before it is noted as sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_on_a_full_disk_go_up_once_there_is_room() {
+    let Some(scene) = Scene::new("memory") else { return };
+    scene.leave_rows().await;
+    scene.disk.fill();
+    let central = scene.site.start_central();
+    let mut gateway = scene.start();
+    scene.check_relay().await;
+    gateway.wait_for("the spool fails: messages wait in memory");
+    let device = scene.device("device").await;
+    let last = publish(&device, MANY..MANY + FEW).await;
+    wait(&device, last, Tier::Taken).await;
+    scene.disk.make_room();
+    wait(&device, last, Tier::Central).await;
+    assert_eq!(scene.stored(), (0..MANY + FEW).collect::<Vec<_>>(), "{}", gateway.log());
+    drop(central);
+}
+
+#[test]
+fn a_state_that_is_no_folder_is_the_operators_to_mend() {
+    let folder = support::folder();
+    let mut site = Site::new(folder.path());
+    site.gateway_lines = SPOOL.to_owned();
+    site.gateway_journal = "memory";
+    let config = support::write(folder.path(), "gateway.toml", &site.gateway_config());
+    let state = support::write(folder.path(), "state", "a file");
+    let mut command = fastportd();
+    command.arg("--config").arg(config).env("FASTPORT_DAEMON_STATE", state);
+    let (code, _, said) = support::run(&mut command);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("uplink.spool: the spool"), "{said}");
+}
