@@ -62,7 +62,7 @@ start
 fastport --url unix:/run/fastport/peers pub --counted up/a x
 until_ok has_tried 2
 figures | grep -oE '"failures":[{][^}]*[}]' | head -n 1
-try_on() { before=$(attempts); sleep 7; echo "attempts: $before, $(attempts)"; has_tried $((before + 3)); }
+try_on() { before=$(attempts); sleep 7; echo "attempts: $before, $(attempts)"; has_tried $((before + 2)); }
 "#;
 
 /// Stops one thread of the daemon as a debugger does, until the daemon is gone.
