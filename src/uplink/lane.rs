@@ -173,7 +173,7 @@ impl Uplink {
     }
 
     /// Has the lanes end: what they have is sent, as far as that goes within the time; what is left
-    /// goes to the disk where nothing else outlives the process. Whether nothing is lost with it.
+    /// goes to the disk where nothing else outlives the process. Whether all of it was done in time.
     pub async fn end(&self, within: Duration) -> bool {
         let until = tokio::time::Instant::now() + within;
         while !self.is_drained() && self.is_linked() && tokio::time::Instant::now() < until {
@@ -186,7 +186,7 @@ impl Uplink {
                 // an error means that the lanes are gone
                 left.wait_for(|left| *left == 0).await.map(|_| ()).unwrap_or_default();
             });
-        ended.await.is_ok() && (self.memory != Memory::Lost || self.is_drained())
+        ended.await.is_ok()
     }
 
     fn is_linked(&self) -> bool {
