@@ -78,7 +78,7 @@ impl Scene {
         self.disk.path().join("spool.db")
     }
 
-    /// An earlier life without a central instance, which left messages on the disk: its first ones, so many.
+    /// An earlier life without a central instance, which left all its messages on the disk; how many.
     async fn leave_rows(&self) -> u64 {
         let mut gateway = self.start();
         let device = self.device("before").await;
@@ -87,8 +87,10 @@ impl Scene {
         gateway.signal("TERM");
         assert_eq!(gateway.wait(), Some(0));
         let sql = rusqlite::Connection::open(self.spool()).expect("the spool is there");
-        let rows = sql.query_row("SELECT count(*) FROM rows_normal", [], |row| row.get(0));
-        rows.expect("the table is there")
+        let rows =
+            sql.query_row("SELECT count(*) FROM rows_normal", [], |row| row.get::<_, u64>(0));
+        assert_eq!(rows.expect("the table is there"), MANY, "what was in memory is lost");
+        MANY
     }
 
     /// What the central instance has, in its order.
