@@ -2,12 +2,12 @@
 
 #![allow(clippy::panic, reason = "a failed expectation is what a test is for")]
 
+#[path = "support/small_disk.rs"]
+mod small_disk;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::support::skip::skip;
+use self::small_disk::SmallDisk;
 use self::support::{DEADLINE, Daemon};
 
 const PUBLISHERS: u32 = 8;
@@ -293,38 +293,15 @@ fn journals_in_memory_write_nothing_to_the_disk() {
     assert!(!site.state.exists());
 }
 
-/// A file system of half a MiB, unmounted when it is dropped.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path) -> Option<Self> {
-        fs::create_dir_all(at).expect("a folder");
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(at);
-        let is_mounted = command.output().is_ok_and(|output| output.status.success());
-        is_mounted.then_some(Self(at))
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "umount {}", self.0.display());
-    }
-}
-
 #[test]
 fn while_the_disk_is_full_counted_messages_wait_and_nothing_is_lost() {
     let site = Site::new(r#"place = "disk""#);
-    let Some(disk) = SmallDisk::mount(&site.state) else {
-        skip("no file system can be mounted here, so none can be filled");
-        return;
-    };
-    runtime().block_on(fill_disk(&site));
+    let Some(disk) = SmallDisk::mount(&site.state, "512k") else { return };
+    runtime().block_on(fill_disk(&site, &disk));
     drop(disk);
 }
 
-async fn fill_disk(site: &Site) {
+async fn fill_disk(site: &Site, disk: &SmallDisk) {
     let mut daemon = site.start();
     let received = Arc::new(AtomicU64::new(0));
     let reader = site.connect("reader").await;
@@ -333,9 +310,7 @@ async fn fill_disk(site: &Site) {
     tasks.spawn(receive(reader, subscription.expect("open"), "plant/#", Arc::clone(&received)));
     let client = site.connect("publisher").await;
     let topic = client.open("plant/1", OpenOptions::default()).await.expect("open");
-    let ballast = site.state.join("ballast");
-    // whatever the file system takes
-    fs::write(&ballast, vec![7; 1 << 20]).expect_err("it is small");
+    disk.fill();
     let mut count = 0u64;
     let publish = async |count: &mut u64| {
         for _ in 0..200 {
@@ -363,7 +338,7 @@ async fn fill_disk(site: &Site) {
     daemon.signal("KILL");
     daemon.wait();
     let mut daemon = site.start();
-    fs::remove_file(&ballast).expect("it is there");
+    disk.make_room();
     timeout(DEADLINE, client.flush(Tier::Taken)).await.expect("in time").expect("taken");
     until("all has arrived", || received.load(Ordering::Relaxed) >= count).await;
     assert_eq!(received.load(Ordering::Relaxed), count);

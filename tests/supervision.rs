@@ -34,6 +34,38 @@ session = [{ name = "demo", open = true }]
 board = { enabled = false }
 "#;
 
+/// The same with something to do for the uplink, to which nobody answers: neither the name server, nor the
+/// address that needs none.
+const UPLINK: &str = r#"
+listen = [
+    { kind = "tcp", address = "127.0.0.1:7470" },
+    { kind = "unix", path = "/run/fastport/peers" },
+]
+session = [{ name = "demo", open = true }]
+board = { enabled = false }
+[uplink]
+central = ["tcp://central.invalid:7470", "tcp://10.255.255.1:7470"]
+connect_timeout = "1s"
+[[uplink.rule]]
+filter = "up/#"
+"#;
+
+/// Starts with [`UPLINK`] in a network that swallows all that leaves the machine, with messages that wait;
+/// `try_on`: attempts come to their end, and others begin.
+const SILENCE: &str = r#"
+ip route add 10.255.255.0/24 dev lo
+echo nameserver 10.255.255.53 >/etc/resolv.conf
+figures() { fastport --url unix:/run/fastport/peers status --json; }
+count() { figures | grep -oE "\"$1\":[0-9]+" | head -n 1 | cut -d: -f2; }
+attempts() { count attempts; }
+has_tried() { [ "$(attempts)" -ge "$1" ]; }
+start
+fastport --url unix:/run/fastport/peers pub --counted up/a x
+until_ok has_tried 2
+figures | grep -oE '"failures":[{][^}]*[}]' | head -n 1
+try_on() { before=$(attempts); sleep 7; echo "attempts: $before, $(attempts)"; has_tried $((before + 2)); }
+"#;
+
 /// Stops one thread of the daemon as a debugger does, until the daemon is gone.
 const STOP_THREAD: &str = r#"
 import ctypes, os, sys
@@ -106,6 +138,20 @@ systemctl status --no-pager fastportd | grep -i 'status:'
     let Some(text) = under_systemd("idle", CONFIG, script) else { return };
     assert!(text.contains("restarts: 0\n"), "{text}");
     assert!(text.contains("0 peers, 0 messages/s"), "{text}");
+}
+
+#[test]
+fn an_uplink_to_which_nobody_answers_is_no_hang() {
+    let script = format!(
+        r#"
+{SILENCE}
+try_on
+echo "restarts: $(restarts), waiting: $(count unacknowledged)"
+"#
+    );
+    let Some(text) = under_systemd("silence", UPLINK, &script) else { return };
+    println!("{text}");
+    assert!(text.contains("restarts: 0, waiting: 1\n"), "{text}");
 }
 
 #[test]
@@ -267,14 +313,17 @@ journal | grep stopped
 
 #[test]
 fn a_dead_network_is_no_hang() {
-    let script = r#"
-start
-ip link set lo down 2>/dev/null || ifconfig lo down
-sleep 7
-echo "restarts: $(restarts)"
-"#;
-    let Some(text) = under_systemd("network", CONFIG, script) else { return };
-    assert!(text.contains("restarts: 0\n"), "{text}");
+    let script = format!(
+        r#"
+{SILENCE}
+ip link set lo down
+try_on
+echo "restarts: $(restarts), waiting: $(count unacknowledged)"
+"#
+    );
+    let Some(text) = under_systemd("network", UPLINK, &script) else { return };
+    println!("{text}");
+    assert!(text.contains("restarts: 0, waiting: 1\n"), "{text}");
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Hub {
             return Err(Refusal::because(ErrorCode::NotAuthenticated));
         }
         // looked at last: who came in before it was set is told with the others
-        match self.closing.get() {
+        match self.closing.get().filter(|_| !is_own) {
             Some(&retry_ms) => Err(Refusal { code: ErrorCode::Unavailable, retry_ms }),
             None => Ok(seat),
         }

@@ -231,6 +231,8 @@ impl Uplink {
         let mut stop = self.stop.subscribe();
         carrier.run(&mut stop).await;
         if self.memory == Memory::Lost {
+            // the stop may have cut off what moved some there
+            carrier.is_reconciled = false;
             carrier.gather(true).await;
         }
         self.left.send_modify(|left| *left = left.saturating_sub(1));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastport_core::session::Spooled;
@@ -22,7 +22,8 @@ use crate::supervise::turn::{self, Part};
 
 /// A spool that all lanes use.
 pub(super) struct Store {
-    spool: Mutex<Spool>,
+    /// the spool, and when to try again to open it
+    spool: Mutex<(Spool, Instant)>,
     clock: Clock,
     seen: Mutex<Option<Figures>>,
     /// when to look for old rows again
@@ -59,10 +60,12 @@ pub(super) struct Batch {
 }
 
 impl Store {
-    /// Opens the spool in a directory. It waits for the disk.
+    /// Opens the spool in a directory. It waits for the disk. One that is full, read-only or broken
+    /// is said, and tried again when a lane needs it.
     ///
     /// # Errors
-    /// [`SpoolError`].
+    /// [`SpoolError`]: what no time mends; the directory is none or of others, or another process has
+    /// the spool.
     pub(super) fn open(
         folder: &Path,
         config: &config::Spool,
@@ -72,23 +75,58 @@ impl Store {
         let defaults = Limits::default();
         let disk = if takes { config.disk.0 } else { defaults.disk };
         let limits = Limits { disk, flash_per_day: config.flash_per_day.0, ..defaults };
-        let (spool, opened) =
-            Spool::open(&folder.join(FILE), limits, &clock::boot_id(), moment(clock))?;
-        if let Some(set_aside) = &opened.set_aside {
-            error!(%set_aside, "the spool was damaged; it is set aside, and what could be read is kept");
+        let spool = Spool::closed(&folder.join(FILE), limits, &clock::boot_id());
+        let spool = Mutex::new((spool, Instant::now()));
+        let ages_at = Mutex::new(Instant::now() + AGES);
+        let clock = clock.clone();
+        let store = Arc::new(Self { spool, clock, seen: Mutex::new(None), ages_at, takes });
+        match store.ready(&mut store.lock()) {
+            Ok(()) | Err(SpoolError::Damaged(_)) => {}
+            Err(error) if error.is_for_operator() => return Err(error),
+            Err(error) => {
+                error!(%error, "the spool is not to be had, so the uplink waits and messages with it, \
+                    in memory; make room, or look after the disk");
+            }
         }
+        Ok(store)
+    }
+
+    /// Sees that the spool is open. An attempt that fails is followed by a pause: a damaged spool on
+    /// a full disk is read and written each time.
+    fn ready(&self, (spool, again_at): &mut (Spool, Instant)) -> Result<(), SpoolError> {
+        if spool.is_open() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        if begun < *again_at {
+            let error = "it failed a moment ago, as the log says".into();
+            return Err(SpoolError::Disk { action: "open", path: FILE.into(), error });
+        }
+        let opened = spool.reopen(moment(&self.clock));
+        let pause = begun.elapsed().saturating_mul(PAUSES).clamp(LEAST_PAUSE, MOST_PAUSE);
+        *again_at = Instant::now() + pause;
+        let opened = opened?;
         if opened.unread > 1 {
             warn!(transactions = opened.unread, "the end of the spool's log could not be read");
         }
-        let spool = Mutex::new(spool);
-        let ages_at = Mutex::new(Instant::now() + AGES);
-        let clock = clock.clone();
-        Ok(Arc::new(Self { spool, clock, seen: Mutex::new(None), ages_at, takes }))
+        let Some(set_aside) = opened.set_aside else { return Ok(()) };
+        error!(%set_aside, "the spool was damaged; it is set aside, and what could be read is kept");
+        Err(SpoolError::Damaged(Box::new(set_aside)))
     }
 
-    /// Whether a directory has a spool.
+    fn lock(&self) -> MutexGuard<'_, (Spool, Instant)> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, spool: &mut Spool) {
+        let figures = spool.is_open().then(|| spool.figures(moment(&self.clock)).ok());
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = figures.flatten();
+    }
+
+    /// Whether a directory has a spool, or its disk does not say: rows that are there have counts that
+    /// others must not get.
     pub(super) fn is_in(folder: &Path) -> bool {
-        folder.join(FILE).exists()
+        folder.join(FILE).try_exists().unwrap_or(true)
     }
 
     /// Whether rows may be added, and not only what is there go up.
@@ -103,10 +141,10 @@ impl Store {
     ) -> Result<T, SpoolError> {
         let store = Arc::clone(self);
         let done = turn::beside(Part::SpoolDisk, move || {
-            let mut spool = store.spool.lock().unwrap_or_else(PoisonError::into_inner);
-            let done = work(&mut spool, moment(&store.clock));
-            let figures = spool.figures(moment(&store.clock)).ok();
-            *store.seen.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            let mut spool = store.lock();
+            let ready = store.ready(&mut spool);
+            let done = ready.and_then(|()| work(&mut spool.0, moment(&store.clock)));
+            store.look(&mut spool.0);
             done
         });
         done.await.unwrap_or_else(|error| {
@@ -338,3 +376,7 @@ const AGES: Duration = Duration::from_secs(10);
 const ROWS: usize = 256;
 /// Bytes of them.
 const READ: usize = 64 * 1024;
+/// So many times as long as an attempt to open the spool took nothing is tried.
+const PAUSES: u32 = 20;
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_PAUSE: Duration = Duration::from_secs(300);

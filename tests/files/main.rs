@@ -8,6 +8,8 @@ mod memory;
 mod pace;
 mod scene;
 mod secrecy;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -18,9 +20,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use self::scene::{
-    SmallDisk, Tool, assert_same, bytes, file, names, plain, recv, seal_keys, send, tool,
-    wait_for_part,
+    Tool, assert_same, bytes, file, names, plain, recv, seal_keys, send, tool, wait_for_part,
 };
+use self::small_disk::SmallDisk;
 use self::support::{DEADLINE, Daemon, SCHEMES, demo_config, folder};
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the tests of files share: tools, folders, a disk that is small and a wire that is cut.
+//! What the tests of files share: tools, folders and a wire that is cut.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::skip::skip;
 use crate::support::{self, DEADLINE, Daemon, demo_config, folder};
 
 pub(crate) fn plain() -> (TempDir, Daemon) {
@@ -168,32 +167,6 @@ pub(crate) fn wait_for_receivers(daemon: &Daemon, count: u64) {
         status["sessions"]["demo"]["peers"].as_u64() == Some(count + 1)
             && status["sessions"]["demo"]["topics"].is_u64()
     });
-}
-
-/// A file system of its own in a folder, gone when it is dropped.
-pub(crate) struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
-        let is_mounted = command.status().is_ok_and(|status| status.success());
-        if !is_mounted {
-            skip("a file system of its own needs root");
-        }
-        is_mounted.then(|| Self(at.to_owned()))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // lazily: what is killed may still have a file open
-        Command::new("umount").arg("-l").arg(&self.0).status().map(|_| ()).unwrap_or_default();
-    }
 }
 
 /// Not in memory, where it is large.

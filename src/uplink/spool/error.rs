@@ -1,7 +1,11 @@
 //! What goes wrong with a spool.
 
 use std::fmt;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
 
 use crate::config::Lane;
 
@@ -65,6 +69,21 @@ impl fmt::Display for SpoolError {
 
 impl std::error::Error for SpoolError {}
 
+impl SpoolError {
+    /// Whether another try will not do: another process has the file, or it is not ours to write. It is
+    /// tried, since SQLite says of all kinds only that it could not open it.
+    #[must_use]
+    pub fn is_for_operator(&self) -> bool {
+        let Self::Disk { path, error, .. } = self else { return false };
+        let error = error.downcast_ref::<rusqlite::Error>();
+        if error.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::DatabaseBusy) {
+            return true;
+        }
+        let opened = File::options().append(true).create(true).open(path);
+        opened.is_err_and(|error| OPERATORS.contains(&error.kind()))
+    }
+}
+
 /// A damaged file that was put out of the way, and what was saved of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
@@ -94,3 +113,7 @@ impl fmt::Display for SetAside {
         }
     }
 }
+
+/// Of a file that is not ours, or no file.
+const OPERATORS: [ErrorKind; 3] =
+    [ErrorKind::PermissionDenied, ErrorKind::NotADirectory, ErrorKind::IsADirectory];

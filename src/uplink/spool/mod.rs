@@ -60,7 +60,7 @@ pub struct Spool {
     limits: Limits,
     room: Room,
     boot: String,
-    /// none: it could not be opened again after it was set aside; the next call tries
+    /// none: it could not be opened, or not again after it was set aside; the next call tries
     inner: Option<Inner>,
 }
 

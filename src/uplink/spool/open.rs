@@ -53,14 +53,29 @@ impl Spool {
         boot: &str,
         now: Moment,
     ) -> Result<(Self, Opened), SpoolError> {
-        let room = Room::new(&limits, limits::PAGE);
-        let (path, boot) = (path.to_owned(), boot.to_owned());
-        let mut spool = Self { path, limits, room, boot, inner: None };
+        let mut spool = Self::closed(path, limits, boot);
         let opened = spool.reopen(now)?;
         Ok((spool, opened))
     }
 
-    fn reopen(&mut self, now: Moment) -> Result<Opened, SpoolError> {
+    /// The spool at `path`, as [`Spool::open`] has it, before its disk is touched.
+    #[must_use]
+    pub fn closed(path: &Path, limits: Limits, boot: &str) -> Self {
+        let room = Room::new(&limits, limits::PAGE);
+        Self { path: path.to_owned(), limits, room, boot: boot.to_owned(), inner: None }
+    }
+
+    /// Whether there is a file to work on.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Opens the file, as [`Spool::open`]; whatever it held stays where that fails.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn reopen(&mut self, now: Moment) -> Result<Opened, SpoolError> {
         let meter = Meter::start();
         salvage::finish(&self.path).map_err(|error| self.disk("finish saving", error))?;
         let (mut inner, opened) = match self.try_open(now) {

@@ -43,7 +43,17 @@ pub(super) fn set_aside(
 ) -> std::result::Result<SetAside, Failure> {
     let fresh = beside(path, SALVAGING);
     remove(&fresh)?;
-    let saved = save(path, &fresh, room)?;
+    for old in asides(path)? {
+        remove(&old)?;
+    }
+    let saved = match save(path, &fresh, room) {
+        Ok(saved) => saved,
+        Err(error) => {
+            // the room that it takes is needed
+            remove(&fresh)?;
+            return Err(error);
+        }
+    };
     fs::rename(&fresh, beside(path, SALVAGED))?;
     let aside = put_away(path, now)?;
     finish(path)?;
@@ -66,11 +76,8 @@ pub(super) fn finish(path: &Path) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// Renames the file and its log; older ones that were set aside are removed.
+/// Renames the file and its log.
 fn put_away(path: &Path, now: Moment) -> io::Result<Option<PathBuf>> {
-    for old in asides(path)? {
-        remove(&old)?;
-    }
     let stamp = now.unix_ms.unwrap_or(now.boot_ms);
     let aside = beside(path, &format!("{ASIDE}{stamp}"));
     // the log first: it must not be taken for that of the new file
@@ -103,7 +110,9 @@ fn save(from: &Path, to: &Path, room: &Room) -> std::result::Result<SetAside, Fa
     if let Err(Unusable::Machine(error)) = database::migrate(&mut new) {
         return Err(error.into());
     }
-    database::set_durable(&new, false)?;
+    // nobody has it before it is whole, and a log would take many times its room: a page for each row
+    new.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
+    new.execute_batch("BEGIN")?;
     let mut saved = SetAside {
         path: None,
         reason: String::new(),
@@ -116,9 +125,8 @@ fn save(from: &Path, to: &Path, room: &Room) -> std::result::Result<SetAside, Fa
         Err(error) if database::is_damage(&error) => State::new().save(&new)?,
         Err(error) => return Err(error.into()),
     }
-    database::empty_log(&new, true)?;
+    new.execute_batch("COMMIT")?;
     drop(new);
-    remove(&database::log_of(to))?;
     File::open(to)?.sync_all()?;
     Ok(saved)
 }
@@ -173,12 +181,12 @@ impl Rescue<'_> {
             let Ok(values) = values.collect::<Result<Vec<rusqlite::types::Value>>>() else {
                 return Ok(false);
             };
-            // one that the new table refuses is damaged
-            let is_saved = write.execute(rusqlite::params_from_iter(values)).is_ok();
-            if is_saved {
-                found.insert(id);
+            match write.execute(rusqlite::params_from_iter(values)) {
+                Ok(_) => Ok(found.insert(id)),
+                // one that the new table refuses is damaged
+                Err(error) if database::is_damage(&error) => Ok(false),
+                Err(error) => Err(error),
             }
-            Ok(is_saved)
         })?;
         Ok(found)
     }
