@@ -19,6 +19,8 @@ use crate::config::Lane;
 /// What a link has to do with a lane's rows.
 pub(super) struct Drain {
     store: Arc<Store>,
+    /// of the store, when this began
+    life: u64,
     lane: Lane,
     /// of the lane at the central instance
     epoch: u64,
@@ -84,6 +86,7 @@ impl Drain {
         head: u64,
     ) -> Self {
         Self {
+            life: store.life(),
             store,
             lane,
             epoch,
@@ -162,6 +165,11 @@ impl Drain {
             self.rows.pop_front();
             self.fresh.row_done();
         }
+    }
+
+    /// Whether the rows are those of another file than it began with.
+    pub(super) fn is_stale(&self) -> bool {
+        self.store.life() != self.life
     }
 
     /// Whether a piece of work is with the disk.

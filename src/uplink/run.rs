@@ -55,6 +55,8 @@ pub(super) enum Why {
     Return,
     /// More comes than goes: it is to be put on disk.
     Spill,
+    /// The spool was damaged, and what could be read of it begins anew.
+    SetAside,
     /// The daemon ends.
     Stop,
 }

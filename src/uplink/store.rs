@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub(super) struct Store {
     /// when to look for old rows again
     ages_at: Mutex<Instant>,
     takes: bool,
+    /// how often the file was set aside, and another took its place
+    set_aside: AtomicU64,
 }
 
 /// Something of the local session, on its way to the disk.
@@ -79,7 +82,14 @@ impl Store {
         let spool = Mutex::new((spool, Instant::now()));
         let ages_at = Mutex::new(Instant::now() + AGES);
         let clock = clock.clone();
-        let store = Arc::new(Self { spool, clock, seen: Mutex::new(None), ages_at, takes });
+        let store = Arc::new(Self {
+            spool,
+            clock,
+            seen: Mutex::new(None),
+            ages_at,
+            takes,
+            set_aside: AtomicU64::new(0),
+        });
         match store.ready(&mut store.lock()) {
             Ok(()) | Err(SpoolError::Damaged(_)) => {}
             Err(error) if error.is_for_operator() => return Err(error),
@@ -129,6 +139,11 @@ impl Store {
         folder.join(FILE).try_exists().unwrap_or(true)
     }
 
+    /// Changes when the file is another one: places and counts of before mean nothing in it.
+    pub(super) fn life(&self) -> u64 {
+        self.set_aside.load(Ordering::Relaxed)
+    }
+
     /// Whether rows may be added, and not only what is there go up.
     pub(super) fn takes(&self) -> bool {
         self.takes
@@ -144,6 +159,9 @@ impl Store {
             let mut spool = store.lock();
             let ready = store.ready(&mut spool);
             let done = ready.and_then(|()| work(&mut spool.0, moment(&store.clock)));
+            if matches!(done, Err(SpoolError::Damaged(_))) {
+                store.set_aside.fetch_add(1, Ordering::Relaxed);
+            }
             store.look(&mut spool.0);
             done
         });

@@ -32,6 +32,7 @@ impl Carrier<'_> {
             Why::NoStore | Why::BadPack(_) => (Failure::Refused, Cause::Trouble),
             Why::Here(_) => (Failure::Here, Cause::Trouble),
             Why::Return => (Failure::Bye, Cause::Return),
+            Why::SetAside => (Failure::Here, Cause::Switch),
             Why::Spill | Why::Stop => (Failure::Bye, Cause::Switch),
         }
     }
@@ -159,6 +160,7 @@ fn describe(why: &Why) -> String {
         Why::Here(text) => (*text).to_owned(),
         Why::Return => "another is there".to_owned(),
         Why::Spill => "more comes than goes".to_owned(),
+        Why::SetAside => "the spool was damaged and is another one now".to_owned(),
         Why::Stop => "the daemon ends".to_owned(),
     }
 }

@@ -39,6 +39,9 @@ impl Run<'_> {
             has_moved = true;
             self.note(drain, news)?;
         }
+        if drain.is_stale() {
+            return Err(Why::SetAside);
+        }
         has_moved |= self.carry_rows(drain, now)?;
         if self.bridge.is_draining() {
             has_moved |= self.gather(drain)?;
