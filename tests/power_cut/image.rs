@@ -97,16 +97,14 @@ impl Disk {
         if wanted.synced {
             images.push(self.image("only what was synced", &mut |_| Fate::Lost));
         }
-        if self.files.values().all(|file| file.since.is_empty()) {
+        if !wanted.some || self.files.values().all(|file| file.since.is_empty()) {
             return images;
         }
-        if wanted.some {
-            images.push(self.image("some", &mut |_| match random.below(4) {
-                0 => Fate::Lost,
-                1 => Fate::Torn { sectors: random.next() },
-                _ => Fate::Whole,
-            }));
-        }
+        images.push(self.image("some", &mut |_| match random.below(4) {
+            0 => Fate::Lost,
+            1 => Fate::Torn { sectors: random.next() },
+            _ => Fate::Whole,
+        }));
         let sectors = random.next();
         let torn = &mut |is_last| if is_last { Fate::Torn { sectors } } else { Fate::Whole };
         images.push(self.image("the last one torn", torn));

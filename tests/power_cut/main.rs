@@ -199,8 +199,8 @@ impl Random {
 }
 
 const FOLDER: &str = "FASTPORT_POWER_CUT_FOLDER";
-/// At every such boundary some of the writes are lost; at all of them the last is torn.
-const SOME: usize = 4;
+/// At every such boundary some of the writes are lost, and the last is torn.
+const SOME: usize = 8;
 /// Boundaries in a row that one thread looks at.
 const PIECE: usize = 16;
 const FLIPPING: Duration = Duration::from_secs(8);
