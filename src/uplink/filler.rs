@@ -22,8 +22,6 @@ pub(super) struct Filler {
     topics: HashMap<TopicId, Known>,
     input: Vec<u8>,
     clock: Option<u64>,
-    /// Counted frames of the local epoch that were read.
-    count: u64,
     batch: Batch,
     most: u64,
     /// Messages that do not ask for delivery, for a link that is there.
@@ -55,7 +53,6 @@ impl Filler {
             topics: HashMap::new(),
             input: Vec::new(),
             clock: None,
-            count: acked,
             batch: Batch { count: acked, ..Batch::default() },
             most: u64::MAX,
             fresh: VecDeque::new(),
@@ -88,7 +85,7 @@ impl Filler {
     pub(super) fn read(&mut self) {
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
-        while self.count < self.most
+        while self.batch.count < self.most
             && !self.waits()
             && let Ok(Some((head, body))) = frame::split(rest, MAX_BODY)
         {
@@ -169,8 +166,7 @@ impl Filler {
             let topic = Some(Arc::clone(&known.name));
             return self.gap(topic, 1, GapCause::LinkLost);
         }
-        self.count += 1;
-        self.batch.count = self.count;
+        self.batch.count += 1;
         self.batch.bytes += payload.len() + ROW;
         self.batch.items.push(Item::Message {
             topic: Arc::clone(&known.name),
