@@ -4,6 +4,8 @@
 
 #[path = "support/access.rs"]
 mod access;
+#[path = "support/lane.rs"]
+mod lane;
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/small_disk.rs"]
@@ -17,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fastport_client::{Client, Incoming, SubscribeOptions, Tier, init};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use self::lane::{lane, wait};
 use self::site::Site;
 use self::small_disk::SmallDisk;
 use self::support::{DEADLINE, Daemon, fastportd};
@@ -144,16 +146,6 @@ async fn publish(client: &Client, numbers: Range<u64>) -> u64 {
         last = sent.expect("nobody waits").expect("published");
     }
     last
-}
-
-async fn wait(client: &Client, count: u64, tier: Tier) {
-    timeout(DEADLINE, client.wait(count, tier)).await.expect("in time").expect("it is there");
-}
-
-async fn lane(client: &Client) -> Value {
-    let text = client.status().await.expect("figures");
-    let mut figures: Value = serde_json::from_str(&text).expect("JSON");
-    figures["uplink"]["lanes"]["normal"].take()
 }
 
 /// A wrong count of free pages: it is found, and all rows can be read.

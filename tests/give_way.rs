@@ -4,6 +4,8 @@
 
 #[path = "support/access.rs"]
 mod access;
+#[path = "support/lane.rs"]
+mod lane;
 #[path = "support/site.rs"]
 mod site;
 mod support;
@@ -18,6 +20,7 @@ use fastport_client::{Client, Tier, init};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use self::lane::{lane, wait};
 use self::site::Site;
 use self::support::{DEADLINE, Daemon};
 
@@ -83,16 +86,6 @@ async fn publish(client: &Client, topic: &str, numbers: Range<u64>) -> u64 {
     }
     wait(client, last, Tier::Taken).await;
     last
-}
-
-async fn wait(client: &Client, count: u64, tier: Tier) {
-    timeout(DEADLINE, client.wait(count, tier)).await.expect("in time").expect("it is there");
-}
-
-async fn lane(client: &Client) -> Value {
-    let text = client.status().await.expect("figures");
-    let mut figures: Value = serde_json::from_str(&text).expect("JSON");
-    figures["uplink"]["lanes"]["normal"].take()
 }
 
 async fn until(client: &Client, what: &str, is_so: impl Fn(&Value) -> bool) {
